@@ -1,0 +1,1 @@
+"""Completions: sampling several per prompt."""

@@ -1,0 +1,1 @@
+"""The built-in world: dialogues, summaries, labelers, tiny models."""

@@ -1,0 +1,1 @@
+"""Engines: where weights live and how they are trained and sampled."""

@@ -1,0 +1,177 @@
+"""The seam between algorithms and engines: the loss is an argument.
+
+An algorithm decides *what* to optimise: it hands over a pure loss that returns one value per
+token or per group, unreduced. An engine decides *how*: padding, micro-batches, precision,
+devices, and the one denominator that makes 1 x 16, 4 x 4 and two ranks the same gradient.
+
+Shapes: ``B`` rows, ``T`` completion tokens of the longest row, ``G`` groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Role = Literal["policy", "reference", "reward"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts and completions as token ids, with their true lengths.
+
+    ``groups`` names the group of each row (a pair in DPO, a prompt's completions in the reward
+    model); rows of a group stand next to each other and are never split over micro-batches.
+    ``columns`` holds what else the loss needs, ``[B]`` or ``[B, T]``, sliced along with the rows.
+    """
+
+    prompt_ids: Sequence[Sequence[int]]
+    completion_ids: Sequence[Sequence[int]]
+    groups: Sequence[int] | None = None
+    columns: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.prompt_ids) != len(self.completion_ids):
+            raise ValueError(f"{len(self.prompt_ids)} prompts but {len(self.completion_ids)} completions")
+        if self.groups is not None and len(self.groups) != len(self.prompt_ids):
+            raise ValueError(f"{len(self.prompt_ids)} rows but {len(self.groups)} group ids")
+        for name, column in self.columns.items():
+            if len(column) != len(self.prompt_ids):
+                raise ValueError(f"column {name!r} has {len(column)} rows, the batch {len(self.prompt_ids)}")
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Completion tokens per row, end token included."""
+        return [len(ids) for ids in self.completion_ids]
+
+    @property
+    def width(self) -> int:
+        """``T``: completion tokens of the longest row."""
+        return max(self.lengths, default=0)
+
+    @property
+    def mask(self) -> Tensor:
+        """``[B, T]`` float: 1 on completion tokens, end token included. Made from lengths alone."""
+        return length_mask(self.lengths, self.width)
+
+    @property
+    def group_ids(self) -> list[int]:
+        """The group of each row; every row its own group where none are given."""
+        return list(self.groups) if self.groups is not None else list(range(len(self)))
+
+    def select(self, rows: Sequence[int]) -> Batch:
+        """The given rows, in that order; ``[B, T]`` columns are cut to the new width."""
+        lengths = [len(self.completion_ids[r]) for r in rows]
+        width, index = max(lengths, default=0), torch.as_tensor(list(rows), dtype=torch.long)
+        columns = {k: v[index.to(v.device)] for k, v in self.columns.items()}
+        columns = {k: v[:, :width] if v.dim() == 2 and v.shape[1] == self.width else v for k, v in columns.items()}
+        return Batch(
+            [self.prompt_ids[r] for r in rows],
+            [self.completion_ids[r] for r in rows],
+            None if self.groups is None else [self.groups[r] for r in rows],
+            columns,
+        )
+
+    def with_columns(self, **columns: Tensor) -> Batch:
+        """The same rows with more columns."""
+        return Batch(self.prompt_ids, self.completion_ids, self.groups, {**self.columns, **columns})
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says about a batch; only what its role has is there.
+
+    ``logprobs``, ``entropy`` and ``kl`` (exact, to the reference) are ``[B, T]``;
+    ``values[:, t]`` is V of the state *before* token ``t``; ``scores`` is ``[B]``.
+    Positions off the mask hold 0.
+    """
+
+    logprobs: Tensor | None = None
+    values: Tensor | None = None
+    entropy: Tensor | None = None
+    kl: Tensor | None = None
+    scores: Tensor | None = None
+
+
+Loss = Callable[[Outputs, Batch], tuple[Tensor, dict[str, Tensor]]]
+"""Unreduced loss ``[B, T]`` (per token) or ``[G]`` (per group), and metrics of either shape; pure.
+
+A loss asks for optional outputs by carrying ``needs = {"entropy", "kl"}`` as an attribute."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn. Every call states it; a model's own defaults never leak in."""
+
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    greedy: bool = False
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One drawn completion: ids (end token included where one was drawn), and their logprobs
+    under the distribution they were drawn from."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    finish_reason: Literal["stop", "length"]
+    seed: int
+
+
+class Sampler(Protocol):
+    """Draws completions from the weights as they are now."""
+
+    def sample(self, prompt_ids: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]) -> list[Sampled]:
+        """One completion per row. The same seed gives the same completion whatever the batch."""
+        ...
+
+
+class Learner(Protocol):
+    """Trains one role of a model; evaluates any role that shares its base."""
+
+    def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False) -> Outputs:
+        """Logprobs (policy, reference), values (policy) or scores (reward). No gradient."""
+        ...
+
+    def forward_backward(self, batch: Batch, loss: Loss) -> dict[str, float]:
+        """Add the gradient of ``sum(loss) / (tokens or groups of the whole batch)``; metrics by the same mean."""
+        ...
+
+    def step(self) -> dict[str, float]:
+        """Clip, update, zero. Returns ``grad_norm`` and ``lr``."""
+        ...
+
+    def sampler(self) -> Sampler:
+        """A sampler of the weights as they are now, always."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Everything needed to go on bit-identically: weights, heads, optimiser, schedule."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """The inverse of :meth:`save`."""
+        ...
+
+
+class Scorer(Protocol):
+    """Scores text: a reward model, a classifier, a function."""
+
+    def score(self, prompts: Sequence[object], completions: Sequence[str], columns: Sequence[dict[str, object]] | None = None) -> list[float]:
+        """One finite number per completion; more is better for the reward."""
+        ...
+
+
+def length_mask(lengths: Sequence[int], width: int) -> Tensor:
+    """``[B, width]`` float: 1 on the first ``lengths[b]`` positions of row ``b``."""
+    return (torch.arange(width)[None, :] < torch.as_tensor(list(lengths), dtype=torch.long)[:, None]).float()

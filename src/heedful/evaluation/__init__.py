@@ -1,0 +1,1 @@
+"""Evaluation: before against after on held-out prompts."""

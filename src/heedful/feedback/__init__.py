@@ -1,0 +1,1 @@
+"""Feedback: criteria, instructions, labelers, consensus. No torch."""

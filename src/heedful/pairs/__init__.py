@@ -1,0 +1,1 @@
+"""Pairs: from rankings, audited, frozen in snapshots. No torch."""

@@ -1,0 +1,1 @@
+"""Policy optimisation: SFT, PPO, KL control, stopping."""

@@ -1,0 +1,1 @@
+"""Prompts: loading, chat templates, splits."""

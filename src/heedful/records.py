@@ -1,0 +1,199 @@
+"""The rows that flow between stages, and how they are kept as JSON lines.
+
+Every stage reads some of these and writes others; nothing else crosses a stage's border.
+
+    Prompt -> Completion -> Ranking | Thumb -> Pair -> (reward model) -> (policy) -> Verdict
+
+Conventions:
+
+* A prompt is a string, or a list of chat messages ``{"role": ..., "content": ...}``.
+* Rank 1 holds *most of the criterion*. Whether that is good is the criterion's business
+  (``higher_is``), see ``heedful.feedback.criteria``. Equal ranks are ties. ``None`` is an F:
+  nonsensical, confusing or irrelevant.
+* In a pair ``chosen`` is the preferred completion, always.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from heedful.errors import FileProblem
+
+Message = dict[str, str]
+PromptText = str | list[Message]
+FinishReason = Literal["stop", "length"]
+
+
+class Record:
+    """Conversion to and from plain dictionaries; subclasses are frozen dataclasses."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain JSON types; fields that are ``None`` are left out."""
+        names = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`; unknown keys are ignored, so newer files still open."""
+        names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        return cls(**{key: value for key, value in row.items() if key in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt(Record):
+    """What the model is asked.
+
+    ``reference``: one or more human answers to compare with, if there are any.
+    ``columns``: the other columns of the user's row; reward functions receive them by name.
+    """
+
+    id: str
+    prompt: PromptText
+    reference: list[str] | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(Record):
+    """One sampled answer. ``token_ids`` are the truth, ``text`` is derived from them."""
+
+    id: str
+    prompt_id: str
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason
+    seed: int
+    model: str
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking(Record):
+    """One labeler's judgement of several completions of one prompt.
+
+    ``completion_ids`` stand in the order in which they were shown; ``ranks`` is aligned with it:
+    1 holds most of the criterion, equal numbers tie, ``None`` is F.
+    """
+
+    prompt_id: str
+    labeler: str
+    completion_ids: list[str]
+    ranks: list[int | None]
+    criterion: str
+    instructions_version: str
+
+    def __post_init__(self) -> None:
+        if len(self.ranks) != len(self.completion_ids):
+            raise ValueError(f"{len(self.completion_ids)} completions but {len(self.ranks)} ranks")
+        if len(set(self.completion_ids)) != len(self.completion_ids):
+            raise ValueError(f"a completion stands twice in {self.completion_ids}")
+        if any(rank is not None and rank < 1 for rank in self.ranks):
+            raise ValueError(f"ranks start at 1, got {self.ranks}")
+
+    def rank_of(self, completion_id: str) -> int | None:
+        """The rank given to a completion, ``None`` for F."""
+        return self.ranks[self.completion_ids.index(completion_id)]
+
+
+@dataclass(frozen=True, slots=True)
+class Thumb(Record):
+    """One labeler's thumb on one completion: ``True`` is up."""
+
+    prompt_id: str
+    labeler: str
+    completion_id: str
+    label: bool
+    criterion: str = ""
+    instructions_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair(Record):
+    """A preference: ``chosen`` over ``rejected`` with probability ``p``.
+
+    Completion ids are kept where they are known, so that each completion of a prompt is encoded
+    once however many pairs it takes part in.
+    """
+
+    prompt: PromptText
+    chosen: str
+    rejected: str
+    p: float = 1.0
+    margin: float = 0.0
+    prompt_id: str = ""
+    chosen_id: str = ""
+    rejected_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Score(Record):
+    """A reward model's number for one completion."""
+
+    completion_id: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Record):
+    """One sentence on a run's outcome and the evidence for it, most important first."""
+
+    sentence: str
+    evidence: list[str]
+
+
+def write_jsonl(path: Path, rows: Iterable[Record | Mapping[str, Any]]) -> str:
+    """Write rows as JSON lines, all or nothing, and return the file's sha256."""
+    lines = (json.dumps(r.to_dict() if isinstance(r, Record) else dict(r), ensure_ascii=False, allow_nan=False) for r in rows)
+    return write_atomically(path, "".join(line + "\n" for line in lines).encode())
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON-lines file; a broken line is named by its number."""
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise FileProblem(f"line {number} of {path} is not JSON: {error.msg} at column {error.colno}", "Mend or remove that line.") from None
+            if not isinstance(row, dict):
+                raise FileProblem(f"line {number} of {path} holds a {type(row).__name__}, not an object", 'Each line is one object, e.g. {"prompt": "..."}.')
+            yield row
+
+
+def open_text(path: Path) -> Any:
+    """Open a UTF-8 text file, gzip or not, with a sentence where it cannot be."""
+    import gzip
+
+    if not path.exists():
+        raise FileProblem(f"there is no file {path}", "Check the path; it is relative to the folder heed runs in.")
+    if path.is_dir():
+        raise FileProblem(f"{path} is a folder, not a file", "Name the file inside it.")
+    try:
+        return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    except OSError as error:
+        raise FileProblem(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None
+
+
+def write_atomically(path: Path, data: bytes) -> str:
+    """Write ``data`` so that a reader sees the old file or the new one, never half; return its sha256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise FileProblem(f"{path} cannot be written: {error.strerror}", "Free some disk space or choose another folder; what was there before is untouched.") from None
+    return hashlib.sha256(data).hexdigest()
