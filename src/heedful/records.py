@@ -148,6 +148,11 @@ class Verdict(Record):
     evidence: list[str]
 
 
+def plain_text(prompt: PromptText) -> str:
+    """A prompt as plain text: itself, or a chat with one ``role: content`` line per message."""
+    return prompt if isinstance(prompt, str) else "\n".join(f"{m['role']}: {m['content']}" for m in prompt)
+
+
 def write_jsonl(path: Path, rows: Iterable[Record | Mapping[str, Any]]) -> str:
     """Write rows as JSON lines, all or nothing, and return the file's sha256."""
     lines = (json.dumps(r.to_dict() if isinstance(r, Record) else dict(r), ensure_ascii=False, allow_nan=False) for r in rows)

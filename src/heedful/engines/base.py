@@ -17,6 +17,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from heedful.records import Prompt
+
 Role = Literal["policy", "reference", "reward"]
 
 
@@ -89,8 +91,8 @@ class Outputs:
     """What a model says about a batch; only what its role has is there.
 
     ``logprobs``, ``entropy`` and ``kl`` (exact, to the reference) are ``[B, T]``;
-    ``values[:, t]`` is V of the state *before* token ``t``; ``scores`` is ``[B]``.
-    Positions off the mask hold 0.
+    ``values[:, t]`` is V of the state *before* token ``t``; ``scores`` is ``[B]``,
+    ``class_logits`` ``[B, C]``. Positions off the mask hold 0.
     """
 
     logprobs: Tensor | None = None
@@ -98,6 +100,7 @@ class Outputs:
     entropy: Tensor | None = None
     kl: Tensor | None = None
     scores: Tensor | None = None
+    class_logits: Tensor | None = None
 
 
 Loss = Callable[[Outputs, Batch], tuple[Tensor, dict[str, Tensor]]]
@@ -165,10 +168,10 @@ class Learner(Protocol):
 
 
 class Scorer(Protocol):
-    """Scores text: a reward model, a classifier, a function."""
+    """What a completion is worth: a reward model, a classifier, a function."""
 
-    def score(self, prompts: Sequence[object], completions: Sequence[str], columns: Sequence[dict[str, object]] | None = None) -> list[float]:
-        """One finite number per completion; more is better for the reward."""
+    def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
+        """One finite number per completion, more is better. ``batch`` holds the same rows as token ids."""
         ...
 
 

@@ -1,0 +1,202 @@
+"""The engine of one process: micro-batches that fit, one denominator, one optimiser."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from heedful.engines.base import Batch, Loss, Outputs, Role
+from heedful.engines.networks import LanguageNetwork, ScalarNetwork
+from heedful.engines.sampling import LocalSampler
+from heedful.errors import FileProblem, NotFinite
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """AdamW (Loshchilov & Hutter 2019) with a schedule over ``total_steps``."""
+
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-5
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    warmup_steps: int = 0
+    schedule: str = "constant"
+    total_steps: int = 0
+
+    def factor(self, step: int) -> float:
+        """What the learning rate is multiplied by at optimiser step ``step`` (from 0)."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.schedule == "linear" and self.total_steps:
+            return warm * max(0.0, 1.0 - max(0, step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps))
+        return warm
+
+
+class LocalLearner:
+    """See :class:`heedful.engines.base.Learner`."""
+
+    def __init__(
+        self,
+        network: LanguageNetwork | ScalarNetwork,
+        trains: Role = "policy",
+        optimiser: Optimiser | None = None,
+        *,
+        micro_batch_tokens: int = 8192,
+        temperature: float = 1.0,
+    ) -> None:
+        self.network, self.trains, self.temperature = network, trains, temperature
+        self.settings, self.micro_batch_tokens = optimiser or Optimiser(), micro_batch_tokens
+        self.parameters = network.trainable(trains)
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(True)
+        self.optimiser = torch.optim.AdamW(
+            list(self.parameters.values()),
+            lr=self.settings.learning_rate,
+            betas=self.settings.betas,
+            eps=self.settings.eps,
+            weight_decay=self.settings.weight_decay,
+        )
+        self.steps = 0
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False) -> Outputs:
+        """Outputs of the whole batch on the CPU, in its own row order."""
+        found = [
+            (rows, self._forward(batch.select(rows), role, entropy, exact_kl))
+            for rows in micro_batches(batch, self.micro_batch_tokens)
+        ]  # fmt: skip
+        return gather_outputs(found, len(batch), batch.width)
+
+    def forward_backward(self, batch: Batch, loss: Loss) -> dict[str, float]:
+        """Accumulate ``sum(loss) / denominator``; the denominator is the whole batch's, so cutting it never matters."""
+        needs = getattr(loss, "needs", frozenset())
+        tokens, groups = sum(batch.lengths), len(set(batch.group_ids))
+        totals: dict[str, Tensor] = {}
+        for rows in micro_batches(batch, self.micro_batch_tokens):
+            part = to_device(batch.select(rows), self.network.device)
+            outputs = self._forward(part, self.trains, "entropy" in needs, "kl" in needs)
+            value, metrics = loss(outputs, part)
+            total = masked_total(value, part) / (tokens if value.dim() == 2 else groups)
+            if not torch.isfinite(total):
+                raise NotFinite(
+                    f"the loss became {float(total)} at optimiser step {self.steps}, in rows {rows[:8]}{'…' if len(rows) > 8 else ''} of the batch",
+                    "No update was made. Lower the learning rate or look at those rows; the last checkpoint is intact.",
+                )
+            total.backward()
+            for name, metric in {"loss": value, **metrics}.items():
+                share = masked_total(metric.detach(), part) / (tokens if metric.dim() == 2 else groups)
+                totals[name] = totals.get(name, torch.zeros(())) + share.cpu()
+        return {name: float(total) for name, total in totals.items()}
+
+    def step(self) -> dict[str, float]:
+        """Clip, update, zero. A gradient that is not finite is refused before it touches a weight."""
+        norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.max_grad_norm or math.inf))
+        if not math.isfinite(norm):
+            self.optimiser.zero_grad(set_to_none=True)
+            raise NotFinite(f"the gradient's norm became {norm} at optimiser step {self.steps}", "No update was made. Lower the learning rate; the last checkpoint is intact.")
+        rate = self.settings.learning_rate * self.settings.factor(self.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.steps += 1
+        return {"grad_norm": norm, "lr": rate}
+
+    def sampler(self) -> LocalSampler:
+        """Samples from the weights as they are at each call."""
+        assert isinstance(self.network, LanguageNetwork), "only language models write"
+        return LocalSampler(self.network)
+
+    def save(self, folder: Path) -> None:
+        """Trained weights and heads, optimiser moments and step count, as safetensors and JSON."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: p.detach().contiguous().cpu() for name, p in self.parameters.items()}, folder / "weights.safetensors")
+        moments = {}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                moments[f"{key}/{name}"] = torch.as_tensor(value).detach().contiguous().cpu()
+        save_file(moments, folder / "optimiser.safetensors")
+        (folder / "learner.json").write_text(json.dumps({"steps": self.steps, "trains": self.trains, "optimiser": asdict(self.settings)}, indent=1))
+
+    def load(self, folder: Path) -> None:
+        """The inverse of :meth:`save`; a checkpoint of other parameters is refused."""
+        from safetensors.torch import load_file
+
+        weights = load_file(folder / "weights.safetensors")
+        if set(weights) != set(self.parameters) or any(weights[n].shape != p.shape for n, p in self.parameters.items()):
+            raise FileProblem(f"the checkpoint {folder} holds other parameters than this model trains", "Resume with the same model and LoRA settings.")
+        moments = load_file(folder / "optimiser.safetensors")
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(weights[name])
+                state = {key: moments[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in moments}
+                if state:
+                    self.optimiser.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+        self.steps = json.loads((folder / "learner.json").read_text())["steps"]
+
+    def _forward(self, batch: Batch, role: Role, entropy: bool, exact_kl: bool) -> Outputs:
+        outputs: Outputs = self.network(batch, role, entropy=entropy, exact_kl=exact_kl, temperature=self.temperature)
+        return outputs
+
+
+def micro_batches(batch: Batch, budget: int) -> list[list[int]]:
+    """Rows in parts of at most ``budget`` padded tokens, sorted by length; a group is never split.
+
+    A group larger than the budget makes a part of its own.
+    """
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(batch.group_ids):
+        members.setdefault(group, []).append(row)
+    size = [len(p) + len(c) for p, c in zip(batch.prompt_ids, batch.completion_ids, strict=True)]
+    parts: list[list[int]] = []
+    longest = 0
+    for group in sorted(members.values(), key=lambda rows: (-max(size[r] for r in rows), rows[0])):
+        if parts and (len(parts[-1]) + len(group)) * longest <= budget:
+            parts[-1].extend(group)
+        else:
+            parts.append(list(group))
+            longest = max(size[r] for r in group)
+    return parts
+
+
+def masked_total(value: Tensor, batch: Batch) -> Tensor:
+    """The sum of ``[B, T]`` over true tokens, or of ``[G]`` over groups."""
+    if value.dim() == 2:
+        mask = batch.mask.to(value.device).bool()
+        return torch.where(mask, value, torch.zeros_like(value)).sum()
+    return value.sum()
+
+
+def gather_outputs(parts: Sequence[tuple[list[int], Outputs]], rows: int, width: int) -> Outputs:
+    """Outputs of micro-batches, put back in the order of the batch and padded to its width."""
+
+    def merge(name: str) -> Tensor | None:
+        pieces = [(index, getattr(outputs, name)) for index, outputs in parts]
+        if not pieces or pieces[0][1] is None:
+            return None
+        first = pieces[0][1]
+        shape = (rows,) if first.dim() == 1 else (rows, first.shape[1] if name == "class_logits" else width)
+        whole = torch.zeros(shape, dtype=first.dtype)
+        for index, piece in pieces:
+            if piece.dim() == 1:
+                whole[index] = piece.cpu()
+            else:
+                whole[torch.tensor(index)[:, None], torch.arange(piece.shape[1])[None, :]] = piece.cpu()
+        return whole
+
+    return Outputs(**{f.name: merge(f.name) for f in fields(Outputs)})
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its columns on the device."""
+    return Batch(batch.prompt_ids, batch.completion_ids, batch.groups, {k: v.to(device) for k, v in batch.columns.items()})
+
+

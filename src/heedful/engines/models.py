@@ -1,0 +1,164 @@
+"""Opening and saving models: Hugging Face folders or hub names in, Hugging Face folders out.
+
+safetensors only; remote code runs only where the user asked for it; every failure is a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from heedful.errors import DeviceProblem, ModelProblem
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# Names that architectures give their query and value projections (Hu et al. 2021 adapt these two).
+QUERY_AND_VALUE = {"q", "v", "q_proj", "v_proj", "query", "value", "q_lin", "v_lin", "c_attn", "query_key_value", "qkv_proj", "Wqkv"}
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes a GPU where there is one; asking for one that is not there is refused."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise DeviceProblem(f"the device {name!r} was asked for, but torch sees no GPU", 'Set model.device = "cpu" (or "auto"), or install a CUDA build of torch.')
+    return torch.device(name)
+
+
+def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model folder or hub name."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        raise _cannot_open("tokenizer", path, error) from None
+
+
+def load_language_model(path: str, *, architecture: str = "auto", dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False) -> Any:
+    """A causal or encoder-decoder language model.
+
+    Where the folder holds a LoRA adapter, it is merged into its base: what the policy was when RL
+    began is the reference, never the raw base below it.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    if _is_adapter(path):
+        return _merge_adapter(path, architecture, dtype, device, trust_remote_code)
+    encoder_decoder = _config(path, trust_remote_code).is_encoder_decoder if architecture == "auto" else architecture == "seq2seq"
+    opener = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
+    return _open(opener, "language model", path, dtype, device, trust_remote_code)
+
+
+def load_scalar_model(path: str, *, labels: Sequence[str] | None = None, dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False) -> Any:
+    """A sequence classifier. ``labels`` makes a new head with one logit per label (one unnamed logit: ``[""]``)."""
+    from transformers import AutoModelForSequenceClassification
+
+    more: dict[str, Any] = {}
+    if labels is not None:
+        more = {"num_labels": len(labels), "ignore_mismatched_sizes": True}
+        if len(labels) > 1:
+            more |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    return _open(AutoModelForSequenceClassification, "sequence classifier", path, dtype, device, trust_remote_code, **more)
+
+
+def adapter_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
+    """The module names LoRA adapts; ``["auto"]`` means every query and value projection."""
+    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"}
+    wanted = sorted(names & QUERY_AND_VALUE) if list(targets) == ["auto"] else list(targets)
+    missing = [t for t in wanted if t not in names]
+    if missing or not wanted:
+        raise ModelProblem(
+            f"LoRA finds no projection named {missing or 'like query or value'} in {type(model).__name__}",
+            f"Set lora.targets to some of: {', '.join(sorted(names))}.",
+        )
+    return wanted
+
+
+def add_adapter(model: Any, name: str, *, r: int, alpha: int, dropout: float, targets: Sequence[str]) -> Any:
+    """Add a LoRA adapter called ``name`` (Hu et al. 2021) and return the PEFT model around the one base."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, bias="none", target_modules=_plain_targets(base, targets))
+    if isinstance(model, PeftModel):
+        model.add_adapter(name, config)
+        return model
+    return get_peft_model(model, config, adapter_name=name)
+
+
+def set_dropout(model: nn.Module, probability: float = 0.0) -> None:
+    """Set every dropout layer: RL needs the sampled and the trained policy to be the same function."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+
+
+def count_parameters(*modules: nn.Module) -> tuple[int, int]:
+    """(trainable, all) parameters, shared ones once."""
+    every = {id(p): p for module in modules for p in module.parameters()}
+    return sum(p.numel() for p in every.values() if p.requires_grad), sum(p.numel() for p in every.values())
+
+
+def _plain_targets(base: nn.Module, targets: Sequence[str]) -> list[str]:
+    """Like :func:`adapter_targets`, also when an earlier adapter has already wrapped the projections."""
+    wrapped = {name.removesuffix(".base_layer").rsplit(".", 1)[-1] for name, _ in base.named_modules() if name.endswith(".base_layer")}
+    if wrapped and list(targets) == ["auto"]:
+        return sorted(wrapped & QUERY_AND_VALUE)
+    return list(targets) if wrapped and set(targets) <= wrapped else adapter_targets(base, targets)
+
+
+def _config(path: str, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        raise _cannot_open("model", path, error) from None
+
+
+def _open(opener: Any, kind: str, path: str, dtype: str, device: str, trust_remote_code: bool, **more: Any) -> Any:
+    where = choose_device(device)
+    try:
+        model = opener.from_pretrained(path, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code, **more)
+    except Exception as error:
+        raise _cannot_open(kind, path, error) from None
+    # eval() for good: dropout never runs in this house, whatever the folder's config says.
+    return model.to(where).eval()
+
+
+def _is_adapter(path: str) -> bool:
+    return (Path(path) / "adapter_config.json").exists()
+
+
+def _merge_adapter(path: str, architecture: str, dtype: str, device: str, trust_remote_code: bool) -> Any:
+    from peft import PeftModel
+
+    base_path = json.loads((Path(path) / "adapter_config.json").read_text())["base_model_name_or_path"]
+    base = load_language_model(base_path, architecture=architecture, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    try:
+        return PeftModel.from_pretrained(base, path).merge_and_unload().eval()
+    except Exception as error:
+        raise _cannot_open("adapter", path, error) from None
+
+
+def _cannot_open(kind: str, path: str, error: Exception) -> ModelProblem:
+    """One sentence for the many ways in which ``from_pretrained`` fails."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    local = Path(path)
+    if "trust_remote_code" in reason:
+        return ModelProblem(f"the {kind} {path} wants to run its own code", "Set model.trust_remote_code = true only if you trust its authors.")
+    if local.is_dir():
+        if not (local / "config.json").exists():
+            return ModelProblem(f"the folder {path} holds no model: config.json is missing", "Name the folder that save_pretrained wrote.")
+        if kind != "tokenizer" and not list(local.glob("*.safetensors")):
+            return ModelProblem(f"the folder {path} holds no weights: there is no *.safetensors file", "Save the model again with safe serialisation; pickled weights are not opened.")
+        return ModelProblem(f"the {kind} in {path} cannot be opened: {reason[:300]}", "Check that the folder is complete and that its files are whole.")
+    if local.is_absolute() or path.startswith("."):
+        return ModelProblem(f"there is no model folder {path}", "Check the path, or name a model on the hub.")
+    return ModelProblem(f"the {kind} {path!r} is neither a folder here nor could it be fetched from the hub: {reason[:200]}", "Check the name and the network, or download it first and name its folder.")

@@ -1,0 +1,111 @@
+"""Proximal policy optimisation (Schulman et al. 2017) for language models (Ziegler et al. 2019).
+
+One iteration has two phases (`ppo_step`): experience, then small updates inside a trust region.
+Where this departs from the papers:
+
+1. the value is a head on the policy's own trunk, and one pass gives both;
+2. the loss is summed over the tokens of the whole minibatch and divided once, so no completion
+   weighs more because of the micro-batch it fell in;
+3. every minibatch is one optimiser step;
+4. KL goes into the reward, per token, as k1, k3 or the exact sum over the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from heedful.config import PPO
+from heedful.engines.base import Batch, Learner, Outputs
+from heedful.maths.advantages import explained_variance, gae, shaped_rewards
+from heedful.maths.kl import k3
+from heedful.maths.masking import masked_mean, standardise
+from heedful.maths.policy_losses import approx_kl, clip_fraction, clipped_policy_loss, clipped_value_loss
+from heedful.policy.kl_control import AdaptiveKL, FixedKL
+from heedful.policy.rollout import Experience
+from heedful.policy.shaping import RewardScale
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class PPOLoss:
+    """``L = L_policy + c1 * L_value - c2 * H``, one number per token ``[B, T]``."""
+
+    clip: float
+    value_clip: float
+    value_coef: float
+    entropy_coef: float
+    needs: ClassVar[frozenset[str]] = frozenset({"entropy"})
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        assert outputs.logprobs is not None
+        assert outputs.values is not None
+        assert outputs.entropy is not None
+        old, advantages = batch.columns["logprobs"], batch.columns["advantages"]
+        policy = clipped_policy_loss(outputs.logprobs, old, advantages, self.clip)
+        value = clipped_value_loss(outputs.values, batch.columns["values"], batch.columns["returns"], self.value_clip)
+        loss = policy + self.value_coef * value - self.entropy_coef * outputs.entropy
+        return loss, {
+            "loss/policy": policy,
+            "loss/value": value,
+            "policy/entropy": outputs.entropy,
+            "policy/approx_kl": approx_kl(outputs.logprobs, old),
+            "policy/clip_fraction": clip_fraction(outputs.logprobs, old, advantages, self.clip),
+            "policy/ratio": (outputs.logprobs - old).exp(),
+        }
+
+
+def ppo_step(
+    learner: Learner, experience: Experience, scale: RewardScale, kl_control: FixedKL | AdaptiveKL, settings: PPO, seed: int
+) -> Metrics:
+    """Phase 2: one rollout in, an improved policy out."""
+    mask = experience.batch.mask
+    scores = scale(experience.scores, experience.finish_reasons)
+    rewards = shaped_rewards(scores, experience.kl, mask, kl_control.coef)
+    advantages, returns = gae(rewards, experience.values, mask, settings.gamma, settings.lam)
+    batch = experience.batch.with_columns(
+        logprobs=experience.logprobs, values=experience.values, advantages=standardise(advantages, mask), returns=returns
+    )
+    loss = PPOLoss(settings.clip, settings.value_clip, settings.value_coef, settings.entropy_coef)
+
+    metrics: list[Metrics] = []
+    shuffle = np.random.default_rng(seed)
+    for _ in range(settings.epochs):
+        order = shuffle.permutation(len(batch))
+        for start in range(0, len(batch), settings.minibatch_size):
+            minibatch = batch.select([int(row) for row in order[start : start + settings.minibatch_size]])
+            metrics.append({**learner.forward_backward(minibatch, loss), **learner.step()})
+
+    kl_control.update(float(experience.kl.sum(1).mean()), len(batch))
+    return {**mean_metrics(metrics), **describe(experience, scores, advantages, returns, kl_control.coef)}
+
+
+def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
+    """The mean of each metric over the minibatches; the first ratio apart, because it must be 1."""
+    means = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
+    return {**means, "policy/first_ratio": metrics[0]["policy/ratio"]}
+
+
+def describe(experience: Experience, scores: Tensor, advantages: Tensor, returns: Tensor, kl_coef: float) -> Metrics:
+    """What every iteration records about its rollout; names as documented in docs/algorithms/ppo.md."""
+    mask, log_ratio = experience.batch.mask, experience.logprobs - experience.ref_logprobs
+    return {
+        "objective/score": float(experience.scores.mean()),
+        "objective/score_sd": float(experience.scores.std(unbiased=False)),
+        "objective/reward": float(scores.mean()),
+        "objective/kl": float((log_ratio * mask).sum(1).mean()),
+        "objective/kl_k3": float((k3(experience.logprobs, experience.ref_logprobs) * mask).sum(1).mean()),
+        "objective/kl_coef": kl_coef,
+        "objective/advantage": float(masked_mean(advantages, mask)),
+        "value/mean": float(masked_mean(experience.values, mask)),
+        "value/return": float(masked_mean(returns, mask)),
+        "value/explained_variance": float(explained_variance(experience.values, returns, mask)),
+        "completions/length": float(mask.sum(1).mean()),
+        "completions/ended": float(np.mean([reason == "stop" for reason in experience.finish_reasons])),
+        "sampling/drift": experience.drift,
+    }

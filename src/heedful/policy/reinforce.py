@@ -1,0 +1,161 @@
+"""The loop of reinforcement learning: experience, improvement, held-out evaluation, checkpoint.
+
+A run killed at any moment goes on from the last completed unit of work: the checkpoint of the
+last iteration, and the rollout of the next one where sampling had finished.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from heedful.config import PPO, Reward
+from heedful.engines.base import Learner, Sampling, Scorer
+from heedful.errors import HeedfulError, ModelProblem
+from heedful.policy.kl_control import AdaptiveKL, FixedKL
+from heedful.policy.ppo import Metrics, ppo_step
+from heedful.policy.rollout import Experience, collect, data_order, seeds_for
+from heedful.policy.shaping import RewardScale
+from heedful.policy.stopping import Stopping
+from heedful.progress import Progress
+from heedful.records import Prompt
+from heedful.run import Checkpoints
+
+NEUTRAL = 1e-4
+"""How far from 0 the KL, and from 1 the ratio, may be before the first update (float32 rounding)."""
+
+
+@dataclass
+class Reinforcement:
+    """Everything an RL run works with; ``train`` does the work."""
+
+    learner: Learner
+    tokenizer: Any
+    scorer: Scorer
+    prompts: Sequence[Prompt]
+    prompt_ids: Sequence[Sequence[int]]
+    sampling: Sampling
+    settings: PPO
+    reward: Reward
+    stopping: Stopping
+    evaluate_every: int
+    evaluate: Callable[[int], Metrics]
+    folder: Path
+    log: Callable[[int, Metrics], None]
+    progress: Progress
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", keep=2)
+        self.rollouts = Checkpoints(self.folder / "rollouts", keep=1)
+        self.best = Checkpoints(self.folder / "best", keep=1)
+        self.kl_control = make_kl_control(self.settings)
+        self.scale: RewardScale | None = None
+        self.step = 0
+
+    def train(self) -> Stopping:
+        """Iterate until a stopping rule speaks; the learner ends with the best held-out weights."""
+        self._resume()
+        if not self.stopping.history:
+            self._hold_out()
+        with self.progress.track(self.settings.max_steps, "PPO") as bar:
+            bar.advance(self.step)
+            while self.stopping.reason is None:
+                metrics = self._iterate()
+                self.log(self.step, metrics)
+                if self.step % self.evaluate_every == 0 or self.step >= self.settings.max_steps:
+                    self._hold_out()
+                if self.step % self.settings.checkpoint_every == 0 or self.stopping.reason:
+                    self.checkpoints.save(self.step, self._save)
+                bar.advance(1, score=metrics["objective/score"], kl=metrics["objective/kl"])
+        self._load_best()
+        return self.stopping
+
+    def _iterate(self) -> Metrics:
+        experience = self._experience()
+        if self.scale is None:
+            cut = self.reward.truncated_penalty if self.reward.truncated == "penalty" else None
+            self.scale = RewardScale.fit(experience.scores, normalise=self.reward.normalise, clip=self.reward.clip, truncated_score=cut)
+        if self.step == 0:
+            check_neutral_start(experience)
+        [seed] = seeds_for(self.seed, self.step, 1, n=1)
+        try:
+            metrics = ppo_step(self.learner, experience, self.scale, self.kl_control, self.settings, seed)
+        except HeedfulError as error:
+            raise type(error)(f"PPO iteration {self.step + 1}: {error.what}", error.next_step) from None
+        if self.step == 0 and abs(metrics["policy/first_ratio"] - 1) > NEUTRAL:
+            raise ModelProblem(f"the first ratio is {metrics['policy/first_ratio']:.6f}, not 1", "The model gives different numbers for the same input; is there dropout or noise in it?")
+        self.step += 1
+        return metrics
+
+    def _experience(self) -> Experience:
+        """This iteration's rollout: the one on disk where sampling had finished before a kill."""
+        kept = self.rollouts.newest()
+        if kept and kept[0] == self.step:
+            return Experience.load(kept[1])
+        size = self.settings.batch_size
+        rows = data_order(len(self.prompts), self.step * size, size, self.seed)
+        experience = collect(
+            self.learner,
+            self.tokenizer,
+            self.scorer,
+            [self.prompts[r] for r in rows],
+            [self.prompt_ids[r] for r in rows],
+            self.sampling,
+            seeds_for(self.seed, self.step, 0, n=size),
+            self.settings.kl_estimator,
+        )
+        self.rollouts.save(self.step, experience.save)
+        return experience
+
+    def _hold_out(self) -> None:
+        figures = self.evaluate(self.step)
+        self.log(self.step, {f"held_out/{name}": value for name, value in figures.items()})
+        if self.stopping.update(self.step, figures):
+            self.best.save(self.step, self.learner.save)
+
+    def _save(self, folder: Path) -> None:
+        self.learner.save(folder)
+        state = {
+            "step": self.step,
+            "stopping": self.stopping.state_dict(),
+            "kl_control": self.kl_control.state_dict(),
+            "scale": None if self.scale is None else asdict(self.scale),
+        }
+        (folder / "reinforcement.json").write_text(json.dumps(state, indent=1))
+
+    def _resume(self) -> None:
+        newest = self.checkpoints.newest()
+        if newest is None:
+            return
+        self.learner.load(newest[1])
+        state = json.loads((newest[1] / "reinforcement.json").read_text())
+        self.step, self.stopping = state["step"], Stopping.from_state(state["stopping"])
+        self.kl_control.load_state_dict(state["kl_control"])
+        self.scale = None if state["scale"] is None else RewardScale(**state["scale"])
+        self.progress.say(f"Going on from PPO step {self.step}.")
+
+    def _load_best(self) -> None:
+        newest = self.best.newest()
+        if newest:
+            self.learner.load(newest[1])
+
+
+def make_kl_control(settings: PPO) -> FixedKL | AdaptiveKL:
+    """Fixed beta, or the controller of Ziegler et al. 2019."""
+    if settings.kl_controller == "adaptive":
+        return AdaptiveKL(settings.kl_coef, settings.kl_target, settings.kl_horizon)
+    return FixedKL(settings.kl_coef)
+
+
+def check_neutral_start(experience: Experience) -> None:
+    """Before the first update the policy *is* the reference: KL is 0, or the wrong model stands beside it."""
+    gap = float(((experience.logprobs - experience.ref_logprobs).abs() * experience.batch.mask).max())
+    if gap > NEUTRAL:
+        raise ModelProblem(
+            f"before the first update the policy and the reference differ by {gap:.6f} in log-probability",
+            "The reference must be the policy as it was when RL began; merge the adapter that the model carries.",
+        )

@@ -1,0 +1,124 @@
+"""Phase 1 of reinforcement learning: experience.
+
+A rollout is the prompts of one iteration, a sampled completion for each, and what every role says
+about it. It is written beside the checkpoint, so that a run killed while learning does not sample
+again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heedful.engines.base import Batch, Learner, Sampled, Sampling, Scorer
+from heedful.records import Prompt
+
+
+@dataclass(frozen=True)
+class Experience:
+    """Everything recorded while sampling. Tensors are ``[B, T]`` on the CPU, 0 off the mask, unless said.
+
+    ``scores [B]`` are raw; ``kl`` follows the chosen estimator and carries no gradient.
+    """
+
+    batch: Batch
+    texts: list[str]
+    finish_reasons: list[str]
+    scores: Tensor
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor
+    kl: Tensor
+    drift: float
+    """max |logprob while sampling - logprob recomputed| over the rollout."""
+
+    def save(self, folder: Path) -> None:
+        """Tensors as safetensors, the rest as JSON."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        names = ("scores", "logprobs", "ref_logprobs", "values", "kl")
+        save_file({name: getattr(self, name).contiguous() for name in names}, folder / "rollout.safetensors")
+        rest = {
+            "prompt_ids": [list(p) for p in self.batch.prompt_ids],
+            "completion_ids": [list(c) for c in self.batch.completion_ids],
+            "texts": self.texts,
+            "finish_reasons": self.finish_reasons,
+            "drift": self.drift,
+        }
+        (folder / "rollout.json").write_text(json.dumps(rest))
+
+    @classmethod
+    def load(cls, folder: Path) -> Experience:
+        """The inverse of :meth:`save`, bit for bit."""
+        from safetensors.torch import load_file
+
+        rest = json.loads((folder / "rollout.json").read_text())
+        batch = Batch(rest.pop("prompt_ids"), rest.pop("completion_ids"))
+        return cls(batch=batch, **rest, **load_file(folder / "rollout.safetensors"))
+
+
+def collect(
+    learner: Learner,
+    tokenizer: Any,
+    scorer: Scorer,
+    prompts: Sequence[Prompt],
+    prompt_ids: Sequence[Sequence[int]],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    estimator: str = "k1",
+) -> Experience:
+    """Sample with the current policy, then let every role judge the same token ids."""
+    from heedful.maths import kl
+
+    drawn = learner.sampler().sample(prompt_ids, sampling, seeds)
+    batch = Batch(list(prompt_ids), [d.token_ids for d in drawn])
+    texts = decode(tokenizer, batch.completion_ids)
+    policy = learner.evaluate(batch, "policy", exact_kl=estimator == "exact")
+    reference = learner.evaluate(batch, "reference")
+    assert policy.logprobs is not None
+    assert reference.logprobs is not None
+    divergence = policy.kl if estimator == "exact" else kl.estimate(estimator, policy.logprobs, reference.logprobs)
+    return Experience(
+        batch=batch,
+        texts=texts,
+        finish_reasons=[d.finish_reason for d in drawn],
+        scores=torch.tensor(scorer.score(prompts, texts, batch), dtype=torch.float32),
+        logprobs=policy.logprobs,
+        ref_logprobs=reference.logprobs,
+        values=policy.values if policy.values is not None else torch.zeros_like(policy.logprobs),
+        kl=divergence * batch.mask,
+        drift=logprob_drift(drawn, policy.logprobs),
+    )
+
+
+def decode(tokenizer: Any, completion_ids: Sequence[Sequence[int]]) -> list[str]:
+    """The text of each completion, special tokens left out."""
+    return [text.strip() for text in tokenizer.batch_decode([list(ids) for ids in completion_ids], skip_special_tokens=True)]
+
+
+def logprob_drift(drawn: Sequence[Sampled], logprobs: Tensor) -> float:
+    """max |d logprob| between sampling and scoring: above about 1e-3 the two run different functions."""
+    gaps = [abs(a - float(b)) for row, d in enumerate(drawn) for a, b in zip(d.logprobs, logprobs[row], strict=False)]
+    return max(gaps, default=0.0)
+
+
+def seeds_for(seed: int, *position: int, n: int) -> list[int]:
+    """``n`` independent seeds for a place in a run, so that no generator has to be carried along."""
+    return [int(s) for s in np.random.SeedSequence([seed, *position]).generate_state(n, np.uint64)]
+
+
+def data_order(n_prompts: int, start: int, count: int, seed: int) -> list[int]:
+    """Prompt indices of positions ``start .. start + count`` in an endless stream of shuffled passes."""
+    return [int(_pass(n_prompts, position // n_prompts, seed)[position % n_prompts]) for position in range(start, start + count)]
+
+
+def _pass(n_prompts: int, number: int, seed: int) -> np.ndarray:
+    return np.random.default_rng([seed, number]).permutation(n_prompts)

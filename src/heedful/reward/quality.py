@@ -1,0 +1,91 @@
+"""How good is a reward model? Accuracy beside "the longer one wins", by margin, and calibration.
+
+A reward model that does not beat "the longer one wins" has learnt length, and RL will lengthen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from heedful.maths.calibration import brier, ece, nll, reliability_curve, temperature_scale
+from heedful.maths.statistics import Interval, wilson
+from heedful.records import Pair
+
+
+def reward_quality(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray, *, temperature: float = 1.0, margin_bins: int = 4) -> dict[str, Any]:
+    """Held-out figures of a reward model; every share carries a 95 % Wilson interval.
+
+    ``chosen`` and ``rejected`` are scores ``[n]``; ``temperature`` was fitted on other pairs
+    (:func:`calibrate`) and only enters the calibrated figures.
+    """
+    gap = chosen - rejected
+    right = np.where(gap > 0, 1.0, np.where(gap == 0, 0.5, 0.0))
+    length = np.array([np.sign(len(p.chosen.split()) - len(p.rejected.split())) for p in pairs], dtype=float)
+    longer = (length + 1) / 2
+    accuracy, longer_wins, shorter_wins = share(right), share(longer), share(1 - longer)
+    return {
+        "pairs": len(pairs),
+        "accuracy": _row(accuracy),
+        "longer_wins": _row(longer_wins),
+        "shorter_wins": _row(shorter_wins),
+        "beats_longer_wins": accuracy.low > longer_wins.high,
+        "beats_length": accuracy.low > max(longer_wins.high, shorter_wins.high),
+        "by_margin": accuracy_by_margin(gap, right, margin_bins),
+        "calibration": calibration_figures(gap, 1.0),
+        "calibrated": {"temperature": temperature, **calibration_figures(gap, temperature)},
+        "reliability": reliability(gap / temperature),
+    }
+
+
+def share(values: np.ndarray) -> Interval:
+    """A mean of 0, 1/2 and 1 with its Wilson interval (a tie counts one half)."""
+    return wilson(float(values.sum()), len(values))
+
+
+def accuracy_by_margin(gap: np.ndarray, right: np.ndarray, bins: int) -> list[dict[str, Any]]:
+    """Accuracy in bins of equal size by |score difference|, the surest last."""
+    order = np.argsort(np.abs(gap), kind="stable")
+    return [
+        {"margin": [float(np.abs(gap[part]).min()), float(np.abs(gap[part]).max())], "pairs": len(part), **_row(share(right[part]), "accuracy")}
+        for part in np.array_split(order, min(bins, len(order)))
+        if len(part)
+    ]
+
+
+def calibration_figures(gap: np.ndarray, temperature: float) -> dict[str, float]:
+    """Negative log-likelihood, Brier score and calibration error of ``p = sigmoid(gap / temperature)``.
+
+    Each pair is looked at from both sides: "chosen first" alone would make every outcome a 1.
+    """
+    p, outcome = both_sides(gap / temperature)
+    return {
+        "nll": nll(p, outcome),
+        "brier": brier(p, outcome),
+        "ece": ece(p, outcome),
+    }
+
+
+def calibrate(chosen: np.ndarray, rejected: np.ndarray) -> float:
+    """The temperature that makes the probabilities of these pairs most likely (Guo et al. 2017)."""
+    gap = chosen - rejected
+    return float(temperature_scale(np.concatenate([gap, -gap]), np.concatenate([np.ones_like(gap), np.zeros_like(gap)])))
+
+
+def both_sides(logit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and outcomes of pairs and of the same pairs turned round."""
+    p = 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
+    return np.concatenate([p, 1 - p]), np.concatenate([np.ones_like(p), np.zeros_like(p)])
+
+
+def reliability(logit: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
+    """Mean probability and observed share in bins of equal size."""
+    p, outcome = both_sides(logit)
+    parts = np.array_split(np.argsort(p, kind="stable"), bins)
+    return [{"p": float(p[part].mean()), "observed": float(outcome[part].mean()), "n": len(part)} for part in parts if len(part)]
+
+
+def _row(interval: Interval, name: str = "estimate") -> dict[str, float]:
+    return {name: interval.estimate, "low": interval.low, "high": interval.high}

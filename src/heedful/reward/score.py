@@ -1,0 +1,201 @@
+"""What can say how good a completion is: a reward model, a classifier, a Python function.
+
+Each is a :class:`heedful.engines.base.Scorer`. A score is finite or it is an error; 0 is a score.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heedful.engines.base import Batch, Learner
+from heedful.engines.local import LocalLearner
+from heedful.engines.models import load_scalar_model, load_tokenizer
+from heedful.engines.networks import ScalarNetwork
+from heedful.errors import ModelProblem, RewardProblem, nearest
+from heedful.records import Prompt, plain_text
+
+
+class SharedRewardModel:
+    """The reward role of the base that the policy lives on: scores token ids, never text."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+
+    def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
+        """One score per row of ``batch``."""
+        scores = self.learner.evaluate(batch, "reward").scores
+        assert scores is not None
+        return finite(scores.tolist(), "the reward model")
+
+
+class RewardModel:
+    """Any Hugging Face sequence classifier with one logit, over prompt and completion; or with
+    several and a ``label`` to maximise, whose raw logit is the score.
+
+    The label is found by its name. ``completion_only`` judges the completion without its prompt.
+    """
+
+    def __init__(self, path: str, *, label: str | None = None, completion_only: bool = False, max_tokens: int | None = None, device: str = "auto", trust_remote_code: bool = False) -> None:
+        model = load_scalar_model(path, device=device, trust_remote_code=trust_remote_code)
+        self.tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
+        self.network = ScalarNetwork(model, self.tokenizer)
+        self.learner = LocalLearner(self.network, "reward")
+        self.labels = label_names(model)
+        self.index = label_index(self.labels, label, path)
+        self.completion_only = completion_only
+        self.max_tokens = max_tokens or self.network.context or 512
+
+    def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
+        """The raw logit per completion. ``batch`` belongs to the policy's tokenizer and is not used."""
+        return finite(self.logits(prompts, texts)[:, self.index].tolist(), "the reward model")
+
+    def probabilities(self, texts: Sequence[str]) -> Tensor:
+        """Softmax over the classes of each text alone, ``[B, C]``."""
+        return torch.softmax(self._logits([("", text) for text in texts]), -1)
+
+    def logits(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
+        """``[B, C]`` raw logits."""
+        return self._logits([("" if self.completion_only else plain_text(p.prompt), t) for p, t in zip(prompts, texts, strict=True)])
+
+    def _logits(self, rows: Sequence[tuple[str, str]]) -> Tensor:
+        outputs = self.learner.evaluate(encode_texts(self.tokenizer, rows, self.max_tokens), "reward")
+        assert outputs.class_logits is not None
+        return outputs.class_logits
+
+
+class FunctionReward:
+    """A Python function ``f(prompts, completions, **columns) -> list of numbers``.
+
+    ``prompts`` and ``completions`` are lists; each other column of the user's prompts arrives by
+    its name, as a list, where the function asks for it. ``path`` is ``file.py:name`` or
+    ``package.module:name``.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.function = path, load_function(path)
+
+    def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
+        """Call the function once and look at what comes back."""
+        columns = {name: [p.columns.get(name) for p in prompts] for name in self._wanted(prompts)}
+        try:
+            found = self.function([p.prompt for p in prompts], list(texts), **columns)
+        except Exception as error:
+            raise RewardProblem(f"the reward function {self.path} raised {type(error).__name__}: {error}", "Mend the function; the run goes on from its last checkpoint with --resume.") from error
+        return finite(self._as_list(found, len(texts)), f"the reward function {self.path}", texts)
+
+    def _wanted(self, prompts: Sequence[Prompt]) -> list[str]:
+        parameters = inspect.signature(self.function).parameters
+        have = sorted({name for p in prompts for name in p.columns})
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return have
+        return [name for name in have if name in parameters]
+
+    def _as_list(self, found: Any, expected: int) -> list[Any]:
+        try:
+            values = list(found.tolist() if hasattr(found, "tolist") else found)
+        except TypeError:
+            raise RewardProblem(f"the reward function {self.path} returned a {type(found).__name__}", "It must return a list with one number per completion.") from None
+        if len(values) != expected:
+            raise RewardProblem(f"the reward function {self.path} returned {len(values)} scores for {expected} completions", "It must return one number per completion, in the same order.")
+        return values
+
+
+def finite(values: Sequence[Any], who: str, texts: Sequence[str] | None = None) -> list[float]:
+    """The values as floats; None, NaN, infinity and what is no number are refused, with the row."""
+    found = []
+    for row, value in enumerate(values):
+        try:
+            number = math.nan if value is None else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            shown = f" (completion {texts[row][:60]!r})" if texts else ""
+            raise RewardProblem(f"{who} gave {value!r} for completion {row}{shown}", "Every completion needs a finite number; give bad ones a low score instead.")
+        found.append(number)
+    return found
+
+
+def load_function(path: str) -> Callable[..., Any]:
+    """The function at ``file.py:name`` or ``package.module:name``."""
+    place, colon, name = path.rpartition(":")
+    if not colon:
+        raise RewardProblem(f"reward.path is {path!r}, which names no function", "Write it as file.py:function or package.module:function.")
+    module = _load_module(place)
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise RewardProblem(f"{place} has no function {name!r}", f"It has: {', '.join(known) or 'none'}.{nearest(name, known)}")
+    return function  # type: ignore[no-any-return]
+
+
+def _load_module(place: str) -> Any:
+    try:
+        if not place.endswith(".py"):
+            return importlib.import_module(place)
+        if not Path(place).exists():
+            raise RewardProblem(f"there is no file {place}", "Check reward.path; it is relative to the folder heed runs in.")
+        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except RewardProblem:
+        raise
+    except Exception as error:
+        raise RewardProblem(f"{place} cannot be imported: {type(error).__name__}: {error}", "Mend it, or name another module in reward.path.") from error
+    return module
+
+
+def label_names(model: Any) -> list[str]:
+    """The classes of a classifier, in the order of its logits."""
+    return [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+
+
+def label_index(labels: Sequence[str], label: str | None, path: str) -> int:
+    """Where the logit of ``label`` stands; by name, never by position."""
+    if label is None:
+        if len(labels) == 1:
+            return 0
+        raise ModelProblem(f"the classifier {path} has {len(labels)} classes: {', '.join(labels)}", "Say which one to maximise with reward.label.")
+    if label not in labels:
+        raise ModelProblem(f"the classifier {path} has no class {label!r}, only {', '.join(labels)}", f"Name one of them in reward.label.{nearest(label, labels)}")
+    return list(labels).index(label)
+
+
+def encode_texts(tokenizer: Any, rows: Sequence[tuple[str, str]], max_tokens: int) -> Batch:
+    """(prompt or "", completion) -> a batch for :class:`ScalarNetwork`, special tokens as the tokenizer sets them.
+
+    Where both are too long together, the prompt loses its beginning: what was said last matters most.
+    """
+    prompt_ids, completion_ids = [], []
+    for prompt, completion in rows:
+        if prompt:
+            ids, start = _encode_two(tokenizer, prompt, completion, max_tokens)
+            prompt_ids.append(ids[:start])
+            completion_ids.append(ids[start:])
+        else:
+            prompt_ids.append([])
+            completion_ids.append(tokenizer(completion, truncation=True, max_length=max_tokens)["input_ids"])
+    return Batch(prompt_ids, completion_ids)
+
+
+def _encode_two(tokenizer: Any, prompt: str, completion: str, max_tokens: int) -> tuple[list[int], int]:
+    """Ids of both texts, and where the second begins (its own special tokens included)."""
+    room = max_tokens - tokenizer.num_special_tokens_to_add(pair=True)
+    long_completion = len(tokenizer(completion, add_special_tokens=False)["input_ids"]) >= room
+    side, tokenizer.truncation_side = tokenizer.truncation_side, "left"
+    try:
+        encoded = tokenizer(prompt, completion, truncation="longest_first" if long_completion else "only_first", max_length=max_tokens)
+    finally:
+        tokenizer.truncation_side = side
+    belongs = encoded.sequence_ids(0)
+    return encoded["input_ids"], belongs.index(1) if 1 in belongs else len(belongs)
