@@ -19,7 +19,8 @@ from torch import Tensor
 
 from heedful.records import Prompt
 
-Role = Literal["policy", "reference", "reward"]
+Role = Literal["policy", "reference", "reward", "monitor"]
+"""``monitor`` is a second reward model, of another seed and split, that nothing is optimised against."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ from heedful.maths.logprobs import entropy as token_entropy
 from heedful.maths.logprobs import scale_logits, token_logprobs
 
 
+SCALAR_ROLES = ("reward", "monitor")
+
+
 @dataclass(frozen=True)
 class Lora:
     """Low-rank adapters (Hu et al. 2021)."""
@@ -40,9 +43,9 @@ class Lora:
 class LanguageNetwork(nn.Module):
     """One language model in up to four roles."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, roles: Sequence[Role] = ("policy", "reference"), lora: Lora | None = None, with_value: bool = False) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, roles: Sequence[Role] = ("policy", "reference"), lora: Lora | None = None, with_value: bool = False, packing: bool = False) -> None:
         super().__init__()
-        self.tokenizer, self.lora = tokenizer, lora
+        self.tokenizer, self.lora, self.packing = tokenizer, lora, packing
         self.encoder_decoder = bool(model.config.is_encoder_decoder)
         self.pad_id = pad_id(tokenizer)
         self.end_ids = end_ids(model, tokenizer)
@@ -53,7 +56,7 @@ class LanguageNetwork(nn.Module):
         self.model = self._with_adapters(model, roles)
         width = self.plain.get_output_embeddings().weight.shape[-1]
         self.value_head = value_head(width).to(self.device) if with_value else None
-        self.reward_head = reward_head(width).to(self.device) if "reward" in roles else None
+        self.score_heads = nn.ModuleDict({role: reward_head(width).to(self.device) for role in roles if role in SCALAR_ROLES})
         self.eval()
 
     def _with_adapters(self, model: Any, roles: Sequence[Role]) -> Any:
@@ -76,7 +79,7 @@ class LanguageNetwork(nn.Module):
 
     def trainable(self, role: Role) -> dict[str, nn.Parameter]:
         """The parameters that learning in ``role`` changes, by name."""
-        head = {"policy": self.value_head, "reward": self.reward_head}.get(role)
+        head = self.score_heads[role] if role in self.score_heads else self.value_head
         found = {f"head.{n}": p for n, p in head.named_parameters()} if head is not None else {}
         for name, parameter in self.model.named_parameters():
             if self.lora is None or f".{role}." in name:
@@ -98,12 +101,11 @@ class LanguageNetwork(nn.Module):
     def forward(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False, temperature: float = 1.0) -> Outputs:
         """See :class:`heedful.engines.base.Outputs`; logits exist only where the mask is 1."""
         mask = batch.mask.to(self.device)
-        if role == "reward":
+        if role in SCALAR_ROLES:
             hidden, _ = self._states(batch, role, mask, with_logits=False)
-            assert self.reward_head is not None, "this network was opened without the reward role"
             last = torch.as_tensor(batch.lengths, device=self.device)
             # After the end token has been read: state index `length`, counting the one before the first token.
-            return Outputs(scores=self.reward_head(hidden[torch.arange(len(batch)), last].float()).squeeze(-1))
+            return Outputs(scores=self.score_heads[role](hidden[torch.arange(len(batch)), last].float()).squeeze(-1))
         hidden, logits = self._states(batch, role, mask, with_logits=True)
         logits = scale_logits(logits, temperature)
         targets = pad_right(batch.completion_ids, self.pad_id, self.device)[mask.bool()]
@@ -124,13 +126,14 @@ class LanguageNetwork(nn.Module):
         """Hidden states ``[B, T + 1, H]`` (before each token, and after the last) and logits ``[N, V]`` on the mask."""
         kept = mask.bool() if with_logits else torch.zeros_like(mask, dtype=torch.bool)
         width = batch.width
+        packed = pack(batch, self.pad_id, self.device) if self.packing and not self.encoder_decoder else None
 
-        def choose(hidden: Tensor) -> Tensor:
-            return hidden[:, -(width + 1) : -1][kept][None]
+        def aligned(hidden: Tensor) -> Tensor:
+            return hidden[:, -(width + 1) :] if packed is None else hidden[0][packed.states]
 
-        with self.as_role(role) as model, tapped_head(model, choose) as tap:
-            logits = model(**self.inputs(batch), use_cache=False).logits
-        return tap.hidden[:, -(width + 1) :], logits.reshape(-1, logits.shape[-1])
+        with self.as_role(role) as model, tapped_head(model, lambda hidden: aligned(hidden)[:, :-1][kept][None]) as tap:
+            logits = model(**(self.inputs(batch) if packed is None else packed.inputs), use_cache=False).logits
+        return aligned(tap.hidden), logits.reshape(-1, logits.shape[-1])
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """Tensors for the model's own ``forward``. Causal: prompts end and completions begin in one column."""
@@ -179,11 +182,11 @@ class ScalarNetwork(nn.Module):
 
     def trainable(self, role: Role) -> dict[str, nn.Parameter]:
         """Every parameter: classifiers are fine-tuned whole."""
-        return dict(self.model.named_parameters()) if role == "reward" else {}
+        return dict(self.model.named_parameters()) if role in SCALAR_ROLES else {}
 
     def forward(self, batch: Batch, role: Role, **_: Any) -> Outputs:
         """``class_logits [B, C]``, and ``scores [B]`` where there is one logit."""
-        assert role == "reward", f"a sequence classifier has no role {role!r}"
+        assert role in SCALAR_ROLES, f"a sequence classifier has no role {role!r}"
         rows = [list(p) + list(c) for p, c in zip(batch.prompt_ids, batch.completion_ids, strict=True)]
         ids, attention = pad_right(rows, self.pad_id, self.device), lengths_mask(rows, self.device)
         if self.causal_head is None:
@@ -264,6 +267,29 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> t
     ids = [[pad] * (width - len(row)) + list(row) for row in rows]
     mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
     return torch.tensor(ids, dtype=torch.long, device=device).reshape(len(rows), width), torch.tensor(mask, dtype=torch.long, device=device).reshape(len(rows), width)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A batch as one row without padding. ``states [B, T + 1]`` says where each row's states stand in it."""
+
+    inputs: dict[str, Tensor]
+    states: Tensor
+
+
+def pack(batch: Batch, pad: int, device: torch.device) -> Packed:
+    """Rows one behind the other. Positions start again at 0 in each, from which the model's mask follows:
+    no row sees another (block-diagonal attention)."""
+    ids: list[int] = []
+    positions: list[int] = []
+    states = torch.zeros((len(batch), batch.width + 1), dtype=torch.long)
+    for row, (prompt, completion) in enumerate(zip(batch.prompt_ids, batch.completion_ids, strict=True)):
+        first = len(ids) + len(prompt) - 1  # the state before the first completion token
+        states[row] = torch.arange(first, first + batch.width + 1).clamp(max=first + len(completion))
+        ids.extend([*prompt, *completion])
+        positions.extend(range(len(prompt) + len(completion)))
+    inputs = {"input_ids": torch.tensor([ids or [pad]], device=device), "position_ids": torch.tensor([positions or [0]], device=device)}
+    return Packed(inputs, states.to(device))
 
 
 def lengths_mask(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
