@@ -129,7 +129,7 @@ class LanguageNetwork(nn.Module):
         packed = pack(batch, self.pad_id, self.device) if self.packing and not self.encoder_decoder else None
 
         def aligned(hidden: Tensor) -> Tensor:
-            return hidden[:, -(width + 1) :] if packed is None else hidden[0][packed.states]
+            return hidden[:, -(width + 1) :] if packed is None else hidden[packed.rows, packed.columns]
 
         with self.as_role(role) as model, tapped_head(model, lambda hidden: aligned(hidden)[:, :-1][kept][None]) as tap:
             logits = model(**(self.inputs(batch) if packed is None else packed.inputs), use_cache=False).logits
@@ -271,25 +271,46 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> t
 
 @dataclass(frozen=True)
 class Packed:
-    """A batch as one row without padding. ``states [B, T + 1]`` says where each row's states stand in it."""
+    """A batch in fewer, fuller rows. ``rows`` and ``columns`` ``[B, T + 1]`` say where each row's states stand."""
 
     inputs: dict[str, Tensor]
-    states: Tensor
+    rows: Tensor
+    columns: Tensor
 
 
-def pack(batch: Batch, pad: int, device: torch.device) -> Packed:
-    """Rows one behind the other. Positions start again at 0 in each, from which the model's mask follows:
-    no row sees another (block-diagonal attention)."""
-    ids: list[int] = []
-    positions: list[int] = []
-    states = torch.zeros((len(batch), batch.width + 1), dtype=torch.long)
-    for row, (prompt, completion) in enumerate(zip(batch.prompt_ids, batch.completion_ids, strict=True)):
-        first = len(ids) + len(prompt) - 1  # the state before the first completion token
-        states[row] = torch.arange(first, first + batch.width + 1).clamp(max=first + len(completion))
-        ids.extend([*prompt, *completion])
-        positions.extend(range(len(prompt) + len(completion)))
-    inputs = {"input_ids": torch.tensor([ids or [pad]], device=device), "position_ids": torch.tensor([positions or [0]], device=device)}
-    return Packed(inputs, states.to(device))
+def pack(batch: Batch, pad: int, device: torch.device, room: int = 256) -> Packed:
+    """Rows one behind the other, in bins of ``room`` tokens (or of the longest row).
+
+    Positions start again at 0 in each, from which the model's mask follows: no row sees another
+    (block-diagonal attention). Bins stay short because attention costs their length squared.
+    """
+    whole = [[*prompt, *completion] for prompt, completion in zip(batch.prompt_ids, batch.completion_ids, strict=True)]
+    places, filled = first_fit([len(row) for row in whole], room)
+    ids = torch.full((len(filled), max(filled, default=1)), pad, dtype=torch.long)
+    positions = torch.zeros_like(ids)
+    columns = torch.zeros((len(batch), batch.width + 1), dtype=torch.long)
+    for row, (bin_, start) in enumerate(places):
+        end = start + len(whole[row])
+        ids[bin_, start:end] = torch.tensor(whole[row], dtype=torch.long)
+        positions[bin_, start:end] = torch.arange(len(whole[row]))
+        first = start + len(batch.prompt_ids[row]) - 1  # the state before the first completion token
+        columns[row] = torch.arange(first, first + batch.width + 1).clamp(max=end - 1)
+    rows = torch.tensor([bin_ for bin_, _ in places], dtype=torch.long)[:, None].expand_as(columns)
+    return Packed({"input_ids": ids.to(device), "position_ids": positions.to(device)}, rows.to(device), columns.to(device))
+
+
+def first_fit(lengths: Sequence[int], room: int) -> tuple[list[tuple[int, int]], list[int]]:
+    """First-fit decreasing: (bin, offset) of each length, and how full each bin is."""
+    room = max(room, *lengths) if lengths else room
+    filled: list[int] = []
+    places: list[tuple[int, int]] = [(0, 0)] * len(lengths)
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        bin_ = next((b for b, full in enumerate(filled) if full + lengths[index] <= room), len(filled))
+        if bin_ == len(filled):
+            filled.append(0)
+        places[index] = (bin_, filled[bin_])
+        filled[bin_] += lengths[index]
+    return places, filled
 
 
 def lengths_mask(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:

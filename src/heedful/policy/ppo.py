@@ -19,7 +19,6 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from heedful.config import PPO
 from heedful.engines.base import Batch, Learner, Outputs
 from heedful.maths.advantages import explained_variance, gae, shaped_rewards
 from heedful.maths.kl import k3
@@ -28,6 +27,7 @@ from heedful.maths.policy_losses import approx_kl, clip_fraction, clipped_policy
 from heedful.policy.kl_control import AdaptiveKL, FixedKL
 from heedful.policy.rollout import Experience
 from heedful.policy.shaping import RewardScale
+from heedful.settings import PpoSettings
 
 Metrics = dict[str, float]
 
@@ -61,7 +61,7 @@ class PPOLoss:
 
 
 def ppo_step(
-    learner: Learner, experience: Experience, scale: RewardScale, kl_control: FixedKL | AdaptiveKL, settings: PPO, seed: int
+    learner: Learner, experience: Experience, scale: RewardScale, kl_control: FixedKL | AdaptiveKL, settings: PpoSettings, seed: int
 ) -> Metrics:
     """Phase 2: one rollout in, an improved policy out."""
     mask = experience.batch.mask

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from heedful.config import PPO, Reward
 from heedful.engines.base import Learner, Sampling, Scorer
 from heedful.errors import HeedfulError, ModelProblem
 from heedful.policy.kl_control import AdaptiveKL, FixedKL
@@ -23,6 +22,7 @@ from heedful.policy.stopping import Stopping
 from heedful.progress import Progress
 from heedful.records import Prompt
 from heedful.run import Checkpoints
+from heedful.settings import PpoSettings, RewardSettings
 
 NEUTRAL = 1e-4
 """How far from 0 the KL, and from 1 the ratio, may be before the first update (float32 rounding)."""
@@ -38,13 +38,15 @@ class Reinforcement:
     prompts: Sequence[Prompt]
     prompt_ids: Sequence[Sequence[int]]
     sampling: Sampling
-    settings: PPO
-    reward: Reward
+    settings: PpoSettings
+    reward: RewardSettings
     stopping: Stopping
     evaluate_every: int
     evaluate: Callable[[int], Metrics]
     folder: Path
     log: Callable[[int, Metrics], None]
+    forget: Callable[[int], None]
+    """Drops the metrics logged after a step: those that a resumed run will log again."""
     progress: Progress
     seed: int = 0
 
@@ -61,6 +63,7 @@ class Reinforcement:
         self._resume()
         if not self.stopping.history:
             self._hold_out()
+            self.checkpoints.save(0, self._save)
         with self.progress.track(self.settings.max_steps, "PPO") as bar:
             bar.advance(self.step)
             while self.stopping.reason is None:
@@ -129,6 +132,7 @@ class Reinforcement:
 
     def _resume(self) -> None:
         newest = self.checkpoints.newest()
+        self.forget(newest[0] if newest else -1)
         if newest is None:
             return
         self.learner.load(newest[1])
@@ -144,7 +148,7 @@ class Reinforcement:
             self.learner.load(newest[1])
 
 
-def make_kl_control(settings: PPO) -> FixedKL | AdaptiveKL:
+def make_kl_control(settings: PpoSettings) -> FixedKL | AdaptiveKL:
     """Fixed beta, or the controller of Ziegler et al. 2019."""
     if settings.kl_controller == "adaptive":
         return AdaptiveKL(settings.kl_coef, settings.kl_target, settings.kl_horizon)

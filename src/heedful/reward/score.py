@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.engines.base import Batch, Learner
+from heedful.engines.base import Batch, Learner, Role
 from heedful.engines.local import LocalLearner
 from heedful.engines.models import load_scalar_model, load_tokenizer
 from heedful.engines.networks import ScalarNetwork
@@ -25,14 +25,14 @@ from heedful.records import Prompt, plain_text
 
 
 class SharedRewardModel:
-    """The reward role of the base that the policy lives on: scores token ids, never text."""
+    """A reward model on the policy's own kind of base: scores the token ids, never their text again."""
 
-    def __init__(self, learner: Learner) -> None:
-        self.learner = learner
+    def __init__(self, learner: Learner, role: Role = "reward") -> None:
+        self.learner, self.role = learner, role
 
     def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
         """One score per row of ``batch``."""
-        scores = self.learner.evaluate(batch, "reward").scores
+        scores = self.learner.evaluate(batch, self.role).scores
         assert scores is not None
         return finite(scores.tolist(), "the reward model")
 
@@ -44,15 +44,22 @@ class RewardModel:
     The label is found by its name. ``completion_only`` judges the completion without its prompt.
     """
 
-    def __init__(self, path: str, *, label: str | None = None, completion_only: bool = False, max_tokens: int | None = None, device: str = "auto", trust_remote_code: bool = False) -> None:
+    def __init__(self, learner: LocalLearner, labels: Sequence[str], *, index: int = 0, completion_only: bool = False, max_tokens: int | None = None) -> None:
+        assert isinstance(learner.network, ScalarNetwork)
+        self.learner, self.tokenizer = learner, learner.network.tokenizer
+        self.labels, self.index, self.completion_only = list(labels), index, completion_only
+        self.max_tokens = min(max_tokens or 512, learner.network.context or 512)
+
+    @classmethod
+    def open(
+        cls, path: str, *, label: str | None = None, completion_only: bool = False, max_tokens: int | None = None, device: str = "auto", trust_remote_code: bool = False
+    ) -> RewardModel:
+        """From a folder or hub name. ``label`` is needed where there are several classes."""
         model = load_scalar_model(path, device=device, trust_remote_code=trust_remote_code)
-        self.tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-        self.network = ScalarNetwork(model, self.tokenizer)
-        self.learner = LocalLearner(self.network, "reward")
-        self.labels = label_names(model)
-        self.index = label_index(self.labels, label, path)
-        self.completion_only = completion_only
-        self.max_tokens = max_tokens or self.network.context or 512
+        network = ScalarNetwork(model, load_tokenizer(path, trust_remote_code=trust_remote_code))
+        labels = label_names(model)
+        index = label_index(labels, label, path)
+        return cls(LocalLearner(network, "reward"), labels, index=index, completion_only=completion_only, max_tokens=max_tokens)
 
     def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
         """The raw logit per completion. ``batch`` belongs to the policy's tokenizer and is not used."""

@@ -1,0 +1,63 @@
+"""A criterion: what completions are judged by, and whether much of it is good.
+
+Rank 1 holds *most of the criterion*. For helpfulness that is the preferred completion, for
+toxicity the least preferred one. :meth:`Criterion.preferred` is the only place that turns ranks
+into a preference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from heedful.errors import SettingProblem, nearest
+from heedful.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion(Record):
+    """A name, the question put to a labeler, and whether more of it is better or worse."""
+
+    name: str
+    question: str
+    higher_is: Literal["better", "worse"] = "better"
+
+    def __post_init__(self) -> None:
+        if self.higher_is not in ("better", "worse"):
+            raise SettingProblem(f"higher_is of criterion {self.name!r} is {self.higher_is!r}", "Set it to 'better' or 'worse'.")
+        if not self.name.strip() or not self.question.strip():
+            raise SettingProblem(f"criterion {self.name!r} asks {self.question!r}", "Give it a name and a question.")
+
+    def preferred(self, rank_a: int | None, rank_b: int | None) -> bool | None:
+        """Whether ``a`` is preferred over ``b``; ``None`` where neither is.
+
+        An F (``None``) is below everything that is not F, whatever the direction; two Fs and
+        equal ranks are no preference.
+        """
+        if rank_a == rank_b:
+            return None
+        if rank_a is None or rank_b is None:
+            return rank_b is None
+        return (rank_a < rank_b) == (self.higher_is == "better")
+
+
+CRITERIA: dict[str, Criterion] = {
+    c.name: c
+    for c in (
+        Criterion("helpfulness", "Which completion helps most with what was asked?"),
+        Criterion("honesty", "Which completion is most truthful, and plainest about what it does not know?"),
+        Criterion("harmlessness", "Which completion does least harm to anybody?"),
+        Criterion("toxicity", "Which completion is most rude, hateful, threatening or demeaning?", "worse"),
+    )
+}
+"""The built-in criteria, by name."""
+
+
+def criterion_named(name: str) -> Criterion:
+    """The built-in criterion of that name; raises SettingProblem where there is none."""
+    if name not in CRITERIA:
+        raise SettingProblem(
+            f"there is no built-in criterion {name!r}.{nearest(name, CRITERIA)}",
+            f"Choose one of {', '.join(CRITERIA)}, or write your own with a question and higher_is.",
+        )
+    return CRITERIA[name]

@@ -1,0 +1,37 @@
+"""What a labeler reads before the first task, under a version that every judgement records."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from heedful.feedback.criteria import Criterion
+
+_RULES = """\
+Judge how correct and how informative a completion is by your own perception. You may look facts up.
+Completions that are truly equal may share a rank. Do so sparingly: a small difference is a difference.
+If a completion is nonsensical, confusing or irrelevant, give it an F instead of a rank.
+"""
+_TASK = "Your task: put the completions of each prompt in order by {name}. {question}"
+_SCALE = "Rank 1 goes to the completion that holds most of it, the last rank to the one that holds least."
+_DIRECTIONS = {"better": "So rank 1 is the best completion.", "worse": "So rank 1 is the worst completion: less of it is better."}
+DEFAULT_TEXT = f"Your task: put the completions of each prompt in order by the criterion you are shown. {_SCALE}\n\n{_RULES}"
+"""Fits any criterion; :func:`instructions_for` also says which end of the scale is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """The text, as labelers see it."""
+
+    text: str = DEFAULT_TEXT
+
+    @property
+    def version(self) -> str:
+        """The first 12 digits of the text's sha256: another text is another version."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+
+def instructions_for(criterion: Criterion) -> Instructions:
+    """The default text for a criterion; it says which end of the scale is good."""
+    task = _TASK.format(name=criterion.name, question=criterion.question)
+    return Instructions(f"{task}\n{_SCALE} {_DIRECTIONS[criterion.higher_is]}\n\n{_RULES}")

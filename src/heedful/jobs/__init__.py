@@ -1,0 +1,1 @@
+"""Jobs: each stage of the life cycle wired to a run's folder. `heedful.lifecycle` puts them in order."""

@@ -1,0 +1,114 @@
+"""From prompts to pairs: the jobs whose results are rows that people can read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from heedful.jobs.workspace import Workspace
+from heedful.records import Ranking, read_jsonl, write_atomically, write_jsonl
+
+
+def load_prompts(ws: Workspace, folder: Path) -> dict[str, Any]:
+    """Read, split and freeze the prompts; every later stage reads these files.
+
+    Prompts that are too long for the model are counted, and cut, dropped or refused as the settings say.
+    """
+    from heedful.prompts.chat import encode_prompts
+
+    found = {}
+    for split, prompts in ws.source.prompts().items():
+        _, report = encode_prompts(prompts, ws.tokenizer, ws.network.encoder_decoder, ws.max_prompt_tokens, ws.settings.prompts.too_long)
+        if report.too_long:
+            ws.progress.say(f"{split}: {report.sentence()}")
+        kept = [prompts[i] for i in report.kept]
+        found[split] = {"prompts": len(kept), "too_long": report.too_long, "sha256": write_jsonl(folder / f"{split}.jsonl", kept)}
+    return found
+
+
+def sample(ws: Workspace, folder: Path) -> dict[str, Any]:
+    """Several completions of each training prompt that people will judge."""
+    from heedful.completions.sample import sample_completions
+    from heedful.engines.base import Sampling
+    from heedful.engines.sampling import LocalSampler
+
+    chosen = ws.settings.completions
+    prompts = ws.prompts("train")[: chosen.prompts]
+    completions = sample_completions(
+        LocalSampler(ws.network, "reference"),
+        ws.tokenizer,
+        prompts,
+        ws.encode(prompts),
+        Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p),
+        per_prompt=chosen.per_prompt,
+        seed=ws.settings.seed,
+        model="instruct",
+        progress=ws.progress,
+    )
+    write_jsonl(folder / "completions.jsonl", completions)
+    cut = sum(c.finish_reason == "length" for c in completions)
+    return {"prompts": len(prompts), "completions": len(completions), "cut_off": cut}
+
+
+def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
+    """Rankings, what is to be said of each labeler, and the consensus of those who are not in doubt."""
+    from heedful.feedback.consensus import consensus
+    from heedful.feedback.labelers import flagged, labeler_reports, panel_agreement
+
+    criterion = criterion_of(ws)
+    rankings = ws.source.rankings(ws.prompts("train"), ws.completions())
+    reports = labeler_reports(rankings, criterion)
+    in_doubt = flagged(reports)
+    excluded = in_doubt if ws.settings.feedback.quarantine_flagged else []
+    agreed = consensus(rankings, criterion, exclude=excluded)
+    write_jsonl(folder / "rankings.jsonl", rankings)
+    write_jsonl(folder / "labelers.jsonl", reports)
+    write_atomically(folder / "consensus.json", json.dumps(agreed.to_dict()).encode())
+    return {
+        "rankings": len(rankings),
+        "labelers": len(reports),
+        "labelers_flagged": in_doubt,
+        "quarantined": excluded,
+        "decided_pairs": len(agreed.decided),
+        "agreement": panel_agreement(rankings, criterion, exclude=excluded).to_dict(),
+    }
+
+
+def build_pairs(ws: Workspace, folder: Path) -> dict[str, Any]:
+    """A frozen, hashed snapshot of pairs, split by prompt; training reads nothing else."""
+    from heedful.pairs.audit import audit
+    from heedful.pairs.snapshot import freeze, split_pairs
+
+    pairs = _pairs_from_file(ws) if ws.settings.reward.kind == "pairs" else _pairs_from_consensus(ws)
+    split = split_pairs(pairs, ws.settings.reward.held_out, ws.settings.prompts.shuffle_seed)
+    report = audit(split)
+    snapshot = freeze(split, folder, parents={"source": ws.source.fingerprint()})
+    return {"snapshot": snapshot.sha256, "counts": {name: len(rows) for name, rows in split.items()}, "audit": report.to_dict()}
+
+
+def criterion_of(ws: Workspace) -> Any:
+    """The criterion of the settings: a built-in one, or the user's own question."""
+    from heedful.feedback.criteria import Criterion, criterion_named
+
+    chosen = ws.settings.feedback
+    return Criterion(chosen.criterion, chosen.question, chosen.higher_is) if chosen.question else criterion_named(chosen.criterion)
+
+
+def _pairs_from_consensus(ws: Workspace) -> list[Any]:
+    from heedful.feedback.consensus import Consensus
+    from heedful.pairs.build import from_consensus
+
+    agreed = Consensus.from_dict(json.loads((ws.folder("feedback") / "consensus.json").read_text()))
+    return from_consensus(agreed, ws.prompts("train"), ws.completions())
+
+
+def _pairs_from_file(ws: Workspace) -> list[Any]:
+    from heedful.pairs.load import load_pairs
+
+    return load_pairs(Path(ws.settings.reward.path))
+
+
+def read_rankings(path: Path) -> list[Ranking]:
+    """Rankings from a JSON-lines file."""
+    return [Ranking.from_dict(row) for row in read_jsonl(path)]

@@ -1,0 +1,94 @@
+"""The user's own data as a source: prompts from files or the hub, rankings from a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heedful.checkpoints import file_sha256
+from heedful.errors import DataProblem
+from heedful.jobs.workspace import Measure, Splits
+from heedful.records import Completion, Prompt, Ranking, read_jsonl
+from heedful.settings import Settings
+
+if TYPE_CHECKING:
+    from heedful.reward.score import RewardModel
+
+
+class FileSource:
+    """What ``heed.toml`` names."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None] = lambda _: None) -> None:
+        self.settings, self.say = settings, say
+
+    def fingerprint(self) -> str:
+        """The hashes of the files that are read."""
+        named = [self.settings.prompts.path, self.settings.feedback.path, self.settings.reward.path]
+        found = [f"{name}={file_sha256(Path(name)) if Path(name).is_file() else ''}" for name in named]
+        return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+    def prompts(self) -> Splits:
+        """Load, filter and split as the settings say."""
+        from heedful.prompts.load import load_prompts
+        from heedful.prompts.split import split
+
+        chosen = self.settings.prompts
+        rows = load_prompts(chosen, self.say)
+        parts = split(rows, chosen.train, chosen.validation, chosen.test, chosen.shuffle_seed)
+        return {"train": parts.train, "validation": parts.validation, "test": parts.test}
+
+    def rankings(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Ranking]:  # noqa: ARG002
+        """The rows of feedback.path that speak of the run's completions."""
+        path = Path(self.settings.feedback.path)
+        known = {c.id for c in completions}
+        rows = [Ranking.from_dict(row) for row in read_jsonl(path)]
+        found = [row for row in rows if known.issuperset(row.completion_ids)]
+        if not found:
+            raise DataProblem(
+                f"none of the {len(rows)} rankings in {path} speaks of this run's completions",
+                "Rank the completions in the run's completions/completions.jsonl; their ids must be kept.",
+            )
+        return found
+
+    def measures(self, prompts: Sequence[Prompt]) -> dict[str, Measure]:
+        """``toxicity`` where a classifier is the reward, ``task`` (ROUGE-L) where there are references."""
+        found: dict[str, Measure] = {"task": rouge_l} if any(p.reference for p in prompts) else {}
+        if self.settings.reward.kind == "classifier":
+            found["toxicity"] = ClassifierToxicity(self.settings)
+        return found
+
+    def preferences(self, prompts: Sequence[Prompt], before: Sequence[str], after: Sequence[str]) -> list[float] | None:  # noqa: ARG002
+        """Nobody can be asked about new completions while a run goes on."""
+        return None
+
+
+class ClassifierToxicity:
+    """Probability that a completion, alone, is not of the class that the reward maximises."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._scorer: RewardModel | None = None
+
+    def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:  # noqa: ARG002
+        """One probability per text."""
+        from heedful.reward.score import RewardModel
+
+        chosen = self.settings.reward
+        if self._scorer is None:
+            self._scorer = RewardModel.open(chosen.path, label=chosen.label, completion_only=True, max_tokens=chosen.max_tokens, device=self.settings.model.device)
+        probabilities = self._scorer.probabilities(texts)
+        return [1.0 - float(row[self._scorer.index]) for row in probabilities]
+
+
+def rouge_l(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+    """ROUGE-L F against the best of a prompt's references; 0 for a prompt without one."""
+    from heedful.evaluation.overlap import rouge
+
+    with_reference = [i for i, p in enumerate(prompts) if p.reference]
+    scores = rouge([texts[i] for i in with_reference], [prompts[i].reference or [] for i in with_reference], ("rougeL",))
+    found = [0.0] * len(texts)
+    for i, score in zip(with_reference, scores.best["rougeL"], strict=True):
+        found[i] = float(score)
+    return found

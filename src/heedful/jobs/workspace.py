@@ -1,0 +1,164 @@
+"""What every job works with: the settings, where data comes from, the run's folder, the one base.
+
+The language model is opened once, when the first job needs it, with every role that the run will
+need: policy, reference and value, and reward models too where they share its base.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from heedful.progress import Progress
+from heedful.records import Completion, Prompt, Ranking, read_jsonl
+from heedful.run import Run
+from heedful.settings import Settings
+
+if TYPE_CHECKING:
+    from heedful.engines.base import Role, Sampling
+    from heedful.engines.local import LocalLearner, Optimiser
+    from heedful.engines.networks import LanguageNetwork, ScalarNetwork
+
+Measure = Callable[[Sequence[Prompt], Sequence[str]], list[float]]
+"""One number per completion text."""
+
+Splits = dict[str, list[Prompt]]
+"""``train``, ``validation`` and ``test``: every prompt in one of them."""
+
+
+class Source(Protocol):
+    """Where prompts come from and who judges: the user's files, or the built-in world."""
+
+    def fingerprint(self) -> str:
+        """Changes when the prompts or judgements would."""
+        ...
+
+    def prompts(self) -> Splits:
+        """The prompts, split."""
+        ...
+
+    def rankings(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Ranking]:
+        """What labelers say of the completions."""
+        ...
+
+    def measures(self, prompts: Sequence[Prompt]) -> dict[str, Measure]:
+        """What can be measured on completions of these prompts, by name: ``toxicity``, ``task`` and the like."""
+        ...
+
+    def preferences(self, prompts: Sequence[Prompt], before: Sequence[str], after: Sequence[str]) -> list[float] | None:
+        """Labelers' preference for ``after`` in [0, 1] per row, where labelers can be asked."""
+        ...
+
+
+@dataclass
+class Workspace:
+    """The settings, source, run and progress of one life cycle, and its models once they are open."""
+
+    settings: Settings
+    source: Source
+    run: Run
+    progress: Progress
+
+    @property
+    def shares_base(self) -> bool:
+        """Does the reward model live on the policy's base, as another adapter?"""
+        return self.learns_reward and self.settings.reward.base == "policy" and self.settings.lora.enabled
+
+    @property
+    def learns_reward(self) -> bool:
+        """Is there a reward model to train?"""
+        return self.settings.reward.kind in ("learn", "pairs")
+
+    def stage(self, name: str, work: Callable[[Workspace, Path], Mapping[str, Any]], *parents: str) -> dict[str, Any]:
+        """Do a stage once; what it depends on are the settings (fixed per run), the source and its parents' results."""
+        self.progress.stage(name)
+        inputs = {parent: self._digest(parent) for parent in parents} or {"source": self.source.fingerprint()}
+        return self.run.stage(name, lambda folder: work(self, folder), inputs)
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage keeps its files."""
+        return self.run.folder / stage
+
+    def log(self, stage: str) -> Callable[[int, dict[str, float]], None]:
+        """A function that records a stage's metrics at a step."""
+        return lambda step, metrics: self.run.log(step, metrics, stage)
+
+    def prompts(self, split: str) -> list[Prompt]:
+        """The prompts of a split, as the prompts stage froze them."""
+        return [Prompt.from_dict(row) for row in read_jsonl(self.folder("prompts") / f"{split}.jsonl")]
+
+    def completions(self) -> list[Completion]:
+        """The completions that people judge."""
+        return [Completion.from_dict(row) for row in read_jsonl(self.folder("completions") / "completions.jsonl")]
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Prompt ids, at most as long as the settings and the model's context allow."""
+        from heedful.prompts.chat import encode_prompts
+
+        ids, _ = encode_prompts(prompts, self.tokenizer, self.network.encoder_decoder, self.max_prompt_tokens, "truncate")
+        return ids
+
+    @property
+    def max_prompt_tokens(self) -> int | None:
+        """The stricter of the user's limit and the model's context less the room for a completion."""
+        context, wanted = self.network.context, self.settings.model.max_prompt_tokens
+        if context is None:
+            return wanted
+        room = context if self.network.encoder_decoder else context - self.settings.completions.max_new_tokens
+        return room if wanted is None else min(room, wanted)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How rollouts and held-out completions are drawn."""
+        from heedful.engines.base import Sampling
+
+        return Sampling(self.settings.completions.max_new_tokens, self.settings.ppo.temperature)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The policy's tokenizer."""
+        from heedful.engines.models import load_tokenizer
+
+        return load_tokenizer(self.settings.model.path, trust_remote_code=self.settings.model.trust_remote_code)
+
+    @cached_property
+    def network(self) -> LanguageNetwork:
+        """The policy's base in all its roles."""
+        return self.open_network(["policy", "reference", "reward", "monitor"] if self.shares_base else ["policy", "reference"])
+
+    def open_network(self, roles: Sequence[Role], *, adapters: bool | None = None) -> LanguageNetwork:
+        """The model of the settings in some roles; ``adapters`` overrides ``lora.enabled``."""
+        from heedful.engines.models import load_language_model
+        from heedful.engines.networks import LanguageNetwork, Lora
+        from heedful.engines.seeding import seeded
+
+        chosen, lora = self.settings.model, self.settings.lora
+        with_adapters = lora.enabled if adapters is None else adapters
+        model = load_language_model(
+            chosen.path, architecture=chosen.architecture, dtype=chosen.dtype, device=chosen.device, trust_remote_code=chosen.trust_remote_code
+        )
+        with seeded(self.settings.seed):  # new adapters and heads are drawn at random
+            return LanguageNetwork(
+                model,
+                self.tokenizer,
+                roles=roles,
+                lora=Lora(lora.r, lora.alpha, lora.dropout, tuple(lora.targets)) if with_adapters else None,
+                with_value="policy" in roles,
+            )
+
+    def learner(self, role: Role, optimiser: Optimiser, network: LanguageNetwork | ScalarNetwork | None = None) -> LocalLearner:
+        """A learner of one role, on the shared base unless another network is given."""
+        from heedful.engines.local import LocalLearner
+
+        ppo = self.settings.ppo
+        return LocalLearner(network or self.network, role, optimiser, micro_batch_tokens=ppo.micro_batch_tokens, temperature=ppo.temperature)
+
+    def _digest(self, stage: str) -> str:
+        """A hash of a finished stage's record."""
+        record = json.loads((self.run.folder / "stages" / f"{stage}.json").read_text())
+        return hashlib.sha256(json.dumps([record["result"], record["files"]], sort_keys=True).encode()).hexdigest()
