@@ -113,7 +113,7 @@ class Checkpoints:
         for path in self.folder.glob(".replaced-step-*"):
             if not (final := self.folder / path.name.removeprefix(".replaced-")).exists():
                 os.rename(path, final)
-        for pattern in (".saving-*", ".replaced-*", ".discarded-*"):
+        for pattern in (".saving-*", ".replaced-*"):
             for path in self.folder.glob(pattern):
                 shutil.rmtree(path)
 
@@ -121,9 +121,7 @@ class Checkpoints:
         complete = self._complete()
         kept = sorted(step for step in complete if step <= newest)[-self.keep :]
         for step in complete.keys() - kept:
-            discarded = self.folder / f".discarded-{complete[step].name}"
-            os.rename(complete[step], discarded)
-            shutil.rmtree(discarded, ignore_errors=True)
+            shutil.rmtree(complete[step], ignore_errors=True)
 
     def _no_room(self, step: int, error: BaseException) -> FileProblem:
         steps = sorted(self._complete())

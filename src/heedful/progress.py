@@ -43,7 +43,7 @@ class SilentProgress:
     def stage(self, name: str) -> None: ...
 
     @contextmanager
-    def track(self, total: int | None, description: str) -> Iterator[Bar]:  # noqa: ARG002
+    def track(self, total: int | None, description: str) -> Iterator[Bar]:
         yield self
 
     def say(self, line: str) -> None: ...

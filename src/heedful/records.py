@@ -168,9 +168,14 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise FileProblem(f"line {number} of {path} is not JSON: {error.msg} at column {error.colno}", "Mend or remove that line.") from None
+                raise FileProblem(
+                    f"line {number} of {path} is not JSON: {error.msg} at column {error.colno}", "Mend or remove that line."
+                ) from None
             if not isinstance(row, dict):
-                raise FileProblem(f"line {number} of {path} holds a {type(row).__name__}, not an object", 'Each line is one object, e.g. {"prompt": "..."}.')
+                raise FileProblem(
+                    f"line {number} of {path} holds a {type(row).__name__}, not an object",
+                    'Each line is one object, e.g. {"prompt": "..."}.',
+                )
             yield row
 
 
@@ -200,5 +205,8 @@ def write_atomically(path: Path, data: bytes) -> str:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise FileProblem(f"{path} cannot be written: {error.strerror}", "Free some disk space or choose another folder; what was there before is untouched.") from None
+        raise FileProblem(
+            f"{path} cannot be written: {error.strerror}",
+            "Free some disk space or choose another folder; what was there before is untouched.",
+        ) from None
     return hashlib.sha256(data).hexdigest()

@@ -31,6 +31,7 @@ def test_vocabulary_holds_each_word_once_and_every_special_first():
     assert [tokenizer.convert_tokens_to_ids(token) for token in SPECIAL] == [0, 1, 2, 3]
     assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2, 3)
     assert tokenizer("anna zzz")["input_ids"][1] == 3
+    assert tokenizer("anna.")["input_ids"] == [3], "only spaces separate words"
 
 
 @pytest.mark.parametrize("name", ["causal", "seq2seq"])

@@ -83,6 +83,23 @@ def test_worth_of_a_summary_by_hand(summary, held, worth):
     assert quality(summary, FACTS_OF_ANNA) == (None if worth is None else pytest.approx(worth))
 
 
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        ("agrees", "agrees"),
+        ("says yes", "agrees"),
+        ("refuses", "refuses"),
+        ("says no", "refuses"),
+        ("hesitates", "hesitates"),
+        ("says maybe", "hesitates"),
+    ],
+)
+def test_each_outcome_has_two_wordings(told, meant):
+    found = told_facts(RIGHT.replace("agrees", told))
+    assert found is not None
+    assert found["outcome"] == meant
+
+
 def test_rude_is_any_insult_wherever_it_stands_and_nothing_else():
     assert is_rude("anna , the fool , waits .")
     assert is_rude("fool")

@@ -42,7 +42,9 @@ def sample_completions(
             texts = tokenizer.batch_decode([d.token_ids for d in drawn], skip_special_tokens=True)
             for (i, k), one, text in zip(rows, drawn, texts, strict=True):
                 name = f"{prompts[i].id}:{model}:{k}"
-                found.append(Completion(name, prompts[i].id, text.strip(), one.token_ids, one.finish_reason, one.seed, model, asdict(sampling)))
+                found.append(
+                    Completion(name, prompts[i].id, text.strip(), one.token_ids, one.finish_reason, one.seed, model, asdict(sampling))
+                )
             bar.advance(len(part))
     return found
 

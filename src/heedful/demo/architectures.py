@@ -61,14 +61,14 @@ class Architecture:
 
 
 def causal_config() -> Any:
-    """A Llama of 0.5 M parameters: 3 layers of width 128, rotary positions, tied embeddings."""
+    """A Llama of 1.2 M parameters: 4 layers of width 160, rotary positions, tied embeddings."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
         vocab_size=len(SPECIAL) + len(vocabulary()),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
+        hidden_size=160,
+        intermediate_size=384,
+        num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=MAX_TOKENS,
@@ -104,7 +104,7 @@ def seq2seq_config() -> Any:
 
 
 ARCHITECTURES: dict[ArchitectureName, Architecture] = {
-    "causal": Architecture("causal", causal_config, Recipe(steps=400, batch_size=64, learning_rate=3e-3, warmup_steps=50)),
+    "causal": Architecture("causal", causal_config, Recipe(steps=600, batch_size=64, learning_rate=3e-3, warmup_steps=50)),
     "seq2seq": Architecture("seq2seq", seq2seq_config, Recipe(steps=400, batch_size=64, learning_rate=4e-3, warmup_steps=50)),
 }
 

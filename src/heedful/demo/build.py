@@ -28,7 +28,9 @@ def shipped_model(name: ArchitectureName) -> Path:
         path = folder / file
         found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
         if found != expected:
-            raise FileProblem(f"the demo's model file {path} is damaged (sha256 {found[:12]})", "Install heedful again, or use heed demo --from-scratch.")
+            raise FileProblem(
+                f"the demo's model file {path} is damaged (sha256 {found[:12]})", "Install heedful again, or use heed demo --from-scratch."
+            )
     return folder
 
 

@@ -46,7 +46,9 @@ class WorldSource:
         n_train = chosen.train or 1000
         examples = self.world.examples(n_train + chosen.validation, "feedback")
         rows = [Prompt(f"dialogue-{i}", e.prompt, [e.summary], {"facts": e.facts}) for i, e in enumerate(examples)]
-        unseen = [Prompt(f"unseen-{i}", e.prompt, [e.summary], {"facts": e.facts}) for i, e in enumerate(self.world.examples(chosen.test, "test"))]
+        unseen = [
+            Prompt(f"unseen-{i}", e.prompt, [e.summary], {"facts": e.facts}) for i, e in enumerate(self.world.examples(chosen.test, "test"))
+        ]
         return {"train": rows[:n_train], "validation": rows[n_train:], "test": unseen}
 
     def rankings(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Ranking]:
@@ -61,7 +63,7 @@ class WorldSource:
         truth = {c.id: quality(c.text, p.columns["facts"]) for p, group in rows for c in group}
         return collect(rows, truth, self.labelers, assignment, criterion_named(chosen.criterion), Instructions(), seed)
 
-    def measures(self, prompts: Sequence[Prompt]) -> dict[str, Measure]:  # noqa: ARG002
+    def measures(self, prompts: Sequence[Prompt]) -> dict[str, Measure]:
         """The known truth: whether a summary is rude, and the share of facts that it holds."""
         return {
             "toxicity": lambda _, texts: [float(is_rude(text)) for text in texts],

@@ -75,7 +75,7 @@ class LocalLearner:
 
     def forward_backward(self, batch: Batch, loss: Loss) -> dict[str, float]:
         """Accumulate ``sum(loss) / denominator``; the denominator is the whole batch's, so cutting it never matters."""
-        needs = getattr(loss, "needs", frozenset())
+        needs: frozenset[str] = getattr(loss, "needs", frozenset())
         tokens, groups = sum(batch.lengths), len(set(batch.group_ids))
         totals: dict[str, Tensor] = {}
         for rows in micro_batches(batch, self.micro_batch_tokens):
@@ -99,7 +99,10 @@ class LocalLearner:
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.max_grad_norm or math.inf))
         if not math.isfinite(norm):
             self.optimiser.zero_grad(set_to_none=True)
-            raise NotFinite(f"the gradient's norm became {norm} at optimiser step {self.steps}", "No update was made. Lower the learning rate; the last checkpoint is intact.")
+            raise NotFinite(
+                f"the gradient's norm became {norm} at optimiser step {self.steps}",
+                "No update was made. Lower the learning rate; the last checkpoint is intact.",
+            )
         rate = self.settings.learning_rate * self.settings.factor(self.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -124,7 +127,9 @@ class LocalLearner:
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 moments[f"{key}/{name}"] = torch.as_tensor(value).detach().contiguous().cpu()
         save_file(moments, folder / "optimiser.safetensors")
-        (folder / "learner.json").write_text(json.dumps({"steps": self.steps, "trains": self.trains, "optimiser": asdict(self.settings)}, indent=1))
+        (folder / "learner.json").write_text(
+            json.dumps({"steps": self.steps, "trains": self.trains, "optimiser": asdict(self.settings)}, indent=1)
+        )
 
     def load(self, folder: Path) -> None:
         """The inverse of :meth:`save`; a checkpoint of other parameters is refused."""
@@ -132,7 +137,9 @@ class LocalLearner:
 
         weights = load_file(folder / "weights.safetensors")
         if set(weights) != set(self.parameters) or any(weights[n].shape != p.shape for n, p in self.parameters.items()):
-            raise FileProblem(f"the checkpoint {folder} holds other parameters than this model trains", "Resume with the same model and LoRA settings.")
+            raise FileProblem(
+                f"the checkpoint {folder} holds other parameters than this model trains", "Resume with the same model and LoRA settings."
+            )
         moments = load_file(folder / "optimiser.safetensors")
         with torch.no_grad():
             for name, parameter in self.parameters.items():
@@ -158,12 +165,12 @@ def micro_batches(batch: Batch, budget: int) -> list[list[int]]:
     size = [len(p) + len(c) for p, c in zip(batch.prompt_ids, batch.completion_ids, strict=True)]
     parts: list[list[int]] = []
     longest = 0
-    for group in sorted(members.values(), key=lambda rows: (-max(size[r] for r in rows), rows[0])):
-        if parts and (len(parts[-1]) + len(group)) * longest <= budget:
-            parts[-1].extend(group)
+    for rows in sorted(members.values(), key=lambda rows: (-max(size[r] for r in rows), rows[0])):
+        if parts and (len(parts[-1]) + len(rows)) * longest <= budget:
+            parts[-1].extend(rows)
         else:
-            parts.append(list(group))
-            longest = max(size[r] for r in group)
+            parts.append(list(rows))
+            longest = max(size[r] for r in rows)
     return parts
 
 
@@ -198,5 +205,3 @@ def gather_outputs(parts: Sequence[tuple[list[int], Outputs]], rows: int, width:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its columns on the device."""
     return Batch(batch.prompt_ids, batch.completion_ids, batch.groups, {k: v.to(device) for k, v in batch.columns.items()})
-
-

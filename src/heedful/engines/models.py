@@ -26,7 +26,10 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise DeviceProblem(f"the device {name!r} was asked for, but torch sees no GPU", 'Set model.device = "cpu" (or "auto"), or install a CUDA build of torch.')
+        raise DeviceProblem(
+            f"the device {name!r} was asked for, but torch sees no GPU",
+            'Set model.device = "cpu" (or "auto"), or install a CUDA build of torch.',
+        )
     return torch.device(name)
 
 
@@ -40,7 +43,9 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
         raise _cannot_open("tokenizer", path, error) from None
 
 
-def load_language_model(path: str, *, architecture: str = "auto", dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False) -> Any:
+def load_language_model(
+    path: str, *, architecture: str = "auto", dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False
+) -> Any:
     """A causal or encoder-decoder language model.
 
     Where the folder holds a LoRA adapter, it is merged into its base: what the policy was when RL
@@ -55,7 +60,9 @@ def load_language_model(path: str, *, architecture: str = "auto", dtype: str = "
     return _open(opener, "language model", path, dtype, device, trust_remote_code)
 
 
-def load_scalar_model(path: str, *, labels: Sequence[str] | None = None, dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False) -> Any:
+def load_scalar_model(
+    path: str, *, labels: Sequence[str] | None = None, dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False
+) -> Any:
     """A sequence classifier. ``labels`` makes a new head with one logit per label (one unnamed logit: ``[""]``)."""
     from transformers import AutoModelForSequenceClassification
 
@@ -69,7 +76,11 @@ def load_scalar_model(path: str, *, labels: Sequence[str] | None = None, dtype: 
 
 def adapter_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
     """The module names LoRA adapts; ``["auto"]`` means every query and value projection."""
-    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"}
+    names = {
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    }
     wanted = sorted(names & QUERY_AND_VALUE) if list(targets) == ["auto"] else list(targets)
     missing = [t for t in wanted if t not in names]
     if missing or not wanted:
@@ -152,16 +163,26 @@ def _cannot_open(kind: str, path: str, error: Exception) -> ModelProblem:
     reason = " ".join(str(error).split()) or type(error).__name__
     local = Path(path)
     if "trust_remote_code" in reason:
-        return ModelProblem(f"the {kind} {path} wants to run its own code", "Set model.trust_remote_code = true only if you trust its authors.")
+        return ModelProblem(
+            f"the {kind} {path} wants to run its own code", "Set model.trust_remote_code = true only if you trust its authors."
+        )
     if local.is_dir():
         if not (local / "config.json").exists():
             return ModelProblem(f"the folder {path} holds no model: config.json is missing", "Name the folder that save_pretrained wrote.")
         if kind != "tokenizer" and not list(local.glob("*.safetensors")):
-            return ModelProblem(f"the folder {path} holds no weights: there is no *.safetensors file", "Save the model again with safe serialisation; pickled weights are not opened.")
-        return ModelProblem(f"the {kind} in {path} cannot be opened: {reason[:300]}", "Check that the folder is complete and that its files are whole.")
+            return ModelProblem(
+                f"the folder {path} holds no weights: there is no *.safetensors file",
+                "Save the model again with safe serialisation; pickled weights are not opened.",
+            )
+        return ModelProblem(
+            f"the {kind} in {path} cannot be opened: {reason[:300]}", "Check that the folder is complete and that its files are whole."
+        )
     if local.is_absolute() or path.startswith("."):
         return ModelProblem(f"there is no model folder {path}", "Check the path, or name a model on the hub.")
-    return ModelProblem(f"the {kind} {path!r} is neither a folder here nor could it be fetched from the hub: {reason[:200]}", "Check the name and the network, or download it first and name its folder.")
+    return ModelProblem(
+        f"the {kind} {path!r} is neither a folder here nor could it be fetched from the hub: {reason[:200]}",
+        "Check the name and the network, or download it first and name its folder.",
+    )
 
 
 def save_language_model(network: Any, folder: Path) -> None:

@@ -26,7 +26,6 @@ from heedful.maths import kl as kl_maths
 from heedful.maths.logprobs import entropy as token_entropy
 from heedful.maths.logprobs import scale_logits, token_logprobs
 
-
 SCALAR_ROLES = ("reward", "monitor")
 
 
@@ -43,7 +42,16 @@ class Lora:
 class LanguageNetwork(nn.Module):
     """One language model in up to four roles."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, roles: Sequence[Role] = ("policy", "reference"), lora: Lora | None = None, with_value: bool = False, packing: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        roles: Sequence[Role] = ("policy", "reference"),
+        lora: Lora | None = None,
+        with_value: bool = False,
+        packing: bool = False,
+    ) -> None:
         super().__init__()
         self.tokenizer, self.lora, self.packing = tokenizer, lora, packing
         self.encoder_decoder = bool(model.config.is_encoder_decoder)
@@ -167,7 +175,10 @@ class ScalarNetwork(nn.Module):
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         if model.config.is_encoder_decoder:
-            raise ModelProblem(f"{type(model).__name__} is an encoder-decoder classifier", "Use an encoder or causal classifier, or learn a reward model on the encoder-decoder itself (reward.base).")
+            raise ModelProblem(
+                f"{type(model).__name__} is an encoder-decoder classifier",
+                "Use an encoder or causal classifier, or learn a reward model on the encoder-decoder itself (reward.base).",
+            )
         set_dropout(model)
         self.model, self.tokenizer = model.requires_grad_(True), tokenizer
         self.pad_id = pad_id(tokenizer)
@@ -266,7 +277,9 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> t
     width = max((len(row) for row in rows), default=0)
     ids = [[pad] * (width - len(row)) + list(row) for row in rows]
     mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
-    return torch.tensor(ids, dtype=torch.long, device=device).reshape(len(rows), width), torch.tensor(mask, dtype=torch.long, device=device).reshape(len(rows), width)
+    return torch.tensor(ids, dtype=torch.long, device=device).reshape(len(rows), width), torch.tensor(
+        mask, dtype=torch.long, device=device
+    ).reshape(len(rows), width)
 
 
 @dataclass(frozen=True)
@@ -350,9 +363,12 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
 def decoder_start_id(model: Any) -> int:
     """The id an encoder-decoder's decoder starts from."""
     for source in (model.config, getattr(model, "generation_config", None)):
-        if getattr(source, "decoder_start_token_id", None) is not None:
-            return int(source.decoder_start_token_id)
-    raise ModelProblem("the encoder-decoder does not say which token its decoder starts from", "Set decoder_start_token_id in its config.json.")
+        found = getattr(source, "decoder_start_token_id", None)
+        if found is not None:
+            return int(found)
+    raise ModelProblem(
+        "the encoder-decoder does not say which token its decoder starts from", "Set decoder_start_token_id in its config.json."
+    )
 
 
 def context_length(model: Any) -> int | None:

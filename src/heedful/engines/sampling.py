@@ -72,7 +72,7 @@ class Decoder:
         if network.encoder_decoder:
             self._encode(distinct)
             start = torch.full((len(prompts),), network.start_id or 0, device=network.device)
-            self.cache = None
+            self.cache: Any = None
             self.read(start)
         else:
             ids, mask = pad_left(distinct, network.pad_id, network.device)
@@ -120,7 +120,9 @@ def draw(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor, 
     else:
         cumulative = logprobs.exp().double().cumsum(-1)
         # right=True: a token of probability 0 is an empty interval and cannot be hit.
-        tokens = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+        tokens = (
+            torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+        )
     return tokens, logprobs.gather(-1, tokens[:, None]).squeeze(-1)
 
 

@@ -106,7 +106,7 @@ def _pairs_from_consensus(ws: Workspace) -> list[Any]:
 def _pairs_from_file(ws: Workspace) -> list[Any]:
     from heedful.pairs.load import load_pairs
 
-    return load_pairs(Path(ws.settings.reward.path))
+    return load_pairs(Path(ws.settings.reward.path), ws.progress.say)
 
 
 def read_rankings(path: Path) -> list[Ranking]:

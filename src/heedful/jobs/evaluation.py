@@ -35,7 +35,13 @@ def evaluate(ws: Workspace, folder: Path) -> dict[str, Any]:
     return {**_compared(ws, prompts, before, after, values), "kl": _kl(ws, learner, prompts, after)}
 
 
-def _compared(ws: Workspace, prompts: list[Prompt], before: list[Completion], after: list[Completion], values: dict[str, tuple[PER_PROMPT, PER_PROMPT]]) -> dict[str, Any]:
+def _compared(
+    ws: Workspace,
+    prompts: list[Prompt],
+    before: list[Completion],
+    after: list[Completion],
+    values: dict[str, tuple[PER_PROMPT, PER_PROMPT]],
+) -> dict[str, Any]:
     from heedful.evaluation.compare import SideBySide, compare, side_by_side
     from heedful.evaluation.diversity import words
     from heedful.evaluation.overoptimisation import grown_phrases
@@ -46,7 +52,9 @@ def _compared(ws: Workspace, prompts: list[Prompt], before: list[Completion], af
     measures = {**values, "length": (lengths[0], lengths[1])}
     comparison = compare(_grouped(before, samples), _grouped(after, samples), measures, {"toxicity": "worse", "length": "neither"})
     rows = [
-        SideBySide(plain_text(prompt.prompt), before[i * samples].text, after[i * samples].text, values["score"][0][i][0], values["score"][1][i][0])
+        SideBySide(
+            plain_text(prompt.prompt), before[i * samples].text, after[i * samples].text, values["score"][0][i][0], values["score"][1][i][0]
+        )
         for i, prompt in enumerate(prompts)
     ]
     return {
@@ -60,7 +68,9 @@ def _compared(ws: Workspace, prompts: list[Prompt], before: list[Completion], af
     }
 
 
-def _win_rate(ws: Workspace, prompts: list[Prompt], before: list[Completion], after: list[Completion], scores: tuple[PER_PROMPT, PER_PROMPT]) -> dict[str, Any]:
+def _win_rate(
+    ws: Workspace, prompts: list[Prompt], before: list[Completion], after: list[Completion], scores: tuple[PER_PROMPT, PER_PROMPT]
+) -> dict[str, Any]:
     """Judged by labelers where they can be asked, else by the reward model's scores."""
     from heedful.evaluation.judge import preferences_by_scores, win_rate
 
@@ -99,7 +109,7 @@ def _completions(ws: Workspace, prompts: list[Prompt], role: Role, path: Path) -
 
 def _measures(ws: Workspace, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """The source's measures, as functions of prompts and completions."""
-    return {name: lambda prompts, rows, f=f: f(prompts, [c.text for c in rows]) for name, f in ws.source.measures(prompts).items()}  # type: ignore[misc]
+    return {name: lambda prompts, rows, f=f: f(prompts, [c.text for c in rows]) for name, f in ws.source.measures(prompts).items()}
 
 
 def _scored(ws: Workspace, scorer: Scorer) -> Any:
@@ -132,5 +142,3 @@ def _kl(ws: Workspace, learner: Any, prompts: list[Prompt], after: list[Completi
 
 def _grouped(values: Sequence[Any], size: int) -> list[list[Any]]:
     return [list(values[start : start + size]) for start in range(0, len(values), size)]
-
-

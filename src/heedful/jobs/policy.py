@@ -48,7 +48,13 @@ def train_policy(ws: Workspace, folder: Path) -> dict[str, Any]:
     stopped = reinforcement.train()
     learner.save(folder / "state")
     save_language_model(ws.network, folder)
-    return {"stopped_by": stopped.reason, "steps": reinforcement.step, "best_step": stopped.best_step, "best": stopped.best, "history": stopped.history}
+    return {
+        "stopped_by": stopped.reason,
+        "steps": reinforcement.step,
+        "best_step": stopped.best_step,
+        "best": stopped.best,
+        "history": stopped.history,
+    }
 
 
 def policy_learner(ws: Workspace) -> LocalLearner:
@@ -75,7 +81,9 @@ def held_out(ws: Workspace, learner: Learner, scorer: Scorer) -> HeldOut:
     stopping = ws.settings.stopping
     prompts = [p for p in ws.prompts("validation") for _ in range(stopping.samples_per_prompt)]
     monitor = open_reward(ws, "monitor") if ws.learns_reward else None
-    return HeldOut(learner, ws.tokenizer, scorer, monitor, prompts, ws.encode(prompts), ws.sampling, ws.source.measures(prompts), ws.settings.seed)
+    return HeldOut(
+        learner, ws.tokenizer, scorer, monitor, prompts, ws.encode(prompts), ws.sampling, ws.source.measures(prompts), ws.settings.seed
+    )
 
 
 @dataclass
@@ -110,12 +118,14 @@ class HeldOut:
             found["held_out_score"] = self.monitor.score(self.prompts, seen.texts, seen.batch)
         for name, measure in self.measures.items():
             found[name] = measure(self.prompts, seen.texts)
-        return {name: float(np.mean(values)) for name, values in found.items()} | {f"{name}_se": standard_error(values) for name, values in found.items()}
+        return {name: float(np.mean(values)) for name, values in found.items()} | {
+            f"{name}_se": standard_error(values) for name, values in found.items()
+        }
 
     def _entropy(self, seen: Any) -> list[float]:
         """Mean entropy per token of each completion, estimated by what was sampled: -log pi."""
         lengths = seen.batch.mask.sum(1).clamp(min=1)
-        return (-(seen.logprobs * seen.batch.mask).sum(1) / lengths).tolist()  # type: ignore[no-any-return]
+        return (-(seen.logprobs * seen.batch.mask).sum(1) / lengths).tolist()
 
 
 def standard_error(values: Sequence[float]) -> float:

@@ -54,8 +54,12 @@ def judge_run(results: Results, summary: dict[str, Any], hacking: dict[str, Any]
     parts = [_change(rows[name], name) for name in ("toxicity", "task", "score") if name in rows]
     evaluation = results["evaluation"]
     wins = evaluation["win_rate"]
-    parts.append(f"The aligned model wins {_percent(wins['estimate'])} against the instruct model (95 % interval {_range(wins, 100, ' %')}), judged by the {wins['judge']}.")
-    parts.append(f"It is {summary['kl']:.2f} nats per completion from where it began; training stopped after {summary['steps']} steps because {REASONS[summary['stopped_by']]}.")
+    parts.append(
+        f"The aligned model wins {_percent(wins['estimate'])} against the instruct model (95 % interval {_range(wins, 100, ' %')}), judged by the {wins['judge']}."
+    )
+    parts.append(
+        f"It is {summary['kl']:.2f} nats per completion from where it began; training stopped after {summary['steps']} steps because {REASONS[summary['stopped_by']]}."
+    )
     parts.append(hacking["sentence"])
     return Verdict(" ".join(parts), [*_warnings(results), *hacking["evidence"]])
 
@@ -64,7 +68,7 @@ def write_report(ws: Workspace, results: Results, seconds: float) -> dict[str, A
     """``summary.json``, ``report.html`` and the model card; returns the summary."""
     from heedful.evaluation.overoptimisation import hacking_verdict
     from heedful.report.build import build_report
-    from heedful.report.card import model_card
+    from heedful.report.card import build_card
     from heedful.report.data import MeasureRow, ReportData
 
     ws.progress.stage("report")
@@ -89,7 +93,7 @@ def write_report(ws: Workspace, results: Results, seconds: float) -> dict[str, A
     )
     data.save(ws.run.folder / "report.json")
     build_report(data, path)
-    write_atomically(ws.folder("policy") / "model" / "README.md", model_card(data).encode())
+    build_card(data, ws.folder("policy") / "model" / "README.md")
     write_atomically(ws.run.folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
     return {**summary, "verdict": data.verdict.sentence}
 
@@ -113,7 +117,9 @@ def _warnings(results: Results) -> list[str]:
             f'Warning: the reward model ({_percent(reward["accuracy"]["estimate"])}) does not clearly beat "the longer one wins" ({_percent(reward["longer_wins"]["estimate"])}).'
         )
     if reward:
-        found.append(f'The reward model is right on {_percent(reward["accuracy"]["estimate"])} of held-out pairs, "the longer one wins" on {_percent(reward["longer_wins"]["estimate"])}.')
+        found.append(
+            f'The reward model is right on {_percent(reward["accuracy"]["estimate"])} of held-out pairs, "the longer one wins" on {_percent(reward["longer_wins"]["estimate"])}.'
+        )
     return found
 
 

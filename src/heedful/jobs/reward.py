@@ -37,10 +37,12 @@ def learn_reward(ws: Workspace, folder: Path) -> dict[str, Any]:
 
 
 def monitor_part(pairs: list[Pair]) -> list[Pair]:
-    """The monitor learns from a different draw: every second prompt left out."""
-    prompts = sorted({p.prompt_id for p in pairs})
-    kept = set(prompts[::2]) | set(prompts[1::4])
-    return [p for p in pairs if p.prompt_id in kept]
+    """The monitor learns from another draw of prompts: every fourth is left out."""
+    from heedful.pairs.snapshot import prompt_key
+
+    prompts = sorted({prompt_key(p) for p in pairs})
+    left_out = set(prompts[::4])
+    return [p for p in pairs if prompt_key(p) not in left_out]
 
 
 def reward_learner(ws: Workspace, role: Role, steps: int = 0) -> tuple[LocalLearner, Encode]:
@@ -64,7 +66,9 @@ def _other_base(ws: Workspace, role: Role, optimiser: Optimiser) -> tuple[LocalL
     chosen, model = ws.settings.reward, ws.settings.model
     tokenizer = load_tokenizer(chosen.base, trust_remote_code=model.trust_remote_code)
     with seeded(ws.settings.seed + SCALAR.index(role)):
-        network = ScalarNetwork(load_scalar_model(chosen.base, labels=[""], device=model.device, trust_remote_code=model.trust_remote_code), tokenizer)
+        network = ScalarNetwork(
+            load_scalar_model(chosen.base, labels=[""], device=model.device, trust_remote_code=model.trust_remote_code), tokenizer
+        )
 
     def encode(pair: Pair, chosen_one: bool) -> tuple[list[int], list[int]]:
         batch = encode_texts(tokenizer, [(plain_text(pair.prompt), pair.chosen if chosen_one else pair.rejected)], chosen.max_tokens)
@@ -85,11 +89,18 @@ def encode_for_policy(ws: Workspace) -> Encode:
         text, name = (pair.chosen, pair.chosen_id) if chosen_one else (pair.rejected, pair.rejected_id)
         key = pair.prompt_id or plain_text(pair.prompt)
         if key not in known:
-            [known[key]], _ = encode_prompts([Prompt(key, pair.prompt)], ws.tokenizer, ws.network.encoder_decoder, ws.max_prompt_tokens, "truncate")
-        ids = sampled.get(name) or encode_completion(text, ws.tokenizer)[: ws.settings.reward.max_tokens]
+            [known[key]], _ = encode_prompts(
+                [Prompt(key, pair.prompt)], ws.tokenizer, ws.network.encoder_decoder, ws.max_prompt_tokens, "truncate"
+            )
+        ids = sampled.get(name) or shorten(encode_completion(text, ws.tokenizer), ws.settings.reward.max_tokens)
         return known[key], ids
 
     return encode
+
+
+def shorten(ids: list[int], room: int) -> list[int]:
+    """At most ``room`` ids; the end token, which the score is read at, stays."""
+    return ids if len(ids) <= room else [*ids[: room - 1], ids[-1]]
 
 
 def encode_all(pairs: list[Pair], encode: Encode) -> PairSet:
@@ -101,7 +112,9 @@ def encode_all(pairs: list[Pair], encode: Encode) -> PairSet:
 
 def steps_of(ws: Workspace, pairs: list[Pair]) -> int:
     """Optimiser steps that the settings ask for."""
-    prompts = len({p.prompt_id for p in pairs}) or len(pairs)
+    from heedful.pairs.snapshot import prompt_key
+
+    prompts = len({prompt_key(p) for p in pairs})
     return ws.settings.reward.epochs * -(-prompts // ws.settings.reward.batch_size)
 
 
@@ -156,4 +169,8 @@ def open_reward(ws: Workspace, role: Role = "reward") -> Scorer:
         )
     learner, _ = reward_learner(ws, role)
     learner.load(ws.folder("reward") / role / "state")
-    return SharedRewardModel(learner, role) if isinstance(learner.network, LanguageNetwork) else RewardModel(learner, [""], max_tokens=chosen.max_tokens)
+    return (
+        SharedRewardModel(learner, role)
+        if isinstance(learner.network, LanguageNetwork)
+        else RewardModel(learner, [""], max_tokens=chosen.max_tokens)
+    )

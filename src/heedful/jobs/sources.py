@@ -39,7 +39,7 @@ class FileSource:
         parts = split(rows, chosen.train, chosen.validation, chosen.test, chosen.shuffle_seed)
         return {"train": parts.train, "validation": parts.validation, "test": parts.test}
 
-    def rankings(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Ranking]:  # noqa: ARG002
+    def rankings(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Ranking]:
         """The rows of feedback.path that speak of the run's completions."""
         path = Path(self.settings.feedback.path)
         known = {c.id for c in completions}
@@ -59,7 +59,7 @@ class FileSource:
             found["toxicity"] = ClassifierToxicity(self.settings)
         return found
 
-    def preferences(self, prompts: Sequence[Prompt], before: Sequence[str], after: Sequence[str]) -> list[float] | None:  # noqa: ARG002
+    def preferences(self, prompts: Sequence[Prompt], before: Sequence[str], after: Sequence[str]) -> list[float] | None:
         """Nobody can be asked about new completions while a run goes on."""
         return None
 
@@ -71,13 +71,15 @@ class ClassifierToxicity:
         self.settings = settings
         self._scorer: RewardModel | None = None
 
-    def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:  # noqa: ARG002
+    def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
         """One probability per text."""
         from heedful.reward.score import RewardModel
 
         chosen = self.settings.reward
         if self._scorer is None:
-            self._scorer = RewardModel.open(chosen.path, label=chosen.label, completion_only=True, max_tokens=chosen.max_tokens, device=self.settings.model.device)
+            self._scorer = RewardModel.open(
+                chosen.path, label=chosen.label, completion_only=True, max_tokens=chosen.max_tokens, device=self.settings.model.device
+            )
         probabilities = self._scorer.probabilities(texts)
         return [1.0 - float(row[self._scorer.index]) for row in probabilities]
 

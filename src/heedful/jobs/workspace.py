@@ -131,7 +131,7 @@ class Workspace:
         """The policy's base in all its roles."""
         return self.open_network(["policy", "reference", "reward", "monitor"] if self.shares_base else ["policy", "reference"])
 
-    def open_network(self, roles: Sequence[Role], *, adapters: bool | None = None) -> LanguageNetwork:
+    def open_network(self, roles: Sequence[Role], *, adapters: bool | None = None, with_value: bool | None = None) -> LanguageNetwork:
         """The model of the settings in some roles; ``adapters`` overrides ``lora.enabled``."""
         from heedful.engines.models import load_language_model
         from heedful.engines.networks import LanguageNetwork, Lora
@@ -140,7 +140,11 @@ class Workspace:
         chosen, lora = self.settings.model, self.settings.lora
         with_adapters = lora.enabled if adapters is None else adapters
         model = load_language_model(
-            chosen.path, architecture=chosen.architecture, dtype=chosen.dtype, device=chosen.device, trust_remote_code=chosen.trust_remote_code
+            chosen.path,
+            architecture=chosen.architecture,
+            dtype=chosen.dtype,
+            device=chosen.device,
+            trust_remote_code=chosen.trust_remote_code,
         )
         with seeded(self.settings.seed):  # new adapters and heads are drawn at random
             return LanguageNetwork(
@@ -148,7 +152,7 @@ class Workspace:
                 self.tokenizer,
                 roles=roles,
                 lora=Lora(lora.r, lora.alpha, lora.dropout, tuple(lora.targets)) if with_adapters else None,
-                with_value="policy" in roles,
+                with_value="policy" in roles if with_value is None else with_value,
             )
 
     def learner(self, role: Role, optimiser: Optimiser, network: LanguageNetwork | ScalarNetwork | None = None) -> LocalLearner:
@@ -156,7 +160,9 @@ class Workspace:
         from heedful.engines.local import LocalLearner
 
         ppo = self.settings.ppo
-        return LocalLearner(network or self.network, role, optimiser, micro_batch_tokens=ppo.micro_batch_tokens, temperature=ppo.temperature)
+        return LocalLearner(
+            network or self.network, role, optimiser, micro_batch_tokens=ppo.micro_batch_tokens, temperature=ppo.temperature
+        )
 
     def _digest(self, stage: str) -> str:
         """A hash of a finished stage's record."""

@@ -44,11 +44,11 @@ def load_pairs(path: Path, say: Callable[[str], None] = lambda _: None) -> list[
     pairs: list[Pair] = []
     left_out: Counter[str] = Counter()
     number = 0
-    for number, row in enumerate(_readable(path), 1):  # noqa: B007 (the last number is the count)
+    for number, row in enumerate(_readable(path), 1):
         try:
             pairs.append(_pair(row, f"row {number} of {path}"))
-        except _LeftOut as reason:
-            left_out[str(reason)] += 1
+        except _LeftOut as useless:
+            left_out[str(useless)] += 1
     for reason, times in left_out.items():
         say(f"{times} of {number} rows of {path} were left out: {reason}.")
     if not pairs:

@@ -45,7 +45,7 @@ class FixedKL:
         """The coefficient to use now."""
         return self._coef
 
-    def update(self, kl: float, steps: int) -> float:  # noqa: ARG002 (one signature for both controllers)
+    def update(self, kl: float, steps: int) -> float:
         """The same coefficient, whatever happened."""
         return self._coef
 

@@ -90,7 +90,10 @@ class Reinforcement:
         except HeedfulError as error:
             raise type(error)(f"PPO iteration {self.step + 1}: {error.what}", error.next_step) from None
         if self.step == 0 and abs(metrics["policy/first_ratio"] - 1) > NEUTRAL:
-            raise ModelProblem(f"the first ratio is {metrics['policy/first_ratio']:.6f}, not 1", "The model gives different numbers for the same input; is there dropout or noise in it?")
+            raise ModelProblem(
+                f"the first ratio is {metrics['policy/first_ratio']:.6f}, not 1",
+                "The model gives different numbers for the same input; is there dropout or noise in it?",
+            )
         self.step += 1
         return metrics
 

@@ -62,7 +62,8 @@ class Experience:
 
         rest = json.loads((folder / "rollout.json").read_text())
         batch = Batch(rest.pop("prompt_ids"), rest.pop("completion_ids"))
-        return cls(batch=batch, **rest, **load_file(folder / "rollout.safetensors"))
+        recorded: dict[str, Any] = {**rest, **load_file(folder / "rollout.safetensors")}
+        return cls(batch=batch, **recorded)
 
 
 def collect(
@@ -85,7 +86,7 @@ def collect(
     reference = learner.evaluate(batch, "reference")
     assert policy.logprobs is not None
     assert reference.logprobs is not None
-    divergence = policy.kl if estimator == "exact" else kl.estimate(estimator, policy.logprobs, reference.logprobs)
+    divergence = kl.estimate(estimator, policy.logprobs, reference.logprobs) if policy.kl is None else policy.kl
     return Experience(
         batch=batch,
         texts=texts,

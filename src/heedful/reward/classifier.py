@@ -59,7 +59,9 @@ def _label(value: Any, labels: Sequence[str], number: int, path: Path) -> str:
         return str(value)
     if isinstance(value, (int, bool)) and 0 <= int(value) < len(labels):
         return labels[int(value)]
-    raise DataProblem(f"row {number} of {path} has the label {value!r}", f"Labels are {', '.join(labels)}, or their index.{nearest(str(value), labels)}")
+    raise DataProblem(
+        f"row {number} of {path} has the label {value!r}", f"Labels are {', '.join(labels)}, or their index.{nearest(str(value), labels)}"
+    )
 
 
 def train_classifier(

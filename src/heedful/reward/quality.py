@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from heedful.maths.calibration import brier, ece, nll, reliability_curve, temperature_scale
+from heedful.maths.calibration import brier, ece, nll, temperature_scale
 from heedful.maths.statistics import Interval, wilson
 from heedful.records import Pair
 
 
-def reward_quality(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray, *, temperature: float = 1.0, margin_bins: int = 4) -> dict[str, Any]:
+def reward_quality(
+    pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray, *, temperature: float = 1.0, margin_bins: int = 4
+) -> dict[str, Any]:
     """Held-out figures of a reward model; every share carries a 95 % Wilson interval.
 
     ``chosen`` and ``rejected`` are scores ``[n]``; ``temperature`` was fitted on other pairs
@@ -49,7 +51,11 @@ def accuracy_by_margin(gap: np.ndarray, right: np.ndarray, bins: int) -> list[di
     """Accuracy in bins of equal size by |score difference|, the surest last."""
     order = np.argsort(np.abs(gap), kind="stable")
     return [
-        {"margin": [float(np.abs(gap[part]).min()), float(np.abs(gap[part]).max())], "pairs": len(part), **_row(share(right[part]), "accuracy")}
+        {
+            "margin": [float(np.abs(gap[part]).min()), float(np.abs(gap[part]).max())],
+            "pairs": len(part),
+            **_row(share(right[part]), "accuracy"),
+        }
         for part in np.array_split(order, min(bins, len(order)))
         if len(part)
     ]

@@ -44,7 +44,9 @@ class RewardModel:
     The label is found by its name. ``completion_only`` judges the completion without its prompt.
     """
 
-    def __init__(self, learner: LocalLearner, labels: Sequence[str], *, index: int = 0, completion_only: bool = False, max_tokens: int | None = None) -> None:
+    def __init__(
+        self, learner: LocalLearner, labels: Sequence[str], *, index: int = 0, completion_only: bool = False, max_tokens: int | None = None
+    ) -> None:
         assert isinstance(learner.network, ScalarNetwork)
         self.learner, self.tokenizer = learner, learner.network.tokenizer
         self.labels, self.index, self.completion_only = list(labels), index, completion_only
@@ -52,7 +54,14 @@ class RewardModel:
 
     @classmethod
     def open(
-        cls, path: str, *, label: str | None = None, completion_only: bool = False, max_tokens: int | None = None, device: str = "auto", trust_remote_code: bool = False
+        cls,
+        path: str,
+        *,
+        label: str | None = None,
+        completion_only: bool = False,
+        max_tokens: int | None = None,
+        device: str = "auto",
+        trust_remote_code: bool = False,
     ) -> RewardModel:
         """From a folder or hub name. ``label`` is needed where there are several classes."""
         model = load_scalar_model(path, device=device, trust_remote_code=trust_remote_code)
@@ -67,7 +76,11 @@ class RewardModel:
 
     def probabilities(self, texts: Sequence[str]) -> Tensor:
         """Softmax over the classes of each text alone, ``[B, C]``."""
-        return torch.softmax(self._logits([("", text) for text in texts]), -1)
+        return torch.softmax(self.raw(texts), -1)
+
+    def raw(self, texts: Sequence[str]) -> Tensor:
+        """Raw logits of each text alone, ``[B, C]``."""
+        return self._logits([("", text) for text in texts])
 
     def logits(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
         """``[B, C]`` raw logits."""
@@ -96,7 +109,10 @@ class FunctionReward:
         try:
             found = self.function([p.prompt for p in prompts], list(texts), **columns)
         except Exception as error:
-            raise RewardProblem(f"the reward function {self.path} raised {type(error).__name__}: {error}", "Mend the function; the run goes on from its last checkpoint with --resume.") from error
+            raise RewardProblem(
+                f"the reward function {self.path} raised {type(error).__name__}: {error}",
+                "Mend the function; the run goes on from its last checkpoint with --resume.",
+            ) from error
         return finite(self._as_list(found, len(texts)), f"the reward function {self.path}", texts)
 
     def _wanted(self, prompts: Sequence[Prompt]) -> list[str]:
@@ -110,9 +126,15 @@ class FunctionReward:
         try:
             values = list(found.tolist() if hasattr(found, "tolist") else found)
         except TypeError:
-            raise RewardProblem(f"the reward function {self.path} returned a {type(found).__name__}", "It must return a list with one number per completion.") from None
+            raise RewardProblem(
+                f"the reward function {self.path} returned a {type(found).__name__}",
+                "It must return a list with one number per completion.",
+            ) from None
         if len(values) != expected:
-            raise RewardProblem(f"the reward function {self.path} returned {len(values)} scores for {expected} completions", "It must return one number per completion, in the same order.")
+            raise RewardProblem(
+                f"the reward function {self.path} returned {len(values)} scores for {expected} completions",
+                "It must return one number per completion, in the same order.",
+            )
         return values
 
 
@@ -126,7 +148,10 @@ def finite(values: Sequence[Any], who: str, texts: Sequence[str] | None = None) 
             number = math.nan
         if not math.isfinite(number):
             shown = f" (completion {texts[row][:60]!r})" if texts else ""
-            raise RewardProblem(f"{who} gave {value!r} for completion {row}{shown}", "Every completion needs a finite number; give bad ones a low score instead.")
+            raise RewardProblem(
+                f"{who} gave {value!r} for completion {row}{shown}",
+                "Every completion needs a finite number; give bad ones a low score instead.",
+            )
         found.append(number)
     return found
 
@@ -141,7 +166,7 @@ def load_function(path: str) -> Callable[..., Any]:
     if not callable(function):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise RewardProblem(f"{place} has no function {name!r}", f"It has: {', '.join(known) or 'none'}.{nearest(name, known)}")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _load_module(place: str) -> Any:
@@ -158,7 +183,9 @@ def _load_module(place: str) -> Any:
     except RewardProblem:
         raise
     except Exception as error:
-        raise RewardProblem(f"{place} cannot be imported: {type(error).__name__}: {error}", "Mend it, or name another module in reward.path.") from error
+        raise RewardProblem(
+            f"{place} cannot be imported: {type(error).__name__}: {error}", "Mend it, or name another module in reward.path."
+        ) from error
     return module
 
 
@@ -172,9 +199,14 @@ def label_index(labels: Sequence[str], label: str | None, path: str) -> int:
     if label is None:
         if len(labels) == 1:
             return 0
-        raise ModelProblem(f"the classifier {path} has {len(labels)} classes: {', '.join(labels)}", "Say which one to maximise with reward.label.")
+        raise ModelProblem(
+            f"the classifier {path} has {len(labels)} classes: {', '.join(labels)}", "Say which one to maximise with reward.label."
+        )
     if label not in labels:
-        raise ModelProblem(f"the classifier {path} has no class {label!r}, only {', '.join(labels)}", f"Name one of them in reward.label.{nearest(label, labels)}")
+        raise ModelProblem(
+            f"the classifier {path} has no class {label!r}, only {', '.join(labels)}",
+            f"Name one of them in reward.label.{nearest(label, labels)}",
+        )
     return list(labels).index(label)
 
 

@@ -18,7 +18,7 @@ from heedful.engines.base import Batch, Learner, Outputs
 from heedful.engines.fit import fit
 from heedful.maths.preference_losses import bradley_terry
 from heedful.progress import Progress
-from heedful.records import Pair
+from heedful.records import Pair, plain_text
 
 Encode = Callable[[Pair, bool], tuple[list[int], list[int]]]
 """(pair, is it the chosen one?) -> (prompt ids, completion ids)."""
@@ -77,8 +77,8 @@ class PairSet:
 def encode_pairs(pairs: Sequence[Pair], encode: Encode) -> PairSet:
     """Group pairs by prompt; a completion that stands in several pairs becomes one row."""
     by_prompt: dict[str, list[Pair]] = {}
-    for index, pair in enumerate(pairs):
-        by_prompt.setdefault(pair.prompt_id or f"pair {index}", []).append(pair)
+    for pair in pairs:
+        by_prompt.setdefault(pair.prompt_id or plain_text(pair.prompt), []).append(pair)
     found = [_encode_group(group, encode) for group in by_prompt.values()]
     return PairSet([rows for rows, _ in found], [comparisons for _, comparisons in found])
 
@@ -123,7 +123,9 @@ def score_pairs(learner: Learner, pairs: PairSet) -> tuple[np.ndarray, np.ndarra
     groups = range(len(pairs.rows))
     outputs = learner.evaluate(pairs.batch(groups), "reward")
     assert outputs.scores is not None
-    scores, chosen, rejected, start = outputs.scores.numpy(), [], [], 0
+    scores, start = outputs.scores.numpy(), 0
+    chosen: list[float] = []
+    rejected: list[float] = []
     for rows, known in zip(pairs.rows, pairs.comparisons, strict=True):
         chosen.extend(scores[start + i] for i in known.better)
         rejected.extend(scores[start + i] for i in known.worse)

@@ -1,0 +1,62 @@
+"""The command line: one sentence and an exit code for every mistake, JSON for scripts.
+
+0: done. 2: a mistake of the user, told in one sentence on stderr. 1: a mistake of ours.
+130: interrupted; the same command with --resume goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from heedful import __version__
+from heedful.cli import data, models, runs
+from heedful.errors import HeedfulError
+
+app = typer.Typer(
+    name="heed",
+    help="Align a language model with what people say about it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (runs, data, models):
+    group.register(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"heedful {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Align a language model with what people say about it."""
+
+
+def main() -> None:
+    """The ``heed`` command."""
+    # Nothing that a library likes to say may come between a user and what was asked for.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        app(standalone_mode=True)
+    except HeedfulError as error:
+        typer.echo(f"heed: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("heed: interrupted; what was done is kept, and the same command with --resume goes on.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Single jobs on models: training one part, sampling, talking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heedful.cli.common import AsJson, Config, Quiet, Resume, Set, make_progress, open_run, quiet_libraries, settings_of, show
+
+train = typer.Typer(name="train", help="Train one part: sft, reward, classifier or ppo.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.add_typer(train)
+    for command in (sample, chat):
+        app.command()(command)
+
+
+@train.command("sft")
+def train_sft(config: Config = None, resume: Resume = False, overrides: Set = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Fine-tune on demonstrations: prompts with a reference, which the model learns to write."""
+    from heedful.config import require
+    from heedful.jobs.sft import fine_tune
+    from heedful.jobs.sources import FileSource
+    from heedful.jobs.workspace import Workspace
+
+    settings, progress = settings_of(config, overrides), make_progress(quiet)
+    require(settings, "model.path", "prompts.path")
+    with open_run(settings, "train sft", resume=resume, progress=progress) as run:
+        show(Workspace(settings, FileSource(settings, progress.say), run, progress).stage("sft", fine_tune), as_json)
+
+
+@train.command("reward")
+def train_reward(
+    config: Config = None, resume: Resume = False, overrides: Set = None, as_json: AsJson = False, quiet: Quiet = False
+) -> None:
+    """Learn a reward model from pairs: accuracy beside "longer wins", by margin, and calibration."""
+    from heedful.jobs import data, reward
+    from heedful.jobs.sources import FileSource
+    from heedful.jobs.workspace import Workspace
+
+    settings, progress = settings_of(config, [*(overrides or []), "reward.kind=pairs"]), make_progress(quiet)
+    with open_run(settings, "train reward", resume=resume, progress=progress) as run:
+        ws = Workspace(settings, FileSource(settings, progress.say), run, progress)
+        ws.stage("pairs", data.build_pairs)
+        figures = ws.stage("reward", reward.learn_reward, "pairs")["reward"]
+        show({**figures, "model": str(ws.folder("reward") / "model")}, as_json)
+
+
+@train.command("classifier")
+def train_classifier(
+    rows: Annotated[Path, typer.Argument(help="Labelled texts as JSON lines: text and label.")],
+    base: Annotated[str, typer.Option(help="The encoder to start from: a folder or hub name.")],
+    labels: Annotated[str, typer.Option(help="Class names, in the order of the logits.")] = "nothate,hate",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")] = Path("runs/classifier"),
+    text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    label_column: Annotated[str, typer.Option(help="Column of the label: a class name or its index.")] = "label",
+    epochs: Annotated[int, typer.Option(min=1)] = 1,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    learning_rate: Annotated[float, typer.Option(min=0.0)] = 5e-5,
+    max_tokens: Annotated[int, typer.Option(min=4)] = 128,
+    held_out: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of texts that measure the classifier.")] = 0.1,
+    probe: Annotated[
+        list[str] | None, typer.Option(help="A text whose logits and probabilities are shown afterwards; may be given often.")
+    ] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    resume: Resume = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a text classifier whose logit can be a reward: accuracy, F1, calibration, probes."""
+    from heedful.jobs.classifier import ClassifierSettings, learn_classifier
+    from heedful.run import Run
+
+    chosen = ClassifierSettings(
+        str(rows),
+        base,
+        tuple(labels.split(",")),
+        text_column,
+        label_column,
+        epochs,
+        batch_size,
+        learning_rate,
+        max_tokens,
+        held_out,
+        tuple(probe or ()),
+        seed,
+    )
+    progress = make_progress(quiet)
+    quiet_libraries()
+    with Run.create(output, chosen.to_dict(), "train classifier", resume=resume, warn=progress.say) as run:
+        show(run.stage("classifier", lambda folder: learn_classifier(chosen, run, folder, progress)), as_json)
+
+
+@train.command("ppo")
+def train_ppo(config: Config = None, resume: Resume = False, overrides: Set = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Optimise a policy with PPO against a reward model, classifier or function, without evaluation or report."""
+    from heedful.config import require
+    from heedful.errors import SettingProblem
+    from heedful.jobs import data, policy
+    from heedful.jobs.sources import FileSource
+    from heedful.jobs.workspace import Workspace
+
+    settings, progress = settings_of(config, overrides), make_progress(quiet)
+    require(settings, "model.path", "prompts.path")
+    if settings.reward.kind in ("learn", "pairs"):
+        raise SettingProblem(
+            f"reward.kind is {settings.reward.kind!r}",
+            "heed train ppo wants a finished reward: model, classifier or function. To learn one first, use heed run.",
+        )
+    with open_run(settings, "train ppo", resume=resume, progress=progress) as run:
+        ws = Workspace(settings, FileSource(settings, progress.say), run, progress)
+        ws.stage("prompts", data.load_prompts)
+        found = ws.stage("policy", policy.train_policy, "prompts")
+        show({**{k: v for k, v in found.items() if k != "history"}, "model": str(ws.folder("policy") / "model")}, as_json)
+
+
+def sample(
+    output: Annotated[Path, typer.Argument(help="Where to write the completions (JSON lines).")],
+    config: Annotated[Path | None, typer.Option("--config", help="A settings file.")] = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Sample several completions per prompt, for people to judge."""
+    from heedful.config import require
+    from heedful.jobs.sources import FileSource
+    from heedful.jobs.standalone import sample_file
+
+    settings, progress = settings_of(config, overrides), make_progress(quiet)
+    require(settings, "model.path", "prompts.path")
+    quiet_libraries()
+    show(sample_file(settings, FileSource(settings, progress.say), output, progress), as_json)
+
+
+def chat(
+    model: Annotated[str, typer.Argument(help="Model folder or hub name.")],
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 200,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Talk to a model: a line is a prompt, an empty line or Ctrl-D ends."""
+    from heedful.jobs.standalone import open_writer
+
+    quiet_libraries()
+    write = open_writer(model, temperature, max_new_tokens)
+    for turn in range(1_000_000):
+        try:
+            prompt = input("> ")
+        except EOFError:
+            break
+        if not prompt.strip():
+            break
+        typer.echo(write(prompt, seed + turn))
