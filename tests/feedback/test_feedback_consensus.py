@@ -55,6 +55,8 @@ def test_a_majority_of_fs_puts_a_completion_below_all_others() -> None:
 def test_two_flagged_completions_make_no_pair_and_half_is_no_majority() -> None:
     both = consensus([judged(n, {"a": None, "b": None, "c": 1}) for n in "xy"], HELPFULNESS)
     assert {(pair.chosen_id, pair.rejected_id) for pair in both.pairs} == {("c", "a"), ("c", "b")}
+    votes = [judged("x", {"a": None, "b": 1}), judged("y", {"a": None, "b": None}), judged("z", {"a": 1, "b": None})]
+    assert consensus(votes, HELPFULNESS).pairs == []
     half = consensus([judged("x", {"a": None, "b": 1}), judged("y", {"a": 1, "b": 2})], HELPFULNESS)
     assert half.flagged == {}
     assert half.decided == []

@@ -121,6 +121,10 @@ def test_too_little_to_tell_accuses_nobody() -> None:
     for seed in range(20):
         reports = labeler_reports(judgements(world(seed, prompts=8), panel()[:4], seed), HELPFULNESS)
         assert flagged(reports) == []
+        guesser = labeler_reports(
+            judgements(world(seed, prompts=24), [*panel()[:4], SimulatedLabeler("rory", "random")], seed), HELPFULNESS
+        )[-1]
+        assert guesser.verdict in ("random", "unsure")
     two = judgements(world(0), [SimulatedLabeler("a"), SimulatedLabeler("b", "upside_down")], 0, 2)
     assert {r.verdict for r in labeler_reports(two, HELPFULNESS)} == {"unsure"}
 

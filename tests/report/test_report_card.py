@@ -26,6 +26,7 @@ def test_front_matter_and_numbers_with_intervals() -> None:
 def test_hostile_text_is_not_markup_and_completions_stay_out() -> None:
     card = render_card(sample())
     assert "<script" not in card
+    assert "summaries &lt;b&gt;" in card
     assert "so stupid" not in card
     assert SCRIPT not in card
 

@@ -105,7 +105,7 @@ def seq2seq_config() -> Any:
 
 ARCHITECTURES: dict[ArchitectureName, Architecture] = {
     "causal": Architecture("causal", causal_config, Recipe(steps=600, batch_size=64, learning_rate=3e-3, warmup_steps=50)),
-    "seq2seq": Architecture("seq2seq", seq2seq_config, Recipe(steps=400, batch_size=64, learning_rate=4e-3, warmup_steps=50)),
+    "seq2seq": Architecture("seq2seq", seq2seq_config, Recipe(steps=700, batch_size=64, learning_rate=4e-3, warmup_steps=50)),
 }
 
 

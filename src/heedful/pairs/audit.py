@@ -96,7 +96,7 @@ def near_copies(pairs_by_split: Mapping[str, Sequence[Pair]]) -> list[NearCopy]:
     for split, rows in pairs_by_split.items():
         shingles = {prompt_key(p): _shingles(p.prompt) for p in rows}
         for key, own in shingles.items():
-            hits = Counter(other for shingle in own for other in home[shingle] if other[0] != split)
+            hits = Counter(other for shingle in own for other in home[shingle])
             closest = max(hits, key=lambda other: (hits[other], other), default=None)
             if closest and hits[closest] >= MUCH * len(own):
                 copies.append(NearCopy(split, key, *closest))
