@@ -195,9 +195,9 @@ def open_text(path: Path) -> Any:
 
 def write_atomically(path: Path, data: bytes) -> str:
     """Write ``data`` so that a reader sees the old file or the new one, never half; return its sha256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as handle:
             handle.write(data)
             handle.flush()

@@ -69,7 +69,7 @@ def test_new_models_start_with_sharp_attention():
     assert float(new_model("causal").get_input_embeddings().weight.detach().std()) == pytest.approx(0.08, rel=0.1)
 
 
-@pytest.mark.parametrize(("name", "millions"), [("causal", 0.5), ("seq2seq", 1.2)])
+@pytest.mark.parametrize(("name", "millions"), [("causal", 1.1), ("seq2seq", 1.2)])
 def test_models_are_small_enough_to_ship(name, millions):
     model = new_model(name)
     assert model.num_parameters() / 1e6 == pytest.approx(millions, abs=0.1)

@@ -46,6 +46,8 @@ def test_hostile_names_are_text() -> None:
     assert "<img" not in svg
     assert HOSTILE_NAME[:20] in "".join(texts(svg))
     assert "王小明" in texts(svg)
+    formula = "$\\frac{$"
+    assert formula in texts(figures.labeler_agreement([{"labeler": formula, "agreement": 0.5}]))
 
 
 def test_the_lowest_labeler_comes_first_and_names_are_cut() -> None:

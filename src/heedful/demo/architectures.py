@@ -61,13 +61,13 @@ class Architecture:
 
 
 def causal_config() -> Any:
-    """A Llama of 1.2 M parameters: 4 layers of width 160, rotary positions, tied embeddings."""
+    """A Llama of 1.1 M parameters: 4 layers of width 160, rotary positions, tied embeddings."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
         vocab_size=len(SPECIAL) + len(vocabulary()),
         hidden_size=160,
-        intermediate_size=384,
+        intermediate_size=320,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,
@@ -104,9 +104,16 @@ def seq2seq_config() -> Any:
 
 
 ARCHITECTURES: dict[ArchitectureName, Architecture] = {
-    "causal": Architecture("causal", causal_config, Recipe(steps=600, batch_size=64, learning_rate=3e-3, warmup_steps=50)),
+    "causal": Architecture("causal", causal_config, Recipe(steps=500, batch_size=64, learning_rate=3e-3, warmup_steps=50)),
     "seq2seq": Architecture("seq2seq", seq2seq_config, Recipe(steps=700, batch_size=64, learning_rate=4e-3, warmup_steps=50)),
 }
+"""Measured in float32 on 2048 test dialogues at temperature 1 (in brackets: 512 dialogues, greedily):
+
+    seq2seq, as above                                  facts held 0.947 (0.999)   nonsense 0.051 (0)   rude 0.443 (0.076)
+    causal, smaller: 3 layers of 128, 400 steps, 0.5 M   facts held 0.973 (1.000)   nonsense 0.026 (0)   rude 0.445 (0.000)
+
+The second row is not the causal model above, which is larger and was not part of that measurement.
+"""
 
 
 def new_model(name: ArchitectureName, seed: int = 0) -> Any:

@@ -10,11 +10,14 @@ from random import Random
 from heedful.demo.world import World, facts_held, is_rude, quality
 from heedful.feedback.assign import assign
 from heedful.feedback.criteria import criterion_named
-from heedful.feedback.instructions import Instructions
+from heedful.feedback.instructions import instructions_for
 from heedful.feedback.simulated import SimulatedLabeler, collect, panel
 from heedful.jobs.workspace import Measure, Splits
 from heedful.records import Completion, Prompt, Ranking
 from heedful.settings import Settings
+
+BEST_FIRST = criterion_named("helpfulness")
+"""A simulated labeler's own ranks begin with the best, whatever the criterion of the run calls "more"."""
 
 QUALITY_SPREAD = 0.5
 """Standard deviation of the quality of the instruct model's completions: rude or not is worth 1."""
@@ -61,7 +64,8 @@ class WorldSource:
         assignment = assign(list(shown), [labeler.name for labeler in self.labelers], chosen.labelers_per_prompt, seed)
         rows = [(by_id[prompt_id], group) for prompt_id, group in shown.items()]
         truth = {c.id: quality(c.text, p.columns["facts"]) for p, group in rows for c in group}
-        return collect(rows, truth, self.labelers, assignment, criterion_named(chosen.criterion), Instructions(), seed)
+        criterion = criterion_named(chosen.criterion)
+        return collect(rows, truth, self.labelers, assignment, criterion, instructions_for(criterion), seed)
 
     def measures(self, prompts: Sequence[Prompt]) -> dict[str, Measure]:
         """The known truth: whether a summary is rude, and the share of facts that it holds."""
@@ -82,6 +86,6 @@ class WorldSource:
             turned = chance.random() < 0.5
             first, second = (after, before) if turned else (before, after)
             ranks = labeler.rank([quality(text, prompt.columns["facts"]) for text in (first, second)], chance)
-            wins = criterion_named(self.settings.feedback.criterion).preferred(*ranks)
+            wins = BEST_FIRST.preferred(*ranks)
             votes.append(0.5 if wins is None else float(wins == turned))
         return sum(votes) / len(votes)

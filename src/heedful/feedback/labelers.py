@@ -224,11 +224,11 @@ def _sign_test(ahead: int, behind: int) -> float:
 def _verdict(ahead: int, behind: int, chance: float, high: float, reliability: float, panel: int) -> Finding:
     if panel < 3:
         return "unsure"  # of two who disagree, nobody can say which one is wrong
-    if chance >= SIGNIFICANCE:
-        return "random" if high < EXPECTED_AGREEMENT else "unsure"
-    if behind > ahead:
+    if chance < SIGNIFICANCE and behind > ahead:
         return "upside_down"
-    return "fine" if reliability >= LEAST_RELIABILITY else "random"
+    if reliability >= LEAST_RELIABILITY:  # weighs all colleagues' work, so it clears where a majority of weak ones cannot
+        return "fine" if chance < SIGNIFICANCE else "unsure"
+    return "random" if chance < SIGNIFICANCE or high < EXPECTED_AGREEMENT else "unsure"
 
 
 def _evidence(

@@ -80,10 +80,13 @@ def build_pairs(ws: Workspace, folder: Path) -> dict[str, Any]:
     from heedful.pairs.audit import audit
     from heedful.pairs.snapshot import freeze, split_pairs
 
-    pairs = _pairs_from_file(ws) if ws.settings.reward.kind == "pairs" else _pairs_from_consensus(ws)
+    from_file = ws.settings.reward.kind == "pairs"
+    pairs = _pairs_from_file(ws) if from_file else _pairs_from_consensus(ws)
     split = split_pairs(pairs, ws.settings.reward.held_out, ws.settings.prompts.shuffle_seed)
-    report = audit(split)
-    snapshot = freeze(split, folder, parents={"source": ws.source.fingerprint()})
+    report = audit(split, () if from_file else read_rankings(ws.folder("feedback") / "rankings.jsonl"), criterion_of(ws).preferred)
+    for warning in report.warnings:
+        ws.progress.say(warning)
+    snapshot = freeze(split, folder, parents={"source": ws.source.fingerprint()}, algorithm="user file" if from_file else "majority")
     return {"snapshot": snapshot.sha256, "counts": {name: len(rows) for name, rows in split.items()}, "audit": report.to_dict()}
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from heedful.checkpoints import file_sha256
 from heedful.errors import DataProblem
+from heedful.jobs.data import read_rankings
 from heedful.jobs.workspace import Measure, Splits
-from heedful.records import Completion, Prompt, Ranking, read_jsonl
+from heedful.records import Completion, Prompt, Ranking
 from heedful.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class FileSource:
         """The rows of feedback.path that speak of the run's completions."""
         path = Path(self.settings.feedback.path)
         known = {c.id for c in completions}
-        rows = [Ranking.from_dict(row) for row in read_jsonl(path)]
+        rows = read_rankings(path)
         found = [row for row in rows if known.issuperset(row.completion_ids)]
         if not found:
             raise DataProblem(
