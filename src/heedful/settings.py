@@ -83,6 +83,10 @@ class PromptSettings(Section):
     too_long: Literal["truncate", "drop", "refuse"] = Field(
         default="truncate", description="What happens to prompts over model.max_prompt_tokens."
     )
+    split_column: str = Field(
+        default="",
+        description="Column that says train, validation or test for each row, where the split is given; empty splits by a hash.",
+    )
     train: int | None = Field(default=None, ge=1, description="Prompts for training; none takes all that validation and test leave.")
     validation: int = Field(default=64, ge=0, description="Held-out prompts that decide when to stop and which checkpoint is best.")
     test: int = Field(default=200, ge=0, description="Held-out prompts of the final comparison; nothing is decided on them.")
@@ -157,7 +161,9 @@ class RewardSettings(Section):
     normalise: bool = Field(
         default=True, description="Shift and scale scores to mean 0 and standard deviation 1 on the baseline's completions."
     )
-    clip: float = Field(default=5.0, gt=0, description="Scores are clipped to plus or minus this, after normalising.")
+    clip: float | None = Field(
+        default=5.0, gt=0, description="Scores are clipped to plus or minus this, after normalising; none never clips."
+    )
     truncated: Literal["keep", "penalty"] = Field(
         default="keep", description="Completions cut off by max_new_tokens keep their score or get the penalty."
     )
@@ -193,7 +199,7 @@ class PpoSettings(Section):
     kl_controller: Literal["fixed", "adaptive"] = Field(default="fixed", description="adaptive steers kl_coef towards kl_target.")
     kl_target: float = Field(default=6.0, gt=0, description="For the adaptive controller: nats per completion.")
     kl_horizon: int = Field(default=10000, ge=1, description="For the adaptive controller: completions over which it reacts.")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Gradients are clipped to this norm; 0 never clips.")
     warmup_steps: int = Field(default=0, ge=0, description="Iterations over which the learning rate rises from 0.")
     schedule: Literal["constant", "linear"] = Field(default="constant", description="linear falls to 0 at max_steps.")
     weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay.")

@@ -85,7 +85,7 @@ class LocalLearner:
             total = masked_total(value, part) / (tokens if value.dim() == 2 else groups)
             if not torch.isfinite(total):
                 raise NotFinite(
-                    f"the loss became {float(total)} at optimiser step {self.steps}, in rows {rows[:8]}{'…' if len(rows) > 8 else ''} of the batch",
+                    f"the loss became {float(total)} at optimiser step {self.steps}, in rows {rows[:8]} of the batch",
                     "No update was made. Lower the learning rate or look at those rows; the last checkpoint is intact.",
                 )
             total.backward()

@@ -87,7 +87,7 @@ class LanguageNetwork(nn.Module):
 
     def trainable(self, role: Role) -> dict[str, nn.Parameter]:
         """The parameters that learning in ``role`` changes, by name."""
-        head = self.score_heads[role] if role in self.score_heads else self.value_head
+        head = self.score_heads[role] if role in self.score_heads else self.value_head  # noqa: SIM401 (a ModuleDict has no get)
         found = {f"head.{n}": p for n, p in head.named_parameters()} if head is not None else {}
         for name, parameter in self.model.named_parameters():
             if self.lora is None or f".{role}." in name:

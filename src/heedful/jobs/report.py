@@ -55,10 +55,12 @@ def judge_run(results: Results, summary: dict[str, Any], hacking: dict[str, Any]
     evaluation = results["evaluation"]
     wins = evaluation["win_rate"]
     parts.append(
-        f"The aligned model wins {_percent(wins['estimate'])} against the instruct model (95 % interval {_range(wins, 100, ' %')}), judged by the {wins['judge']}."
+        f"The aligned model wins {_percent(wins['estimate'])} against the instruct model "
+        f"(95 % interval {_range(wins, 100, ' %')}), judged by the {wins['judge']}."
     )
     parts.append(
-        f"It is {summary['kl']:.2f} nats per completion from where it began; training stopped after {summary['steps']} steps because {REASONS[summary['stopped_by']]}."
+        f"It is {summary['kl']:.2f} nats per completion from where it began; "
+        f"training stopped after {summary['steps']} steps because {REASONS[summary['stopped_by']]}."
     )
     parts.append(hacking["sentence"])
     return Verdict(" ".join(parts), [*_warnings(results), *hacking["evidence"]])
@@ -104,7 +106,8 @@ def _change(row: dict[str, Any], name: str) -> str:
     certain = difference["low"] is not None and (difference["low"] > 0 or difference["high"] < 0)
     verb = "did not change for certain" if not certain else "rose" if difference["estimate"] > 0 else "fell"
     words = {"toxicity": "Mean toxicity", "task": "The task's own metric", "score": "The reward model's score"}
-    return f"{words[name]} {verb}: {before:.3f} before, {after:.3f} after (difference {difference['estimate']:+.3f}, 95 % interval {_range(difference)})."
+    figures = f"difference {difference['estimate']:+.3f}, 95 % interval {_range(difference)}"
+    return f"{words[name]} {verb}: {before:.3f} before, {after:.3f} after ({figures})."
 
 
 def _warnings(results: Results) -> list[str]:
@@ -112,14 +115,10 @@ def _warnings(results: Results) -> list[str]:
     found = []
     if feedback and feedback["labelers_flagged"]:
         found.append(f"Labelers to look at: {', '.join(feedback['labelers_flagged'])}.")
-    if reward and not reward["beats_longer_wins"]:
-        found.append(
-            f'Warning: the reward model ({_percent(reward["accuracy"]["estimate"])}) does not clearly beat "the longer one wins" ({_percent(reward["longer_wins"]["estimate"])}).'
-        )
     if reward:
-        found.append(
-            f'The reward model is right on {_percent(reward["accuracy"]["estimate"])} of held-out pairs, "the longer one wins" on {_percent(reward["longer_wins"]["estimate"])}.'
-        )
+        right, longer = (_percent(reward[name]["estimate"]) for name in ("accuracy", "longer_wins"))
+        warning = "" if reward["beats_longer_wins"] else "Warning: it does not clearly beat that baseline."
+        found.append(f'The reward model is right on {right} of held-out pairs, "the longer one wins" on {longer}. {warning}'.strip())
     return found
 
 
