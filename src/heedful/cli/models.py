@@ -38,6 +38,8 @@ def train_reward(
     config: Config = None, resume: Resume = False, overrides: Set = None, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
     """Learn a reward model from pairs: accuracy beside "longer wins", by margin, and calibration."""
+    from functools import partial
+
     from heedful.jobs import data, reward
     from heedful.jobs.sources import FileSource
     from heedful.jobs.workspace import Workspace
@@ -46,7 +48,8 @@ def train_reward(
     with open_run(settings, "train reward", resume=resume, progress=progress) as run:
         ws = Workspace(settings, FileSource(settings, progress.say), run, progress)
         ws.stage("pairs", data.build_pairs)
-        figures = ws.stage("reward", reward.learn_reward, "pairs")["reward"]
+        # Nothing is optimised against it here, so no monitor has to watch.
+        figures = ws.stage("reward", partial(reward.learn_reward, roles=("reward",)), "pairs")["reward"]
         show({**figures, "model": str(ws.folder("reward") / "model")}, as_json)
 
 

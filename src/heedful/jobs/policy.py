@@ -141,5 +141,5 @@ def curves(ws: Workspace) -> list[dict[str, Any]]:
     for row in rows:
         if "held_out/score" in row:
             held = {name.removeprefix("held_out/"): value for name, value in row.items() if name.startswith("held_out/")}
-            found.append({"step": row["step"], "train_score": training.get(row["step"]), "task_metric": held.get("task"), **held})
+            found.append({"step": row["step"], "train_score": training.get(row["step"]), "task_metric": held.get("task"), "task_metric_se": held.get("task_se"), **held})
     return found

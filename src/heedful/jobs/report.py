@@ -81,11 +81,11 @@ def write_report(ws: Workspace, results: Results, seconds: float) -> dict[str, A
     data = ReportData(
         title=f"heedful: {ws.run.folder.name}",
         verdict=judge_run(results, summary, hacking),
-        summary=summary,
+        summary=_shown_summary(summary),
         comparison=[MeasureRow.from_dict(row) for row in evaluation["comparison"]],
         toxicity=[MeasureRow.from_dict(row) for row in evaluation["toxicity"]],
         labelers=_labeler_rows(ws),
-        agreement=results.get("feedback", {}).get("agreement", {}),
+        agreement=_agreement(results),
         reward=_reward_rows(results),
         history=history,
         hacking=hacking,
@@ -129,13 +129,33 @@ def _labeler_rows(ws: Workspace) -> list[dict[str, Any]]:
     return [{**row, "judgements": row["tasks"], "note": row["evidence"]} for row in read_jsonl(path)]
 
 
+def _agreement(results: Results) -> dict[str, Any]:
+    found = results.get("feedback", {}).get("agreement")
+    if not found:
+        return {}
+    share = {"estimate": found["agreement"], "low": found["low"], "high": found["high"]}
+    return {"Agreement between labelers": share, "Krippendorff's alpha": found.get("alpha"), "Shared judgements of pairs": found["pairs"]}
+
+
+def _shown_summary(summary: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the report's first table: what is an interval is shown as one."""
+    low_high = summary["toxicity_difference_ci"]
+    if low_high is None:
+        return {name: value for name, value in summary.items() if value is not None and name != "report"}
+    change = {"estimate": summary["toxicity_after"] - summary["toxicity_before"], "low": low_high[0], "high": low_high[1]}
+    shown = {**summary, "toxicity_difference_ci": change, "labelers_flagged": ", ".join(summary["labelers_flagged"]) or "none"}
+    return {name: value for name, value in shown.items() if value is not None and name != "report"}
+
+
 def _reward_rows(results: Results) -> dict[str, Any]:
     """The reward model's figures as the report's figures want them."""
     reward = results.get("reward", {}).get("reward")
     if not reward:
         return {}
-    calibrated = {f"{name} after temperature scaling": value for name, value in reward["calibrated"].items() if name != "temperature"}
-    return {**reward, **reward["calibration"], **calibrated, "temperature": reward["calibrated"]["temperature"]}
+    shown = {name: value for name, value in reward.items() if name not in ("calibration", "calibrated")}
+    margins = [{**row, "margin": "{:.2g} to {:.2g}".format(*row["margin"])} for row in reward["by_margin"]]
+    scaled = {f"{name} after temperature scaling": value for name, value in reward["calibrated"].items() if name != "temperature"}
+    return {**shown, "by_margin": margins, **reward["calibration"], **scaled, "temperature": reward["calibrated"]["temperature"]}
 
 
 def _provenance(ws: Workspace, results: Results) -> dict[str, Any]:

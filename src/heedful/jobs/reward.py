@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 SCALAR: tuple[Role, ...] = ("reward", "monitor")
 
 
-def learn_reward(ws: Workspace, folder: Path) -> dict[str, Any]:
-    """Train the reward model and a monitor of another seed and split; measure both on held-out pairs."""
+def learn_reward(ws: Workspace, folder: Path, roles: Sequence[Role] = SCALAR) -> dict[str, Any]:
+    """Train the reward model and, where RL will need it, a monitor of another seed and split; measure both on held-out pairs."""
     from heedful.pairs.snapshot import open_snapshot
     from heedful.reward.quality import calibrate, reward_quality
     from heedful.reward.train import score_pairs
@@ -25,7 +26,7 @@ def learn_reward(ws: Workspace, folder: Path) -> dict[str, Any]:
     snapshot = open_snapshot(ws.folder("pairs"))
     train, held_out = snapshot.pairs["train"], snapshot.pairs["held_out"]
     figures: dict[str, Any] = {"snapshot": snapshot.sha256}
-    for number, role in enumerate(SCALAR):
+    for number, role in enumerate(roles):
         learner, encode = reward_learner(ws, role, steps_of(ws, train))
         _fit(ws, learner, encode, monitor_part(train) if role == "monitor" else train, folder / role, seed=ws.settings.seed + number)
         fitted, unseen = encode_all(train, encode), encode_all(held_out, encode)

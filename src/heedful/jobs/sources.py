@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,11 @@ class FileSource:
     def prompts(self) -> Splits:
         """Load, filter and split as the settings say."""
         from heedful.prompts.load import load_prompts
-        from heedful.prompts.split import split
+        from heedful.prompts.split import split, split_by_column
 
         chosen = self.settings.prompts
-        rows = load_prompts(chosen, self.say)
-        parts = split(rows, chosen.train, chosen.validation, chosen.test, chosen.shuffle_seed)
+        rows, sizes = load_prompts(chosen, self.say), (chosen.train, chosen.validation, chosen.test, chosen.shuffle_seed)
+        parts = split_by_column(rows, chosen.split_column, *sizes) if chosen.split_column else split(rows, *sizes)
         return {"train": parts.train, "validation": parts.validation, "test": parts.test}
 
     def rankings(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Ranking]:
@@ -54,8 +55,9 @@ class FileSource:
         return found
 
     def measures(self, prompts: Sequence[Prompt]) -> dict[str, Measure]:
-        """``toxicity`` where a classifier is the reward, ``task`` (ROUGE-L) where there are references."""
-        found: dict[str, Measure] = {"task": rouge_l} if any(p.reference for p in prompts) else {}
+        """``toxicity`` where a classifier is the reward; where there are references ``task`` (ROUGE-L), ``rouge1`` and ``rouge2``."""
+        kinds = {"task": "rougeL", "rouge1": "rouge1", "rouge2": "rouge2"} if any(p.reference for p in prompts) else {}
+        found: dict[str, Measure] = {name: RougeF(kind) for name, kind in kinds.items()}
         if self.settings.reward.kind == "classifier":
             found["toxicity"] = ClassifierToxicity(self.settings)
         return found
@@ -85,13 +87,19 @@ class ClassifierToxicity:
         return [1.0 - float(row[self._scorer.index]) for row in probabilities]
 
 
-def rouge_l(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
-    """ROUGE-L F against the best of a prompt's references; 0 for a prompt without one."""
-    from heedful.evaluation.overlap import rouge
+@dataclass(frozen=True)
+class RougeF:
+    """ROUGE F of one ``kind`` against the best of a prompt's references; 0 for a prompt without one."""
 
-    with_reference = [i for i, p in enumerate(prompts) if p.reference]
-    scores = rouge([texts[i] for i in with_reference], [prompts[i].reference or [] for i in with_reference], ("rougeL",))
-    found = [0.0] * len(texts)
-    for i, score in zip(with_reference, scores.best["rougeL"], strict=True):
-        found[i] = float(score)
-    return found
+    kind: str
+
+    def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+        """One number in [0, 1] per text."""
+        from heedful.evaluation.overlap import rouge
+
+        with_reference = [i for i, p in enumerate(prompts) if p.reference]
+        scores = rouge([texts[i] for i in with_reference], [prompts[i].reference or [] for i in with_reference], (self.kind,))
+        found = [0.0] * len(texts)
+        for i, score in zip(with_reference, scores.best[self.kind], strict=True):
+            found[i] = float(score)
+        return found

@@ -5,6 +5,8 @@ falls on one side. Groups stand in the order of a hash of their text and the see
 takes the first, validation the next, training the rest. So appended rows can push a prompt from
 test to validation or from validation to training, never the other way: what was trained on does
 not turn up in a later test set.
+
+Where a column of the rows says what belongs where (``split_by_column``), that is kept to.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from dataclasses import dataclass
 
 from heedful.errors import DataProblem
 from heedful.records import Prompt, PromptText
+
+PARTS = ("test", "validation", "train")
+"""In the order in which they take near-copies that are marked differently."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,39 @@ def split(prompts: Sequence[Prompt], train: int | None, validation: int, test: i
     splits = Splits(parts[2], parts[1], parts[0], unused)
     _refuse_too_few(splits, train, validation, test)
     return splits
+
+
+def split_by_column(prompts: Sequence[Prompt], column: str, train: int | None, validation: int, test: int, seed: int = 0) -> Splits:
+    """Exactly so many prompts of each part, as ``column`` says ``train``, ``validation`` or ``test``.
+
+    What a part has beyond its number is unused (the first in hash order stay). Near-copies that are
+    marked differently stay in the first of test, validation and training; the others are unused.
+    Raises ``DataProblem`` for any other mark, and when a part has too few prompts.
+    """
+    parts: dict[str, list[Prompt]] = {name: [] for name in PARTS}
+    unused: list[Prompt] = []
+    for group in _groups(prompts, seed):
+        marks = [_mark(prompt, column) for prompt in group]
+        home = min(marks, key=PARTS.index)
+        for prompt, mark in zip(group, marks, strict=True):
+            (parts[home] if mark == home else unused).append(prompt)
+    wanted = {"test": test, "validation": validation, "train": max(1, len(parts["train"])) if train is None else train}
+    for name, number in wanted.items():
+        if len(parts[name]) < number:
+            raise DataProblem(
+                f"{len(parts[name])} prompts are marked {name!r} in column {column!r}, but {number} are wanted",
+                f"Lower prompts.{name}, or mark more rows.",
+            )
+        unused += parts[name][number:]
+    return Splits(*(parts[name][: wanted[name]] for name in ("train", "validation", "test")), unused)
+
+
+def _mark(prompt: Prompt, column: str) -> str:
+    mark = prompt.columns.get(column)
+    if mark not in PARTS:
+        what = f"the prompt {prompt.id!r} says {mark!r} in column {column!r}"
+        raise DataProblem(what, "Each row must say train, validation or test in the column that prompts.split_column names.")
+    return str(mark)
 
 
 def normalised_text(prompt: PromptText) -> str:
