@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
 
 
 def work(progress: Progress) -> None:
-    progress.stage("policy")
+    progress.say("== policy")
     with progress.track(3, "updates") as outer:
         for _ in range(3):
             with progress.track(None, "sampling") as inner:

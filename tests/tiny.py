@@ -149,7 +149,15 @@ def _t5(**more: Any) -> Any:
     config = {"pad_token_id": PAD, "eos_token_id": END, "decoder_start_token_id": PAD, "feed_forward_proj": "gated-gelu", **more}
     return T5ForConditionalGeneration(
         T5Config(
-            vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=24, num_layers=2, num_decoder_layers=2, num_heads=2, initializer_factor=1.0, **config
+            vocab_size=VOCABULARY,
+            d_model=WIDTH,
+            d_kv=8,
+            d_ff=24,
+            num_layers=2,
+            num_decoder_layers=2,
+            num_heads=2,
+            initializer_factor=1.0,
+            **config,
         )
     )
 

@@ -76,7 +76,7 @@ class Checkpoints:
             self._publish(temporary, final)
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            if _is_full_disk(error):
+            if is_full_disk(error):
                 raise self._no_room(step, error) from error
             raise
         self._prune(step)
@@ -163,7 +163,8 @@ def _damage_of_checkpoint(folder: Path) -> str:
         return f"{CHECKSUMS} cannot be read"
 
 
-def _is_full_disk(error: BaseException) -> bool:
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a write failed for want of room, or of permission."""
     if isinstance(error, OSError):
         return error.errno in _NO_ROOM
     return isinstance(error, Exception) and any(words in str(error).lower() for words in _NO_ROOM_WORDS)

@@ -24,10 +24,6 @@ class Bar(Protocol):
 class Progress(Protocol):
     """Where a stage tells how far it is."""
 
-    def stage(self, name: str) -> None:
-        """A stage of the life cycle begins."""
-        ...
-
     def track(self, total: int | None, description: str) -> AbstractContextManager[Bar]:
         """A piece of work of ``total`` units begins; ``None`` when nobody knows how many."""
         ...
@@ -39,8 +35,6 @@ class Progress(Protocol):
 
 class SilentProgress:
     """Shows nothing; for tests and for use as a library."""
-
-    def stage(self, name: str) -> None: ...
 
     @contextmanager
     def track(self, total: int | None, description: str) -> Iterator[Bar]:
@@ -58,10 +52,6 @@ class RichProgress:
         self._stream = stream or sys.stderr
         self._seconds = seconds
         self._bars: Any = None
-
-    def stage(self, name: str) -> None:
-        """Announce a stage."""
-        self.say(f"== {name}")
 
     def say(self, line: str) -> None:
         """Write a line, above the bar where there is one."""

@@ -16,6 +16,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -24,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from heedful.checkpoints import Checkpoints, Warn, damage, file_sha256, folder_checksums, ignore
+from heedful.checkpoints import Checkpoints, Warn, damage, file_sha256, folder_checksums, ignore, is_full_disk
 from heedful.config import to_toml
 from heedful.errors import FileProblem, RunProblem
 from heedful.records import write_atomically
@@ -68,7 +69,9 @@ class Run:
         try:
             if (folder / "run.json").exists():
                 if not resume:
-                    raise RunProblem(f"{folder} already holds a run", "Resume it, or choose another folder with --set output=...")
+                    raise RunProblem(
+                        f"{folder} already holds a run", "Go on with it with --resume, or choose another folder with --set output=..."
+                    )
                 _resume_record(folder, wanted, command, may_differ)
                 _mend_metrics(folder / "metrics.jsonl")
             else:
@@ -111,7 +114,15 @@ class Run:
         folder.mkdir(exist_ok=True)
         _write_json(record_path, {"name": name, "state": "started", "inputs": needs, "started": _now()})
         began = time.monotonic()
-        result = plain(work(folder))
+        try:
+            result = plain(work(folder))
+        except Exception as error:
+            if is_full_disk(error):
+                raise FileProblem(
+                    f"the stage {name!r} cannot write to {folder}: {error}",
+                    "Free some disk space or mend its permissions, then go on with --resume; what was finished before is untouched.",
+                ) from error
+            raise
         outcome = {"result": result, "files": folder_checksums(folder), "seconds": round(time.monotonic() - began, 3)}
         _write_json(record_path, {"name": name, "state": "complete", "inputs": needs, "ended": _now(), **outcome})
         return dict(result)
@@ -141,6 +152,16 @@ class Run:
         if len(kept) < len(rows):
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
             write_atomically(self.folder / "metrics.jsonl", lines.encode())
+
+    def forget_if_nothing_was_done(self) -> None:
+        """Empty the folder of a run that ended before its first stage was done and before anything was measured."""
+        records = list((self.folder / "stages").glob("*.json"))
+        if (self.folder / "metrics.jsonl").exists() or any(_read_record(path).get("state") != "started" for path in records):
+            return
+        for path in records:
+            shutil.rmtree(self.folder / path.stem, ignore_errors=True)
+        shutil.rmtree(self.folder / "stages", ignore_errors=True)
+        (self.folder / "run.json").unlink(missing_ok=True)
 
     def seconds_done(self) -> float:
         """What the finished stages took, all sessions together."""

@@ -224,7 +224,8 @@ class StoppingSettings(Section):
     """When training is done."""
 
     metric: str = Field(
-        default="score", description="What is measured on held-out prompts: score, toxicity, win_rate, or the name of a measure."
+        default="score",
+        description="What is measured on held-out prompts: score, kl, length, repetition, entropy, toxicity, task, and the like.",
     )
     target: float | None = Field(default=None, description="Stop when the metric reaches it; none never stops for it.")
     direction: Literal["above", "below"] = Field(default="above", description="The side of the target that is wanted.")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heedful.errors import DataProblem
-from heedful.prompts.split import Splits, normalised_text, split
+from heedful.prompts.split import Splits, normalised_text, split, split_by_column
 from heedful.records import Prompt
 
 
@@ -102,3 +102,49 @@ def test_too_few_prompts_are_counted() -> None:
         split(many(10), 8, 1, 2)
     with pytest.raises(DataProblem, match="near-copies"):
         split(many(1, copies=9), None, 2, 2)
+
+
+def marked(**parts: list[str]) -> list[Prompt]:
+    return [Prompt(f"{text}.{mark}", text, columns={"part": mark}) for mark, texts in parts.items() for text in texts]
+
+
+def test_a_column_decides_where_a_prompt_goes_and_numbers_how_many() -> None:
+    rows = marked(train=[f"train {n}" for n in range(30)], validation=["v1", "v2", "v3"], test=["t1", "t2"])
+    splits = split_by_column(rows, "part", None, 2, 2)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test, splits.unused)] == [30, 2, 2, 1]
+    for part, name in ((splits.train, "train"), (splits.validation, "validation"), (splits.test, "test")):
+        assert {prompt.columns["part"] for prompt in part} == {name}
+    assert len(split_by_column(rows, "part", 7, 2, 2).train) == 7
+    assert split_by_column(rows[::-1], "part", 7, 2, 2).train == split_by_column(rows, "part", 7, 2, 2).train
+
+
+def test_near_copies_of_test_prompts_are_neither_trained_on_nor_lost() -> None:
+    rows = marked(train=["Hello, world", "only here", "maybe"], validation=["MAYBE"], test=["hello world!"])
+    splits = split_by_column(rows, "part", None, 1, 1)
+    assert ids(splits.train) == {"only here.train"}
+    assert ids(splits.validation) == {"MAYBE.validation"}
+    assert ids(splits.unused) == {"Hello, world.train", "maybe.train"}
+
+
+def test_near_copies_inside_a_part_all_stay() -> None:
+    assert len(split_by_column(marked(train=["a"], test=["b c", "B, C"]), "part", None, 0, 2).test) == 2
+
+
+@pytest.mark.parametrize("mark", ["dev", "", None])
+def test_a_row_without_a_proper_mark_is_named(mark: str | None) -> None:
+    rows = [*marked(train=["a"], test=["b"]), Prompt("odd", "c", columns={"part": mark} if mark is not None else {})]
+    with pytest.raises(DataProblem, match=r"the prompt 'odd' says .* in column 'part'"):
+        split_by_column(rows, "part", None, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "what"), [((3, 0, 1), "2 prompts are marked 'train'"), ((None, 1, 1), "0 prompts are marked 'validation'")]
+)
+def test_too_few_of_a_part_are_refused(sizes: tuple[int | None, int, int], what: str) -> None:
+    with pytest.raises(DataProblem, match=what):
+        split_by_column(marked(train=["a", "b"], test=["c"]), "part", *sizes)
+
+
+def test_no_training_prompt_at_all_is_refused() -> None:
+    with pytest.raises(DataProblem, match="0 prompts are marked 'train'"):
+        split_by_column(marked(test=["c"]), "part", None, 0, 1)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heedful.errors import HeedfulError
+
 if TYPE_CHECKING:
     from heedful.progress import Progress
     from heedful.run import Run
@@ -49,7 +51,11 @@ def open_run(settings: Settings, command: str, *, resume: bool, progress: Progre
 
     quiet_libraries()
     with Run.create(Path(settings.output), settings.model_dump(), command, resume=resume, may_differ=MAY_DIFFER, warn=progress.say) as run:
-        yield run
+        try:
+            yield run
+        except HeedfulError:
+            run.forget_if_nothing_was_done()  # so that the folder can be used again once the mistake is mended
+            raise
 
 
 def quiet_libraries() -> None:
@@ -72,7 +78,7 @@ def shown(value: Any) -> str:
     """A value for people: few digits, intervals as such."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, Mapping) and "low" in value:
+    if isinstance(value, Mapping) and {"estimate", "low"} <= value.keys():
         return f"{shown(value.get('estimate'))} [{shown(value['low'])}, {shown(value['high'])}]"
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {shown(v)}" for k, v in value.items())

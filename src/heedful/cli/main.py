@@ -48,14 +48,16 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     try:
         app(standalone_mode=True)
     except HeedfulError as error:
         typer.echo(f"heed: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("heed: interrupted; what was done is kept, and the same command with --resume goes on.", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # typer's word for Ctrl-C
+            typer.echo("heed: interrupted; what was done is kept, and the same command with --resume goes on.", err=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ def train_sft(config: Config = None, resume: Resume = False, overrides: Set = No
     settings, progress = settings_of(config, overrides), make_progress(quiet)
     require(settings, "model.path", "prompts.path")
     with open_run(settings, "train sft", resume=resume, progress=progress) as run:
-        show(Workspace(settings, FileSource(settings, progress.say), run, progress).stage("sft", fine_tune), as_json)
+        found = Workspace(settings, FileSource(settings, progress.say), run, progress).stage("sft", fine_tune)
+        show({name: value for name, value in found.items() if name != "line"}, as_json)
 
 
 @train.command("reward")
@@ -101,6 +102,8 @@ def train_classifier(
 @train.command("ppo")
 def train_ppo(config: Config = None, resume: Resume = False, overrides: Set = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Optimise a policy with PPO against a reward model, classifier or function, without evaluation or report."""
+    from functools import partial
+
     from heedful.config import require
     from heedful.errors import SettingProblem
     from heedful.jobs import data, policy
@@ -116,9 +119,9 @@ def train_ppo(config: Config = None, resume: Resume = False, overrides: Set = No
         )
     with open_run(settings, "train ppo", resume=resume, progress=progress) as run:
         ws = Workspace(settings, FileSource(settings, progress.say), run, progress)
-        ws.stage("prompts", data.load_prompts)
+        ws.stage("prompts", partial(data.load_prompts, needed=("train", "validation")))
         found = ws.stage("policy", policy.train_policy, "prompts")
-        show({**{k: v for k, v in found.items() if k != "history"}, "model": str(ws.folder("policy") / "model")}, as_json)
+        show({**{k: v for k, v in found.items() if k not in ("history", "line")}, "model": str(ws.folder("policy") / "model")}, as_json)
 
 
 def sample(

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from heedful.checkpoints import file_sha256
 from heedful.demo.architectures import ARCHITECTURES, ArchitectureName, Recipe, new_model
 from heedful.demo.tokenizer import build_tokenizer
 from heedful.demo.world import Example, World
@@ -23,14 +24,17 @@ SHIPPED = Path(__file__).parent / "models"
 
 def shipped_model(name: ArchitectureName) -> Path:
     """The folder of a shipped model, once its files are found to be whole."""
-    folder, known = SHIPPED / name, json.loads((SHIPPED / "sha256.json").read_text())
-    for file, expected in known[name].items():
+    folder, list_of_files = SHIPPED / name, SHIPPED / "sha256.json"
+    next_step = "Install heedful again, or use heed demo --from-scratch."
+    try:
+        known = json.loads(list_of_files.read_text())[name]
+    except (OSError, ValueError, KeyError):
+        raise FileProblem(f"{list_of_files}, which describes the demo's models, is missing or damaged", next_step) from None
+    for file, expected in known.items():
         path = folder / file
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
+        found = file_sha256(path) if path.exists() else "missing"
         if found != expected:
-            raise FileProblem(
-                f"the demo's model file {path} is damaged (sha256 {found[:12]})", "Install heedful again, or use heed demo --from-scratch."
-            )
+            raise FileProblem(f"the demo's model file {path} is damaged (sha256 {found[:12]})", next_step)
     return folder
 
 
@@ -99,3 +103,14 @@ def _optimiser(recipe: Recipe, kind: Any) -> Any:
         schedule=recipe.schedule,
         total_steps=recipe.steps,
     )
+
+
+def main() -> None:
+    """``python -m heedful.demo.build``: make the shipped models again."""
+    from heedful.progress import RichProgress
+
+    ship(list(ARCHITECTURES), RichProgress())
+
+
+if __name__ == "__main__":
+    main()

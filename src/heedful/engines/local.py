@@ -84,8 +84,9 @@ class LocalLearner:
             value, metrics = loss(outputs, part)
             total = masked_total(value, part) / (tokens if value.dim() == 2 else groups)
             if not torch.isfinite(total):
+                self.optimiser.zero_grad(set_to_none=True)  # what earlier rows left behind
                 raise NotFinite(
-                    f"the loss became {float(total)} at optimiser step {self.steps}, in rows {rows[:8]} of the batch",
+                    f"the loss became {float(total.detach())} at optimiser step {self.steps}, in rows {rows[:8]} of the batch",
                     "No update was made. Lower the learning rate or look at those rows; the last checkpoint is intact.",
                 )
             total.backward()
@@ -141,6 +142,8 @@ class LocalLearner:
                 f"the checkpoint {folder} holds other parameters than this model trains", "Resume with the same model and LoRA settings."
             )
         moments = load_file(folder / "optimiser.safetensors")
+        self.optimiser.state.clear()  # a checkpoint from before the first step has no moments
+        self.optimiser.zero_grad(set_to_none=True)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(weights[name])
@@ -162,15 +165,18 @@ def micro_batches(batch: Batch, budget: int) -> list[list[int]]:
     members: dict[int, list[int]] = {}
     for row, group in enumerate(batch.group_ids):
         members.setdefault(group, []).append(row)
-    size = [len(p) + len(c) for p, c in zip(batch.prompt_ids, batch.completion_ids, strict=True)]
+    prompts, completions = [len(ids) for ids in batch.prompt_ids], batch.lengths
     parts: list[list[int]] = []
-    longest = 0
-    for rows in sorted(members.values(), key=lambda rows: (-max(size[r] for r in rows), rows[0])):
-        if parts and (len(parts[-1]) + len(rows)) * longest <= budget:
+    longest = (0, 0)  # prompt and completion of the last part, each padded on its own
+    for rows in sorted(members.values(), key=lambda rows: (-max(prompts[r] + completions[r] for r in rows), rows[0])):
+        own = max(prompts[r] for r in rows), max(completions[r] for r in rows)
+        together = max(longest[0], own[0]), max(longest[1], own[1])
+        if parts and (len(parts[-1]) + len(rows)) * sum(together) <= budget:
             parts[-1].extend(rows)
+            longest = together
         else:
             parts.append(list(rows))
-            longest = max(size[r] for r in rows)
+            longest = own
     return parts
 
 

@@ -150,19 +150,42 @@ def _is_adapter(path: str) -> bool:
 def _merge_adapter(path: str, architecture: str, dtype: str, device: str, trust_remote_code: bool) -> Any:
     from peft import PeftModel
 
-    base_path = json.loads((Path(path) / "adapter_config.json").read_text())["base_model_name_or_path"]
-    base = load_language_model(base_path, architecture=architecture, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    base = load_language_model(
+        _base_of_adapter(path), architecture=architecture, dtype=dtype, device=device, trust_remote_code=trust_remote_code
+    )
     try:
-        return PeftModel.from_pretrained(base, path).merge_and_unload().eval()
+        merged = PeftModel.from_pretrained(base, path).merge_and_unload().eval()
     except Exception as error:
         raise _cannot_open("adapter", path, error) from None
+    # An adapter learnt on top stands on the merged weights: its folder must not name the raw base.
+    merged.name_or_path = path
+    return merged
+
+
+def _base_of_adapter(path: str) -> str:
+    """The model that an adapter's folder says it was learnt on."""
+    if not list(Path(path).glob("*.safetensors")):
+        raise ModelProblem(
+            f"the adapter folder {path} holds no weights: there is no *.safetensors file",
+            "Save the adapter again with safe serialisation; pickled weights are not opened.",
+        )
+    try:
+        base = json.loads((Path(path) / "adapter_config.json").read_text())["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    if not isinstance(base, str):
+        raise ModelProblem(
+            f"the adapter in {path} does not say which model it was learnt on",
+            "Set base_model_name_or_path in its adapter_config.json to that model's folder or hub name.",
+        )
+    return base
 
 
 def _cannot_open(kind: str, path: str, error: Exception) -> ModelProblem:
     """One sentence for the many ways in which ``from_pretrained`` fails."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = _first_sentence(str(error)) or type(error).__name__
     local = Path(path)
-    if "trust_remote_code" in reason:
+    if "trust_remote_code" in str(error):
         return ModelProblem(
             f"the {kind} {path} wants to run its own code", "Set model.trust_remote_code = true only if you trust its authors."
         )
@@ -175,14 +198,20 @@ def _cannot_open(kind: str, path: str, error: Exception) -> ModelProblem:
                 "Save the model again with safe serialisation; pickled weights are not opened.",
             )
         return ModelProblem(
-            f"the {kind} in {path} cannot be opened: {reason[:300]}", "Check that the folder is complete and that its files are whole."
+            f"the {kind} in {path} cannot be opened: {reason}", "Check that the folder is complete and that its files are whole."
         )
     if local.is_absolute() or path.startswith("."):
         return ModelProblem(f"there is no model folder {path}", "Check the path, or name a model on the hub.")
     return ModelProblem(
-        f"the {kind} {path!r} is neither a folder here nor could it be fetched from the hub: {reason[:200]}",
+        f"the {kind} {path!r} is neither a folder here nor could it be fetched from the hub: {reason}",
         "Check the name and the network, or download it first and name its folder.",
     )
+
+
+def _first_sentence(text: str, longest: int = 300) -> str:
+    words = " ".join(text.split())
+    end = words.find(". ")
+    return words[: end if 0 < end < longest else longest].rstrip(".")
 
 
 def save_language_model(network: Any, folder: Path) -> None:
@@ -218,14 +247,14 @@ def save_reward_model(network: Any, role: str, folder: Path) -> None:
         merged.set_adapter(role)
         merged = merged.merge_and_unload(adapter_names=[role])
     head = network.score_heads[role].weight.detach().cpu().contiguous()
-    classifier = None if network.encoder_decoder else _as_classifier(merged, head)
+    classifier = None if network.encoder_decoder else _as_classifier(merged, head, network.pad_id)
     (classifier or merged).save_pretrained(folder, safe_serialization=True)
     if classifier is None:
         save_file({"weight": head}, folder / "score_head.safetensors")
     network.tokenizer.save_pretrained(folder)
 
 
-def _as_classifier(model: Any, head: torch.Tensor) -> Any | None:
+def _as_classifier(model: Any, head: torch.Tensor, pad: int) -> Any | None:
     """The same trunk under ``AutoModelForSequenceClassification``, with ``head`` as its one logit."""
     import copy
 
@@ -233,6 +262,8 @@ def _as_classifier(model: Any, head: torch.Tensor) -> Any | None:
 
     config = copy.deepcopy(model.config)
     config.num_labels = 1
+    if config.pad_token_id is None:  # transformers asks for one as soon as there are two rows
+        config.pad_token_id = pad
     try:
         classifier = AutoModelForSequenceClassification.from_config(config)
     except ValueError:

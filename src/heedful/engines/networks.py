@@ -97,8 +97,11 @@ class LanguageNetwork(nn.Module):
     @contextmanager
     def as_role(self, role: Role) -> Iterator[Any]:
         """The plain model with the right adapter on; gradients reach that adapter alone."""
-        if self.lora is None:
-            yield self.reference if role == "reference" and self.reference is not None else self.model
+        if self.lora is None and role == "reference":
+            assert self.reference is not None, "this network was opened with no reference"
+            yield self.reference
+        elif self.lora is None:
+            yield self.model
         elif role == "reference":
             with self.model.disable_adapter():
                 yield self.plain

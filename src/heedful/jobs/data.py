@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from heedful.jobs.check import check_run
 from heedful.jobs.workspace import Workspace
 from heedful.records import Ranking, read_jsonl, write_atomically, write_jsonl
 
 
-def load_prompts(ws: Workspace, folder: Path) -> dict[str, Any]:
-    """Read, split and freeze the prompts; every later stage reads these files.
+def load_prompts(ws: Workspace, folder: Path, needed: Sequence[str] = ("train", "validation", "test")) -> dict[str, Any]:
+    """Read, split and freeze the prompts; every later stage reads these files. Splits that are ``needed`` may not be empty.
 
     Prompts that are too long for the model are counted, and cut, dropped or refused as the settings say.
     """
     from heedful.prompts.chat import encode_prompts
 
-    found = {}
+    found, splits = {}, {}
     for split, prompts in ws.source.prompts().items():
         _, report = encode_prompts(prompts, ws.tokenizer, ws.network.encoder_decoder, ws.max_prompt_tokens, ws.settings.prompts.too_long)
         if report.too_long:
             ws.progress.say(f"{split}: {report.sentence()}")
-        kept = [prompts[i] for i in report.kept]
+        kept = splits[split] = [prompts[i] for i in report.kept]
         found[split] = {"prompts": len(kept), "too_long": report.too_long, "sha256": write_jsonl(folder / f"{split}.jsonl", kept)}
-    return found
+    check_run(ws, splits, needed)
+    return {"splits": found, "line": ", ".join(f"{row['prompts']} {split}" for split, row in found.items())}
 
 
 def sample(ws: Workspace, folder: Path) -> dict[str, Any]:
@@ -48,7 +51,8 @@ def sample(ws: Workspace, folder: Path) -> dict[str, Any]:
     )
     write_jsonl(folder / "completions.jsonl", completions)
     cut = sum(c.finish_reason == "length" for c in completions)
-    return {"prompts": len(prompts), "completions": len(completions), "cut_off": cut}
+    line = f"{len(completions)} of {len(prompts)} prompts, {cut} cut off"
+    return {"line": line, "prompts": len(prompts), "completions": len(completions), "cut_off": cut}
 
 
 def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
@@ -66,6 +70,7 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
     write_jsonl(folder / "labelers.jsonl", reports)
     write_atomically(folder / "consensus.json", json.dumps(agreed.to_dict()).encode())
     return {
+        "line": f"{len(rankings)} rankings by {len(reports)} labelers; to look at: {', '.join(in_doubt) or 'none'}",
         "rankings": len(rankings),
         "labelers": len(reports),
         "labelers_flagged": in_doubt,
@@ -87,7 +92,8 @@ def build_pairs(ws: Workspace, folder: Path) -> dict[str, Any]:
     for warning in report.warnings:
         ws.progress.say(warning)
     snapshot = freeze(split, folder, parents={"source": ws.source.fingerprint()}, algorithm="user file" if from_file else "majority")
-    return {"snapshot": snapshot.sha256, "counts": {name: len(rows) for name, rows in split.items()}, "audit": report.to_dict()}
+    line = ", ".join(f"{count} {name}" for name, count in snapshot.counts.items()) + f", snapshot {snapshot.sha256[:12]}"
+    return {"line": line, "snapshot": snapshot.sha256, "counts": snapshot.counts, "audit": report.to_dict()}
 
 
 def criterion_of(ws: Workspace) -> Any:

@@ -32,7 +32,9 @@ def evaluate(ws: Workspace, folder: Path) -> dict[str, Any]:
     for name, measure in {**_measures(ws, prompts), "score": _scored(ws, scorer)}.items():
         if not ws.settings.evaluation.measures or name in {*ws.settings.evaluation.measures, "score"}:
             values[name] = (_per_prompt(measure, prompts, before), _per_prompt(measure, prompts, after))
-    return {**_compared(ws, prompts, before, after, values), "kl": _kl(ws, learner, prompts, after)}
+    found = {**_compared(ws, prompts, before, after, values), "kl": _kl(ws, learner, prompts, after)}
+    changes = [f"{row['name']} {row['before']['estimate']:.3f} to {row['after']['estimate']:.3f}" for row in found["comparison"]]
+    return {**found, "line": f"{', '.join(changes)}, win rate {found['win_rate']['estimate']:.3f}"}
 
 
 def _compared(

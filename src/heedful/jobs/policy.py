@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from heedful.engines.base import Learner, Sampling, Scorer
     from heedful.engines.local import LocalLearner
 
+FIGURES = ("score", "kl", "length", "repetition", "entropy")
+"""What every held-out evaluation measures, whatever the source of prompts."""
+
 
 def train_policy(ws: Workspace, folder: Path) -> dict[str, Any]:
     """PPO until a stopping rule speaks; the best held-out policy as Hugging Face folders."""
@@ -48,13 +51,9 @@ def train_policy(ws: Workspace, folder: Path) -> dict[str, Any]:
     stopped = reinforcement.train()
     learner.save(folder / "state")
     save_language_model(ws.network, folder)
-    return {
-        "stopped_by": stopped.reason,
-        "steps": reinforcement.step,
-        "best_step": stopped.best_step,
-        "best": stopped.best,
-        "history": stopped.history,
-    }
+    line = f"stopped by {stopped.reason} after {reinforcement.step} steps, best {stopping.metric} {stopped.best:.4g} at step {stopped.best_step}"
+    figures = {"stopped_by": stopped.reason, "steps": reinforcement.step, "best_step": stopped.best_step, "best": stopped.best}
+    return {"line": line, **figures, "history": stopped.history}
 
 
 def policy_learner(ws: Workspace) -> LocalLearner:
@@ -141,5 +140,13 @@ def curves(ws: Workspace) -> list[dict[str, Any]]:
     for row in rows:
         if "held_out/score" in row:
             held = {name.removeprefix("held_out/"): value for name, value in row.items() if name.startswith("held_out/")}
-            found.append({"step": row["step"], "train_score": training.get(row["step"]), "task_metric": held.get("task"), "task_metric_se": held.get("task_se"), **held})
+            found.append(
+                {
+                    "step": row["step"],
+                    "train_score": training.get(row["step"]),
+                    "task_metric": held.get("task"),
+                    "task_metric_se": held.get("task_se"),
+                    **held,
+                }
+            )
     return found

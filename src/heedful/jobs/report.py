@@ -73,7 +73,6 @@ def write_report(ws: Workspace, results: Results, seconds: float) -> dict[str, A
     from heedful.report.card import build_card
     from heedful.report.data import MeasureRow, ReportData
 
-    ws.progress.stage("report")
     history, evaluation, path = curves(ws), results["evaluation"], ws.run.folder / "report.html"
     found = hacking_verdict(history)
     hacking = {"level": found.level, "sentence": found.sentence, "evidence": found.evidence, "phrases": evaluation["phrases"]}
@@ -97,6 +96,7 @@ def write_report(ws: Workspace, results: Results, seconds: float) -> dict[str, A
     build_report(data, path)
     build_card(data, ws.folder("policy") / "model" / "README.md")
     write_atomically(ws.run.folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    ws.progress.say(f"report: {path}")
     return {**summary, "verdict": data.verdict.sentence}
 
 
@@ -161,7 +161,7 @@ def _reward_rows(results: Results) -> dict[str, Any]:
 def _provenance(ws: Workspace, results: Results) -> dict[str, Any]:
     record = json.loads((ws.run.folder / "run.json").read_text())
     kept = {name: record[name] for name in ("command", "seed", "started", "versions", "python", "platform", "parents") if name in record}
-    prompts = {split: row["sha256"] for split, row in results["prompts"].items()}
+    prompts = {split: row["sha256"] for split, row in results["prompts"]["splits"].items()}
     return {**kept, "prompts": prompts, "pairs snapshot": results.get("pairs", {}).get("snapshot")}
 
 

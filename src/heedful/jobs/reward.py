@@ -34,7 +34,8 @@ def learn_reward(ws: Workspace, folder: Path, roles: Sequence[Role] = SCALAR) ->
         learner.save(folder / role / "state")
         if role == "reward":
             save_for_others(ws, learner, folder / "model")
-    return figures
+    right, longer = (figures["reward"][name]["estimate"] for name in ("accuracy", "longer_wins"))
+    return {**figures, "line": f'right on {right:.1%} of held-out pairs ("the longer one wins": {longer:.1%})'}
 
 
 def monitor_part(pairs: list[Pair]) -> list[Pair]:

@@ -37,7 +37,15 @@ def fine_tune(ws: Workspace, folder: Path) -> dict[str, Any]:
     )
     save_language_model(network, folder)
     after = held_out_loss(learner, *unseen)
-    return {"demonstrations": len(train[0]), "steps": steps, "loss_before": before, "loss_after": after, "model": str(folder / "model")}
+    line = f"{len(train[0])} demonstrations, held-out loss {before:.3f} to {after:.3f} nats per token"
+    return {
+        "line": line,
+        "demonstrations": len(train[0]),
+        "steps": steps,
+        "loss_before": before,
+        "loss_after": after,
+        "model": str(folder / "model"),
+    }
 
 
 def _demonstrations(ws: Workspace, prompts: list[Prompt], network: Any) -> tuple[list[list[int]], list[list[int]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heedful.checkpoints import file_sha256
-from heedful.errors import DataProblem
+from heedful.errors import DataProblem, FileProblem, SettingProblem
 from heedful.jobs.data import read_rankings
 from heedful.jobs.workspace import Measure, Splits
 from heedful.records import Completion, Prompt, Ranking
@@ -24,6 +24,11 @@ class FileSource:
 
     def __init__(self, settings: Settings, say: Callable[[str], None] = lambda _: None) -> None:
         self.settings, self.say = settings, say
+        if settings.reward.kind == "learn" and settings.feedback.source == "simulated":
+            raise SettingProblem(
+                "feedback.source is 'simulated', but simulated labelers know the built-in world only",
+                "Set it to 'rankings' and name their file in feedback.path, or see heed demo.",
+            )
 
     def fingerprint(self) -> str:
         """The hashes of the files that are read."""
@@ -44,6 +49,11 @@ class FileSource:
     def rankings(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Ranking]:
         """The rows of feedback.path that speak of the run's completions."""
         path = Path(self.settings.feedback.path)
+        if not path.exists():
+            raise FileProblem(
+                f"there is no file of rankings {path}",
+                "Rank the completions in the run's completions/completions.jsonl, then go on with --resume.",
+            )
         known = {c.id for c in completions}
         rows = read_rankings(path)
         found = [row for row in rows if known.issuperset(row.completion_ids)]

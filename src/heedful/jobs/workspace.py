@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from heedful.errors import SettingProblem
 from heedful.progress import Progress
 from heedful.records import Completion, Prompt, Ranking, read_jsonl
 from heedful.run import Run
@@ -75,10 +77,16 @@ class Workspace:
         return self.settings.reward.kind in ("learn", "pairs")
 
     def stage(self, name: str, work: Callable[[Workspace, Path], Mapping[str, Any]], *parents: str) -> dict[str, Any]:
-        """Do a stage once; what it depends on are the settings (fixed per run), the source and its parents' results."""
-        self.progress.stage(name)
+        """Do a stage once and say in a line what came out.
+
+        What it depends on are the settings (fixed per run), the source and its parents' results.
+        ``work`` returns that line as ``"line"`` among its figures.
+        """
         inputs = {parent: self._digest(parent) for parent in parents} or {"source": self.source.fingerprint()}
-        return self.run.stage(name, lambda folder: work(self, folder), inputs)
+        began = time.monotonic()
+        result = self.run.stage(name, lambda folder: work(self, folder), inputs)
+        self.progress.say(f"{name}: {result['line']} ({time.monotonic() - began:.1f} s)")
+        return result
 
     def folder(self, stage: str) -> Path:
         """Where a stage keeps its files."""
@@ -110,6 +118,11 @@ class Workspace:
         if context is None:
             return wanted
         room = context if self.network.encoder_decoder else context - self.settings.completions.max_new_tokens
+        if room < 1:
+            raise SettingProblem(
+                f"completions.max_new_tokens is {self.settings.completions.max_new_tokens}, but the model's context is {context} tokens",
+                "Lower it, so that a prompt has room, too.",
+            )
         return room if wanted is None else min(room, wanted)
 
     @property

@@ -7,14 +7,15 @@ Where this departs from the papers:
 2. the loss is summed over the tokens of the whole minibatch and divided once, so no completion
    weighs more because of the micro-batch it fell in;
 3. every minibatch is one optimiser step;
-4. KL goes into the reward, per token, as k1, k3 or the exact sum over the vocabulary.
+4. KL goes into the reward, per token, as k1, k3 or the exact sum over the vocabulary. The exact sum
+   says nothing about the token drawn, so that its local gradient is added to the loss; with k1 the
+   reward alone gives the whole gradient, with k3 a biased one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -40,7 +41,13 @@ class PPOLoss:
     value_clip: float
     value_coef: float
     entropy_coef: float
-    needs: ClassVar[frozenset[str]] = frozenset({"entropy"})
+    exact_kl_coef: float = 0.0
+    """beta where the KL is the exact sum; the sampled estimators do all their work in the reward."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Optional outputs that the engine must compute."""
+        return frozenset({"entropy", "kl"} if self.exact_kl_coef else {"entropy"})
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         assert outputs.logprobs is not None
@@ -50,6 +57,9 @@ class PPOLoss:
         policy = clipped_policy_loss(outputs.logprobs, old, advantages, self.clip)
         value = clipped_value_loss(outputs.values, batch.columns["values"], batch.columns["returns"], self.value_clip)
         loss = policy + self.value_coef * value - self.entropy_coef * outputs.entropy
+        if self.exact_kl_coef:
+            assert outputs.kl is not None
+            loss = loss + self.exact_kl_coef * outputs.kl
         return loss, {
             "loss/policy": policy,
             "loss/value": value,
@@ -71,7 +81,8 @@ def ppo_step(
     batch = experience.batch.with_columns(
         logprobs=experience.logprobs, values=experience.values, advantages=standardise(advantages, mask), returns=returns
     )
-    loss = PPOLoss(settings.clip, settings.value_clip, settings.value_coef, settings.entropy_coef)
+    exact = kl_control.coef if settings.kl_estimator == "exact" else 0.0
+    loss = PPOLoss(settings.clip, settings.value_clip, settings.value_coef, settings.entropy_coef, exact)
 
     metrics: list[Metrics] = []
     shuffle = np.random.default_rng(seed)

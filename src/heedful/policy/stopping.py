@@ -36,9 +36,10 @@ class Stopping:
     def update(self, step: int, figures: Mapping[str, float]) -> bool:
         """Take in a held-out evaluation; ``True`` when it is the best so far and within the KL budget."""
         if self.metric not in figures:
+            named = sorted(name for name in figures if not name.endswith("_se"))
             raise SettingProblem(
-                f"stopping.metric is {self.metric!r}, but held-out evaluations measure {', '.join(sorted(figures))}",
-                f"Name one of those.{nearest(self.metric, figures)}",
+                f"stopping.metric is {self.metric!r}, but held-out evaluations measure {', '.join(named)}",
+                f"Name one of those.{nearest(self.metric, named)}",
             )
         self.history.append({"step": step, **figures})
         value = figures[self.metric]

@@ -108,7 +108,7 @@ class FunctionReward:
         columns = {name: [p.columns.get(name) for p in prompts] for name in self._wanted(prompts)}
         try:
             found = self.function([p.prompt for p in prompts], list(texts), **columns)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise RewardProblem(
                 f"the reward function {self.path} raised {type(error).__name__}: {error}",
                 "Mend the function; the run goes on from its last checkpoint with --resume.",

@@ -1,0 +1,220 @@
+"""The local learner: one denominator however the batch is cut, checkpoints bit for bit, nothing that is not finite."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heedful.engines.base import Batch, Outputs
+from heedful.engines.local import LocalLearner, Optimiser, gather_outputs, micro_batches
+from heedful.errors import FileProblem, NotFinite
+from heedful.policy.ppo import PPOLoss
+from heedful.policy.sft import SFTLoss
+
+
+def ppo_batch(n=16, seed=1):
+    batch, generator = tiny.batch(n, seed), torch.Generator().manual_seed(seed)
+    names = ("logprobs", "values", "advantages", "returns")
+    return batch.with_columns(**{name: torch.randn(n, batch.width, generator=generator) for name in names})
+
+
+def group_spread(outputs: Outputs, batch: Batch):
+    """Variance of the scores of each group, ``[G]``: it is another number when a group is torn apart."""
+    groups = torch.tensor(batch.group_ids)
+    scores = outputs.scores
+    assert scores is not None
+    spread = torch.stack([(scores[groups == g] - scores[groups == g].mean()).square().sum() for g in groups.unique()])
+    return spread, {"spread": spread}
+
+
+def gradients(network, role, batch, loss, budget):
+    one = LocalLearner(network, role, micro_batch_tokens=budget)
+    metrics = one.forward_backward(batch, loss)
+    found = {name: p.grad.clone() for name, p in one.parameters.items() if p.grad is not None}
+    for parameter in one.parameters.values():
+        parameter.grad = None
+    return found, metrics
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("lora", [True, False])
+@pytest.mark.parametrize("loss", ["token", "group"])
+def test_cutting_a_batch_changes_neither_gradient_nor_metrics(kind, lora, loss):
+    """1 x 16 = 4 x 4, also with rows of very different lengths; per token (PPO) and per group (pairs and triples)."""
+    network = tiny.shake(tiny.network(kind, lora=lora), *(("policy", "reward") if lora else ("policy",)), by=0.05)
+    if loss == "token":
+        role, batch, function = "policy", ppo_batch(), PPOLoss(0.2, 0.2, 0.1, 0.01)
+    else:
+        role, function = "reward", group_spread
+        batch = Batch(*(getattr(tiny.batch(16), name) for name in ("prompt_ids", "completion_ids")), [5] * 3 + [2] * 5 + [9] * 8)
+    whole, metrics = gradients(network, role, batch, function, 10**6)
+    for budget in (1, 60):
+        assert len(micro_batches(batch, budget)) > 2
+        cut, others = gradients(network, role, batch, function, budget)
+        assert cut.keys() == whole.keys()
+        largest = max(float(g.abs().max()) for g in whole.values())
+        assert largest > 1e-4
+        for name, gradient in whole.items():
+            assert float((cut[name] - gradient).abs().max()) < 2e-6 * largest, name
+        assert others == pytest.approx(metrics, rel=1e-5, abs=1e-6)
+
+
+def test_the_denominator_is_the_number_of_tokens_and_not_of_rows():
+    network, batch = tiny.network("llama"), Batch([[7], [8]], [[9], [10, 11, 12]])
+    one = LocalLearner(network)
+    logprobs = one.evaluate(batch, "policy").logprobs
+    assert one.forward_backward(batch, SFTLoss())["loss"] == pytest.approx(-float(logprobs.sum()) / 4, rel=1e-6)
+
+
+def test_an_exact_kl_in_a_loss_has_the_gradient_of_the_sum_over_the_vocabulary():
+    class ExactKL:
+        needs = frozenset({"kl"})
+
+        def __call__(self, outputs, batch):
+            return outputs.kl, {}
+
+    network, batch = tiny.shake(tiny.network("llama"), "policy"), tiny.batch(1)
+    one = LocalLearner(network)
+    one.forward_backward(batch, ExactKL())
+    found = {name: p.grad.clone() for name, p in one.parameters.items() if p.grad is not None}
+    ids, n = torch.tensor([[*batch.prompt_ids[0], *batch.completion_ids[0]]]), batch.width
+    reference = tiny.oracle(network, "reference")(ids).logits[0, -n - 1 : -1].log_softmax(-1).detach()
+    network.model.zero_grad()
+    network.model.set_adapter("policy")
+    policy = network.model(ids).logits[0, -n - 1 : -1].log_softmax(-1)
+    (policy.exp() * (policy - reference)).sum(-1).mean().backward()
+    assert any("lora_A" in name for name in found)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, one.parameters[name].grad, atol=1e-6, rtol=1e-4)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40), st.integers(0, 6)), min_size=1, max_size=30),
+    st.integers(1, 300),
+)
+def test_micro_batches_hold_every_row_once_keep_groups_and_fit(rows, budget):
+    rows = sorted(rows, key=lambda row: row[2])
+    batch = Batch([[0] * p for p, _, _ in rows], [[0] * c for _, c, _ in rows], [g for _, _, g in rows])
+    parts = micro_batches(batch, budget)
+    assert sorted(row for part in parts for row in part) == list(range(len(rows)))
+    for part in parts:
+        groups = {rows[row][2] for row in part}
+        assert groups.isdisjoint({rows[row][2] for other in parts if other is not part for row in other})
+        padded = len(part) * (max(rows[row][0] for row in part) + max(rows[row][1] for row in part))
+        assert padded <= budget or len(groups) == 1
+
+
+def test_outputs_of_micro_batches_return_to_their_rows():
+    parts = [([2, 0], Outputs(logprobs=torch.tensor([[1.0, 2.0], [3.0, 0.0]]), scores=torch.tensor([5.0, 6.0]))), ([1], Outputs(
+        logprobs=torch.tensor([[4.0]]), scores=torch.tensor([7.0])))]  # fmt: skip
+    found = gather_outputs(parts, 3, 2)
+    assert found.logprobs.tolist() == [[3.0, 0.0], [4.0, 0.0], [1.0, 2.0]]
+    assert found.scores.tolist() == [6.0, 7.0, 5.0]
+    assert found.values is None
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("lora", [True, False])
+def test_two_steps_after_loading_are_the_two_steps_without(kind, lora, tmp_path):
+    settings = Optimiser(0.05, weight_decay=0.01, warmup_steps=3, schedule="linear", total_steps=10)
+    first = LocalLearner(tiny.network(kind, lora=lora), "policy", settings)
+    learn(first, 3)
+    first.save(tmp_path)
+    rates = learn(first, 2)
+    second = LocalLearner(tiny.network(kind, lora=lora), "policy", settings)
+    learn(second, 1)  # whatever it did before, it goes on as the saved one
+    second.load(tmp_path)
+    assert second.steps == 3
+    assert learn(second, 2) == rates
+    assert_same(first, second)
+
+
+def test_a_checkpoint_from_before_the_first_step_takes_the_moments_away_again(tmp_path):
+    first = LocalLearner(tiny.network("llama"), "policy", Optimiser(0.05))
+    first.save(tmp_path)
+    learn(first, 2)
+    second = LocalLearner(tiny.network("llama"), "policy", Optimiser(0.05))
+    learn(second, 3)
+    second.load(tmp_path)
+    learn(second, 2)
+    assert_same(first, second)
+
+
+def test_a_checkpoint_of_other_parameters_is_refused(tmp_path):
+    LocalLearner(tiny.network("llama")).save(tmp_path)
+    with pytest.raises(FileProblem, match="other parameters than this model trains"):
+        LocalLearner(tiny.network("llama", lora=False)).load(tmp_path)
+    with pytest.raises(FileProblem, match="other parameters"):
+        LocalLearner(tiny.network("llama"), "reward").load(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_refused_and_leaves_no_trace(bad):
+    one, batch = LocalLearner(tiny.network("llama"), optimiser=Optimiser(0.05), micro_batch_tokens=20), tiny.batch(8)
+    before = {name: p.detach().clone() for name, p in one.parameters.items()}
+    shortest = min(batch.lengths)
+
+    def loss(outputs, part):  # the shortest rows come last, so earlier parts have already left gradients
+        return outputs.logprobs * (bad if min(part.lengths) == shortest else 1.0), {}
+
+    with pytest.raises(NotFinite, match=r"the loss became -?(nan|inf) at optimiser step 0, in rows .*No update was made"):
+        one.forward_backward(batch, loss)
+    assert all(torch.equal(p, before[name]) for name, p in one.parameters.items())
+    assert one.steps == 0
+    clean = LocalLearner(tiny.network("llama"), optimiser=Optimiser(0.05), micro_batch_tokens=20)
+    learn(clean, 1)
+    learn(one, 1)
+    assert_same(one, clean)
+
+
+def test_a_gradient_that_is_not_finite_is_refused_before_it_touches_a_weight():
+    one, batch = LocalLearner(tiny.network("llama"), optimiser=Optimiser(0.05)), tiny.batch(4)
+    before = {name: p.detach().clone() for name, p in one.parameters.items()}
+    one.forward_backward(batch, lambda outputs, _: (outputs.logprobs.sub(outputs.logprobs.detach()).abs().sqrt(), {}))  # d sqrt at 0
+    with pytest.raises(NotFinite, match=r"the gradient's norm became (nan|inf) at optimiser step 0"):
+        one.step()
+    assert all(torch.equal(p, before[name]) for name, p in one.parameters.items())
+    assert all(p.grad is None for p in one.parameters.values())
+
+
+def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_told():
+    one, batch = LocalLearner(tiny.network("llama"), optimiser=Optimiser(0.0, max_grad_norm=0.5)), tiny.batch(4)
+    one.forward_backward(batch, lambda outputs, _: (-100 * outputs.logprobs, {}))
+    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in one.parameters.values() if p.grad is not None))
+    seen = {}
+    step, one.optimiser.step = (
+        one.optimiser.step,
+        lambda: seen.update(norm=math.sqrt(sum(float(p.grad.square().sum()) for p in one.parameters.values() if p.grad is not None))),
+    )
+    assert step is not None
+    assert one.step()["grad_norm"] == pytest.approx(norm, rel=1e-5)
+    assert norm > 0.5
+    assert seen["norm"] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_schedule_warms_up_and_falls_in_a_line():
+    settings = Optimiser(1.0, warmup_steps=4, schedule="linear", total_steps=12)
+    assert [settings.factor(s) for s in (0, 1, 3, 4, 8, 11, 12, 50)] == pytest.approx([0.25, 0.5, 1.0, 1.0, 0.5, 0.125, 0.0, 0.0])
+    assert [Optimiser(1.0).factor(s) for s in (0, 9)] == [1.0, 1.0]
+
+
+def learn(learner, steps):
+    """Steps on batches that depend on how many were made; the learning rates."""
+    rates = []
+    for _ in range(steps):
+        learner.forward_backward(tiny.batch(4, seed=learner.steps), SFTLoss())
+        rates.append(learner.step()["lr"])
+    return rates
+
+
+def assert_same(first, second):
+    for name, parameter in first.parameters.items():
+        assert torch.equal(parameter, second.parameters[name]), name
+        one, other = first.optimiser.state.get(parameter, {}), second.optimiser.state.get(second.parameters[name], {})
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one), name

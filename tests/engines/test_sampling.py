@@ -1,0 +1,137 @@
+"""Drawing tokens: the right distribution, no dropped token ever, end tokens, prompts read once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from heedful.engines.base import Sampling
+from heedful.engines.sampling import LocalSampler, batches_by_length, distinct_rows, draw, row_uniforms, truncate
+
+ALMOST_ONE = 1 - 2.0**-53
+LOGITS = torch.tensor([0.3, -1.0, 2.0, 1.0, -0.5, 0.0])
+
+
+def drawn(sampling, n=20000, logits=LOGITS):
+    uniforms = torch.from_numpy(row_uniforms(5, n))
+    return draw(logits.expand(n, -1), sampling, uniforms)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "kept"),
+    [
+        (Sampling(), range(6)),
+        (Sampling(temperature=0.5), range(6)),
+        (Sampling(top_k=3), [2, 3, 0]),
+        (Sampling(top_p=0.7), [2, 3]),
+        (Sampling(top_k=3, top_p=0.5, temperature=2.0), [2, 3]),
+    ],
+    ids=str,
+)
+def test_frequencies_are_those_of_the_softmax(sampling, kept):
+    """Chi-square at 20,000 draws, against numpy; the recorded logprob is that of the distribution drawn from."""
+    weights = np.exp(LOGITS.double().numpy() / sampling.temperature)
+    expected = np.zeros(6)
+    expected[list(kept)] = weights[list(kept)] / weights[list(kept)].sum()
+    tokens, logprobs = drawn(sampling)
+    counts = np.bincount(tokens.numpy(), minlength=6)
+    assert counts[expected == 0].sum() == 0
+    assert chisquare(counts[expected > 0], expected[expected > 0] * counts.sum()).pvalue > 1e-3
+    np.testing.assert_allclose(logprobs.exp().numpy(), expected[tokens.numpy()], rtol=1e-5)
+
+
+@given(
+    st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=12),
+    st.integers(0, 12),
+    st.floats(0.01, 1.0),
+    st.sampled_from([0.0, 0.25, 0.999999, ALMOST_ONE]),
+)
+def test_a_dropped_token_is_never_drawn(logits, top_k, top_p, uniform):
+    tokens, logprobs = draw(torch.tensor([logits]), Sampling(top_k=top_k, top_p=top_p), torch.tensor([uniform], dtype=torch.float64))
+    ranked = sorted(logits, reverse=True)
+    assert torch.isfinite(logprobs).all()
+    if top_k:
+        assert logits[int(tokens)] >= ranked[min(top_k, len(ranked)) - 1]
+
+
+@given(st.lists(st.floats(-5, 5, width=32), min_size=2, max_size=12, unique=True), st.integers(0, 12), st.floats(0.01, 1.0))
+def test_what_is_kept_is_the_smallest_set_of_that_mass_and_sums_to_one(logits, top_k, top_p):
+    whole = torch.tensor([logits], dtype=torch.float64).log_softmax(-1)
+    kept = truncate(whole, top_k, top_p)[0].exp()
+    assert float(kept.sum()) == pytest.approx(1.0)
+    size = int((kept > 0).sum())
+    ranked = whole[0].exp().sort(descending=True).values
+    fewest = next((n for n in range(1, len(logits) + 1) if float(ranked[:n].sum()) >= top_p - 1e-12), len(logits))
+    assert size in {min(fewest + slack, top_k or len(logits), len(logits)) for slack in (0, 1)}
+    assert bool((whole[0].exp()[kept > 0] >= ranked[size - 1]).all()), "the likeliest are kept"
+
+
+def test_a_token_of_probability_0_at_either_end_is_never_drawn():
+    logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]] * 2)
+    tokens, _ = draw(logits, Sampling(), torch.tensor([0.0, ALMOST_ONE], dtype=torch.float64))
+    assert tokens.tolist() == [1, 2]
+
+
+def test_greedy_takes_the_likeliest_whatever_the_uniforms():
+    tokens, logprobs = drawn(Sampling(greedy=True), n=50)
+    assert set(tokens.tolist()) == {2}
+    torch.testing.assert_close(logprobs[0], LOGITS.log_softmax(-1)[2])
+
+
+def test_a_rows_randomness_is_its_own_and_longer_streams_begin_alike():
+    assert np.array_equal(row_uniforms(9, 4), row_uniforms(9, 40)[:4])
+    assert not np.array_equal(row_uniforms(9, 4), row_uniforms(10, 4))
+    assert abs(np.corrcoef([row_uniforms(seed, 500) for seed in range(6)]) - np.eye(6)).max() < 0.2
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_the_number_of_new_tokens_is_a_limit_and_the_first_tokens_stay(kind):
+    network = tiny.network(kind)
+    network.end_ids = [9999]
+    long, short = (LocalSampler(network).sample(tiny.prompts(), Sampling(n), range(5)) for n in (12, 4))
+    assert [len(d.token_ids) for d in long] == [12] * 5
+    assert [d.token_ids[:4] for d in long] == [d.token_ids for d in short]
+    assert {d.finish_reason for d in short} == {"length"}
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_an_end_token_as_the_very_last_one_is_a_stop(kind):
+    network = tiny.network(kind)
+    network.end_ids = [9999]
+    [free] = LocalSampler(network).sample(tiny.prompts(1), Sampling(5), [4])
+    network.end_ids = [9998, free.token_ids[-1]]
+    at = free.token_ids.index(free.token_ids[-1]) + 1
+    [ended] = LocalSampler(network).sample(tiny.prompts(1), Sampling(at), [4])
+    assert (ended.token_ids, ended.finish_reason) == (free.token_ids[:at], "stop")
+    assert len(ended.logprobs) == at
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_roles_sample_from_their_own_weights(kind):
+    """The reference's sampler is the starting policy's, whatever the policy has become."""
+    network, how = tiny.network(kind), Sampling(10)
+    start = LocalSampler(network).sample(tiny.prompts(), how, range(5))
+    tiny.shake(network)
+    assert LocalSampler(network, "reference").sample(tiny.prompts(), how, range(5)) == start
+    assert LocalSampler(network).sample(tiny.prompts(), how, range(5)) != start
+
+
+def test_as_many_seeds_as_prompts():
+    with pytest.raises(ValueError, match="2 prompts but 1 seeds"):
+        LocalSampler(tiny.network("llama")).sample([[7], [8]], Sampling(3), [0])
+
+
+def test_distinct_prompts_are_read_once():
+    assert distinct_rows([[1, 2], [3], [1, 2], [3]]) == ([[1, 2], [3]], [0, 1, 0, 1])
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 20), st.integers(1, 400))
+def test_sampling_batches_hold_every_row_once_and_fit(lengths, more, budget):
+    parts = list(batches_by_length(lengths, more, budget))
+    assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
+    assert all(len(part) == 1 or len(part) * (max(lengths[r] for r in part) + more) <= budget for part in parts)

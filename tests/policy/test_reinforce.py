@@ -1,0 +1,317 @@
+"""The loop of reinforcement learning: it learns, it starts neutral, and no kill changes where it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from heedful.engines.base import Sampling
+from heedful.engines.local import LocalLearner, Optimiser
+from heedful.errors import ModelProblem, NotFinite, SettingProblem
+from heedful.policy.reinforce import Reinforcement
+from heedful.policy.rollout import collect
+from heedful.policy.stopping import Stopping
+from heedful.progress import SilentProgress
+from heedful.records import Prompt
+from heedful.settings import PpoSettings, RewardSettings
+
+LIKED = len(tiny.SPECIAL) + 5
+PROMPTS = [Prompt(str(i), f"w{i} w{i + 1}") for i in range(6)]
+PROMPT_IDS = [[6 + i, 7 + i] for i in range(6)]
+
+
+class Killed(Exception):
+    pass
+
+
+@dataclass
+class ShareOfToken:
+    """How much of a completion is one certain token. ``kill_at`` dies in that call."""
+
+    kill_at: int = -1
+    calls: int = 0
+
+    def score(self, prompts, texts, batch):
+        if self.calls == self.kill_at:
+            raise Killed
+        self.calls += 1
+        return [ids.count(LIKED) / len(ids) for ids in batch.completion_ids]
+
+
+@dataclass
+class Trial:
+    """A run with fresh objects every time, as a process that was started again has."""
+
+    folder: Any
+    network: Any = None
+    steps: int = 4
+    settings: dict[str, Any] = field(default_factory=dict)
+    stopping: dict[str, Any] = field(default_factory=dict)
+    figures: Any = None
+    reward: dict[str, Any] = field(default_factory=dict)
+    rate: float = 0.01
+    tokens: int = 5
+    evaluate_every: int = 2
+
+    def start(self, rows: list[tuple[int, dict[str, float]]], *, kill_log=-1, kill_score=-1, kill_update=-1) -> Reinforcement:
+        network = self.network() if self.network else tiny.network("llama", roles=("policy", "reference"))
+        learner, scorer, logged = LocalLearner(network, optimiser=Optimiser(self.rate)), ShareOfToken(kill_score), [0]
+        step = learner.step
+
+        def dying_step():
+            if learner.steps == kill_update:
+                raise Killed
+            return step()
+
+        def log(at, metrics):
+            if logged[0] == kill_log:
+                raise Killed
+            logged[0] += 1
+            rows.append((at, metrics))
+
+        def forget(at):
+            rows[:] = [row for row in rows if row[0] <= at]
+
+        learner.step = dying_step  # type: ignore[method-assign]
+        held_out = self.figures or (lambda at: self.held_out(learner))
+        options = {"batch_size": 6, "minibatch_size": 3, "epochs": 2, "max_steps": self.steps, "kl_controller": "adaptive", "kl_target": 0.5}
+        loop = Reinforcement(
+            learner=learner,
+            tokenizer=tiny.tokenizer(),
+            scorer=scorer,
+            prompts=PROMPTS,
+            prompt_ids=PROMPT_IDS,
+            sampling=Sampling(self.tokens),
+            settings=PpoSettings(**{**options, "kl_horizon": 50, **self.settings}),
+            reward=RewardSettings(**self.reward),
+            stopping=Stopping(max_steps=self.steps, **self.stopping),
+            evaluate_every=self.evaluate_every,
+            evaluate=held_out,
+            folder=self.folder,
+            log=log,
+            forget=forget,
+            progress=SilentProgress(),
+            seed=5,
+        )
+        return loop
+
+    def held_out(self, learner):
+        seen = collect(learner, tiny.tokenizer(), ShareOfToken(), PROMPTS, PROMPT_IDS, Sampling(self.tokens), range(90, 96))
+        return {"score": float(seen.scores.mean()), "kl": float(seen.kl.sum(1).mean())}
+
+    def run(self, rows=None, **kill):
+        loop = self.start([] if rows is None else rows, **kill)
+        loop.train()
+        return loop
+
+
+def assert_same(one, rows, other, others):
+    """Weights, moments, metrics, KL controller and the memory of the stopping rules, bit for bit."""
+    assert others == rows
+    assert other.stopping == one.stopping
+    assert other.kl_control.coef == one.kl_control.coef
+    assert other.scale == one.scale
+    assert (other.step, other.learner.steps) == (one.step, one.learner.steps)
+    for name, parameter in one.learner.parameters.items():
+        twin = other.learner.parameters[name]
+        assert torch.equal(parameter, twin), name
+        moments, twins = one.learner.optimiser.state.get(parameter, {}), other.learner.optimiser.state.get(twin, {})
+        assert moments.keys() == twins.keys()
+        assert all(torch.equal(moments[key], twins[key]) for key in moments), name
+    for (_, first), (_, second) in zip(newest_checkpoints(one), newest_checkpoints(other), strict=True):
+        assert first == second
+
+
+def newest_checkpoints(loop):
+    found = [checkpoints.newest() for checkpoints in (loop.checkpoints, loop.best)]
+    return [(step, (folder / "weights.safetensors").read_bytes()) for step, folder in found]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    rows: list[Any] = []
+    loop = Trial(tmp_path_factory.mktemp("whole")).run(rows)
+    assert (loop.step, loop.stopping.reason, loop.learner.steps > 0) == (4, "max_steps", True)
+    assert [step for step, _ in rows] == [0, 1, 2, 2, 3, 4, 4]
+    assert loop.kl_control.coef != PpoSettings().kl_coef, "the adaptive controller has moved"
+    return loop, rows
+
+
+KILLS = [{"kill_log": at} for at in range(7)] + [{"kill_score": at} for at in range(4)] + [{"kill_update": at} for at in range(0, 16, 3)]
+
+
+@pytest.mark.parametrize("kill", KILLS, ids=lambda kill: "-".join(f"{k}{v}" for k, v in kill.items()))
+def test_killed_anywhere_and_resumed_is_uninterrupted(kill, whole, tmp_path):
+    rows: list[Any] = []
+    with pytest.raises(Killed):
+        Trial(tmp_path).run(rows, **kill)
+    assert_same(*whole, Trial(tmp_path).run(rows), rows)
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_fewer_checkpoints_only_cost_time(every, whole, tmp_path):
+    rows: list[Any] = []
+    trial = Trial(tmp_path, settings={"checkpoint_every": every})
+    with pytest.raises(Killed):
+        trial.run(rows, kill_update=13)
+    loop = trial.run(rows)
+    assert loop.scorer.calls < 4, "it did not start again"
+    assert_same(*whole, loop, rows)
+
+
+def test_a_rollout_that_was_sampled_before_the_kill_is_not_sampled_again(tmp_path):
+    with pytest.raises(Killed):
+        Trial(tmp_path).run(kill_update=10)  # in the middle of the third iteration's updates
+    assert Trial(tmp_path).run().scorer.calls == 1, "only the fourth iteration's"
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "garble"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(damage, whole, tmp_path):
+    rows: list[Any] = []
+    with pytest.raises(Killed):
+        Trial(tmp_path).run(rows, kill_update=13)
+    newest = max((tmp_path / "checkpoints").glob("step-*"))
+    assert newest.name == "step-00000003"
+    weights = newest / "weights.safetensors"
+    content = weights.read_bytes()
+    if damage == "remove":
+        weights.unlink()
+    else:
+        weights.write_bytes(content[:100] if damage == "truncate" else content[:-4] + b"abcd")
+    assert_same(*whole, Trial(tmp_path).run(rows), rows)
+
+
+def test_a_finished_run_does_nothing_more(whole, tmp_path):
+    rows: list[Any] = []
+    Trial(tmp_path).run(rows)
+    again = Trial(tmp_path).run(rows)
+    assert again.scorer.calls == 0
+    assert_same(*whole, again, rows)
+
+
+@pytest.mark.parametrize(("kind", "lora"), [("llama", True), ("t5", False)])
+def test_it_learns_to_write_the_token_it_is_paid_for(kind, lora, tmp_path):
+    def network():
+        return tiny.network(kind, lora=lora, roles=("policy", "reference"))
+
+    trial = Trial(
+        tmp_path, network, steps=30, rate=0.02, tokens=6, evaluate_every=30, settings={"batch_size": 24, "minibatch_size": 12, "kl_controller": "fixed", "kl_coef": 0.01, "checkpoint_every": 30}
+    )  # fmt: skip
+    rows: list[Any] = []
+    loop = trial.run(rows)
+    before, after = loop.stopping.history[0]["score"], loop.stopping.best
+    assert before < 0.2
+    assert after > 0.7
+    assert loop.stopping.history[-1]["kl"] > 0.5
+    assert rows[1][1]["objective/kl"] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_policy_that_is_not_its_reference_at_the_start_is_refused(tmp_path):
+    def network():
+        return tiny.shake(tiny.network("llama", roles=("policy", "reference")))
+
+    with pytest.raises(ModelProblem, match=r"before the first update the policy and the reference differ by 0\.\d+|differ by \d"):
+        Trial(tmp_path, network).run()
+    loop = Trial(tmp_path / "again", lambda: tiny.network("llama", roles=("policy", "reference"))).start([])
+    assert loop.train().reason == "max_steps"
+
+
+def test_noise_in_the_model_is_noticed_before_it_learns_from_it(tmp_path):
+    def network():
+        noisy = tiny.network("llama", roles=("policy", "reference"))
+        forward = noisy.value_head.forward
+        assert forward is not None
+        plain = noisy.forward
+
+        def with_noise(batch, role, **more):
+            found = plain(batch, role, **more)
+            if torch.is_grad_enabled():
+                object.__setattr__(found, "logprobs", found.logprobs + 0.05)
+            return found
+
+        noisy.forward = with_noise
+        return noisy
+
+    with pytest.raises(ModelProblem, match=r"the first ratio is 1\.05\d*, not 1"):
+        Trial(tmp_path, network).run()
+
+
+def test_what_becomes_infinite_is_told_with_its_iteration_and_leaves_the_checkpoint(tmp_path):
+    trial = Trial(tmp_path)
+    loop = trial.start([])
+    scorer = loop.scorer
+
+    class Exploding:
+        def score(self, prompts, texts, batch):
+            scores = scorer.score(prompts, texts, batch)
+            return [float("inf")] * len(scores) if scorer.calls == 3 else scores
+
+    loop.scorer = Exploding()
+    with pytest.raises(NotFinite, match="PPO iteration 3: the loss became"):
+        loop.train()
+    assert loop.checkpoints.newest()[0] == 2
+
+
+def figures_from(values):
+    """Held-out evaluations with given scores (and KLs), in order."""
+    supply = iter(values)
+
+    def evaluate(step):
+        value = next(supply)
+        return dict(zip(("score", "kl"), value if isinstance(value, tuple) else (value, 0.0), strict=True))
+
+    return evaluate
+
+
+@pytest.mark.parametrize(
+    ("stopping", "values", "reason", "step", "best_step"),
+    [
+        ({"target": 0.9}, [0.1, 0.5, 0.95], "target", 2, 2),
+        ({"target": 0.2, "direction": "below"}, [0.5, 0.3, 0.2], "target", 2, 2),
+        ({"kl_budget": 2.0}, [(0.1, 0.0), (0.5, 1.0), (0.9, 2.5)], "kl_budget", 2, 1),
+        ({"patience": 2}, [0.1, 0.5, 0.4, 0.45], "turned_down", 3, 1),
+        ({}, [0.1, 0.5, 0.4, 0.3, 0.2], "max_steps", 4, 1),
+    ],
+    ids=["target", "below", "kl_budget", "turned_down", "max_steps"],
+)
+def test_every_rule_stops_and_the_best_weights_are_kept(stopping, values, reason, step, best_step, tmp_path):
+    trial = Trial(tmp_path, stopping=stopping, figures=figures_from(values), evaluate_every=1)
+    weights: dict[int, torch.Tensor] = {}
+    loop = trial.start([])
+    save = loop.checkpoints.save
+
+    def remember(at, write):
+        weights[at] = next(iter(loop.learner.parameters.values())).detach().clone()
+        return save(at, write)
+
+    loop.checkpoints.save = remember
+    stopped = loop.train()
+    assert (stopped.reason, loop.step, stopped.best_step) == (reason, step, best_step)
+    assert len(stopped.history) == step + 1
+    final = next(iter(loop.learner.parameters.values()))
+    assert torch.equal(final, weights[best_step])
+    if step != best_step:
+        assert not torch.equal(final, weights[step]), "the best, not the last"
+
+
+def test_an_unknown_metric_is_named_before_anything_is_trained(tmp_path):
+    trial = Trial(tmp_path, stopping={"metric": "scor"})
+    loop = trial.start([])
+    with pytest.raises(SettingProblem, match=r"stopping\.metric is 'scor', but held-out evaluations measure kl, score.*Did you mean 'score'\?"):
+        loop.train()
+    assert loop.learner.steps == 0
+
+
+def test_scores_are_scaled_once_by_the_starting_policys(tmp_path):
+    rows: list[Any] = []
+    loop = Trial(tmp_path, reward={"normalise": True, "clip": 5.0}).run(rows)
+    first = next(metrics for at, metrics in rows if "objective/score" in metrics)
+    assert loop.scale.mean == pytest.approx(first["objective/score"])
+    assert loop.scale.sd == pytest.approx(first["objective/score_sd"])
+    assert first["objective/reward"] == pytest.approx(0, abs=1e-5)
+    plain = Trial(tmp_path / "plain", reward={"normalise": False}).run()
+    assert (plain.scale.mean, plain.scale.sd) == (0.0, 1.0)
