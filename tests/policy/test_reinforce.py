@@ -11,6 +11,8 @@ import torch
 
 from heedful.engines.base import Sampling
 from heedful.engines.local import LocalLearner, Optimiser
+from heedful.engines.networks import LanguageNetwork, Lora
+from heedful.engines.seeding import seeded
 from heedful.errors import ModelProblem, NotFinite, SettingProblem
 from heedful.policy.reinforce import Reinforcement
 from heedful.policy.rollout import collect
@@ -193,28 +195,30 @@ def test_a_finished_run_does_nothing_more(whole, tmp_path):
     assert_same(*whole, again, rows)
 
 
-@pytest.mark.parametrize(("kind", "lora"), [("llama", True), ("t5", False)])
-def test_it_learns_to_write_the_token_it_is_paid_for(kind, lora, tmp_path):
-    def network():
-        return tiny.network(kind, lora=lora, roles=("policy", "reference"))
+@pytest.mark.parametrize(("kind", "rate"), [("llama", 0.01), ("t5", 0.02)])
+def test_it_learns_to_write_the_token_it_is_paid_for(kind, rate, tmp_path):
+    """A Llama with adapters, a T5 with all of its weights."""
 
-    trial = Trial(
-        tmp_path, network, steps=30, rate=0.02, tokens=6, evaluate_every=30, settings={"batch_size": 24, "minibatch_size": 12, "kl_controller": "fixed", "kl_coef": 0.01, "checkpoint_every": 30}
-    )  # fmt: skip
+    def network():
+        lora = Lora(8, 16, targets=("q_proj", "v_proj", "o_proj", "up_proj", "down_proj")) if kind == "llama" else None
+        with seeded(0):
+            return LanguageNetwork(tiny.language_model(kind), tiny.tokenizer(), lora=lora, with_value=True)
+
+    settings = {"batch_size": 48, "minibatch_size": 24, "kl_controller": "fixed", "kl_coef": 0.01, "checkpoint_every": 20}
     rows: list[Any] = []
-    loop = trial.run(rows)
-    before, after = loop.stopping.history[0]["score"], loop.stopping.best
-    assert before < 0.2
-    assert after > 0.7
-    assert loop.stopping.history[-1]["kl"] > 0.5
-    assert rows[1][1]["objective/kl"] == pytest.approx(0, abs=1e-4)
+    loop = Trial(tmp_path, network, steps=20, rate=rate, tokens=6, evaluate_every=20, settings=settings).run(rows)
+    first, last = loop.stopping.history
+    assert first["score"] < 0.15
+    assert last["score"] > 0.5
+    assert last["kl"] > 1
+    assert [metrics["objective/kl"] for at, metrics in rows if at == 1][0] == pytest.approx(0, abs=1e-4)
 
 
 def test_a_policy_that_is_not_its_reference_at_the_start_is_refused(tmp_path):
     def network():
         return tiny.shake(tiny.network("llama", roles=("policy", "reference")))
 
-    with pytest.raises(ModelProblem, match=r"before the first update the policy and the reference differ by 0\.\d+|differ by \d"):
+    with pytest.raises(ModelProblem, match=r"before the first update the policy and the reference differ by \d+\.\d+"):
         Trial(tmp_path, network).run()
     loop = Trial(tmp_path / "again", lambda: tiny.network("llama", roles=("policy", "reference"))).start([])
     assert loop.train().reason == "max_steps"
@@ -223,8 +227,6 @@ def test_a_policy_that_is_not_its_reference_at_the_start_is_refused(tmp_path):
 def test_noise_in_the_model_is_noticed_before_it_learns_from_it(tmp_path):
     def network():
         noisy = tiny.network("llama", roles=("policy", "reference"))
-        forward = noisy.value_head.forward
-        assert forward is not None
         plain = noisy.forward
 
         def with_noise(batch, role, **more):
@@ -240,7 +242,7 @@ def test_noise_in_the_model_is_noticed_before_it_learns_from_it(tmp_path):
         Trial(tmp_path, network).run()
 
 
-def test_what_becomes_infinite_is_told_with_its_iteration_and_leaves_the_checkpoint(tmp_path):
+def test_what_is_no_number_is_told_with_its_iteration_and_leaves_the_checkpoint(tmp_path):
     trial = Trial(tmp_path)
     loop = trial.start([])
     scorer = loop.scorer
@@ -248,7 +250,7 @@ def test_what_becomes_infinite_is_told_with_its_iteration_and_leaves_the_checkpo
     class Exploding:
         def score(self, prompts, texts, batch):
             scores = scorer.score(prompts, texts, batch)
-            return [float("inf")] * len(scores) if scorer.calls == 3 else scores
+            return [float("nan")] * len(scores) if scorer.calls == 3 else scores
 
     loop.scorer = Exploding()
     with pytest.raises(NotFinite, match="PPO iteration 3: the loss became"):

@@ -92,8 +92,9 @@ def ppo_step(
             minibatch = batch.select([int(row) for row in order[start : start + settings.minibatch_size]])
             metrics.append({**learner.forward_backward(minibatch, loss), **learner.step()})
 
+    recorded = describe(experience, scores, advantages, returns, kl_control.coef)  # the coefficient that was used, not the next
     kl_control.update(float(experience.kl.sum(1).mean()), len(batch))
-    return {**mean_metrics(metrics), **describe(experience, scores, advantages, returns, kl_control.coef)}
+    return {**mean_metrics(metrics), **recorded}
 
 
 def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
