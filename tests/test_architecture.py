@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"errors", "records", "config", "checkpoints"},
     "engines.base": {"records"},
     "engines": FOUNDATION | {"engines.base"},
-    **{stage: ENGINES for stage in STAGES},
+    **dict.fromkeys(STAGES, ENGINES),
     "jobs": EVERY_STAGE,
     "lifecycle": EVERY_STAGE | {"jobs"},
     "demo.words": set(),

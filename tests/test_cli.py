@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import tiny
 
+import tiny
 from heedful import __version__
 from heedful.cli import main as cli
 
@@ -174,7 +174,10 @@ BAD_SETTINGS = {
     "reward file missing": ({"reward__path": "absent.py:good"}, ["no file absent.py", "reward.path"]),
     "reward file broken": ({"reward__path": "broken.py:good"}, ["broken.py", "SyntaxError"]),
     "reward names no function": ({"reward__path": "rewards.py"}, ["'rewards.py'", "file.py:function"]),
-    "label missing": ({"reward__kind": "classifier", "reward__path": "classifier", "reward__label": "nohate"}, ["'nohate'", "mean 'nothate'"]),
+    "label missing": (
+        {"reward__kind": "classifier", "reward__path": "classifier", "reward__label": "nohate"},
+        ["'nohate'", "mean 'nothate'"],
+    ),
     "label not given": ({"reward__kind": "classifier", "reward__path": "classifier"}, ["reward.label is empty"]),
     "two logits, no label": ({"reward__kind": "model", "reward__path": "classifier"}, ["2 classes: nothate, hate", "reward.label"]),
     "nothing to learn from": ({"reward__kind": "learn"}, ["nothing to learn from", "feedback.source"]),
@@ -253,7 +256,8 @@ def test_a_run_is_never_overwritten(heed: Heed, here: Path) -> None:
 def test_a_reward_that_fails_half_way_costs_nothing(heed: Heed, here: Path) -> None:
     """The run stops in a sentence; with the function mended, --resume goes on from the last checkpoint."""
     mended = (here / "rewards.py").read_text()
-    counting = "calls = []\ndef good(prompts, completions):\n    calls.append(1)\n    return [0.5 if len(calls) < 4 else None] * len(completions)\n"
+    counting = "calls = []\ndef good(prompts, completions):\n    calls.append(1)\n"
+    counting += "    return [0.5 if len(calls) < 4 else None] * len(completions)\n"
     (here / "rewards.py").write_text(counting)
     settings = options(ppo__max_steps=6, stopping__evaluate_every=2)
     assert "gave None" in sentence(heed("run", "-q", *settings))

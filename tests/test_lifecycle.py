@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,16 +15,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
+import tiny
 from heedful.cli import main as cli
 from heedful.demo.build import shipped_model
 
-PROMISED = """toxicity_before toxicity_after toxicity_difference_ci task_before task_after kl win_rate reward_accuracy
-longer_wins_accuracy labelers_flagged stopped_by steps seconds peak_memory_gib report""".split()
+PROMISED = (
+    "toxicity_before", "toxicity_after", "toxicity_difference_ci", "task_before", "task_after", "kl",
+    "win_rate", "reward_accuracy", "longer_wins_accuracy", "labelers_flagged", "stopped_by",
+    "steps", "seconds", "peak_memory_gib", "report",
+)  # fmt: skip
 OF_THE_MACHINE = ("seconds", "peak_memory_gib")
 OPENERS = {"causal": AutoModelForCausalLM, "t5": AutoModelForSeq2SeqLM}
 SHIPPED = {"causal": "causal", "t5": "seq2seq"}
@@ -162,7 +166,9 @@ class Interrupted:
         """Start or resume; send the signal as soon as ``stop`` says so. The exit code and what stood on stderr."""
         command = [*self.command, *(["--resume"] if (self.run / "run.json").exists() else [])]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(command, cwd=self.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        with subprocess.Popen(
+            command, cwd=self.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        ) as process:
             while process.poll() is None:
                 self.look()
                 if stop():
@@ -180,7 +186,10 @@ class Interrupted:
 
     def outcome(self) -> dict[str, object]:
         """All that must be the same however often a run was stopped."""
-        weights = {f"{name}": (self.run / name).read_bytes() for name in ("policy/model/model.safetensors", "policy/adapter/adapter_model.safetensors")}
+        weights = {
+            f"{name}": (self.run / name).read_bytes()
+            for name in ("policy/model/model.safetensors", "policy/adapter/adapter_model.safetensors")
+        }
         metrics = [{k: v for k, v in row.items() if k != "time"} for row in rows_of(self.run / "metrics.jsonl")]
         summary = {k: v for k, v in read(self.run / "summary.json").items() if k not in OF_THE_MACHINE}
         completions = {name: (self.run / f"evaluation/{name}.jsonl").read_text() for name in ("before", "after")}
@@ -256,10 +265,17 @@ def test_kill_9_changes_nothing_for_an_encoder_decoder(tmp_path: Path) -> None:
 
 
 def test_the_comparison_of_runs_can_fail(whole: Interrupted, tmp_path: Path) -> None:
-    """Another seed is another outcome."""
-    other = Interrupted(tmp_path / "other", "--seed", "1")
-    code, err = other.go()
-    assert code == 0, err
+    """One byte of a weight, or one line of metrics that stands twice, is enough."""
+    other = Interrupted(tmp_path / "other")
+    shutil.copytree(whole.run, other.run)
+    assert_same_outcome(whole, other)
+    weights, metrics = other.run / "policy/model/model.safetensors", other.run / "metrics.jsonl"
+    data, lines = weights.read_bytes(), metrics.read_text()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(AssertionError):
+        assert_same_outcome(whole, other)
+    weights.write_bytes(data)
+    metrics.write_text(lines + lines.splitlines()[-1] + "\n")
     with pytest.raises(AssertionError):
         assert_same_outcome(whole, other)
 
@@ -315,7 +331,13 @@ def test_a_python_function_as_the_reward(heed: Heed, files: Path) -> None:
 
 
 def test_a_classifier_as_the_reward(heed: Heed, files: Path) -> None:
-    choice = ("reward.kind=classifier", "reward.path=classifier", "reward.label=nothate", "stopping.metric=toxicity", "stopping.direction=below")
+    choice = (
+        "reward.kind=classifier",
+        "reward.path=classifier",
+        "reward.label=nothate",
+        "stopping.metric=toxicity",
+        "stopping.direction=below",
+    )
     summary = run_with(heed, *choice)
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(files / "classifier").eval(), tiny.tokenizer(pairs=True)
     with torch.no_grad():
@@ -331,7 +353,15 @@ def test_a_classifier_as_the_reward(heed: Heed, files: Path) -> None:
 def test_pairs_of_ones_own(heed: Heed, files: Path, base: str) -> None:
     rows = [{"prompt": f"w{i} w{i % 3}", "chosen": "w1 w2 w3", "rejected": "w9 w8"} for i in range(20)]
     (files / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    summary = run_with(heed, "reward.kind=pairs", "reward.path=pairs.jsonl", f"reward.base={base}", "reward.epochs=8", "reward.batch_size=4")
+    summary = run_with(
+        heed,
+        "reward.kind=pairs",
+        "reward.path=pairs.jsonl",
+        f"reward.base={base}",
+        "reward.epochs=8",
+        "reward.batch_size=4",
+        "reward.learning_rate=0.02",
+    )
     assert summary["longer_wins_accuracy"] == 1
     assert summary["reward_accuracy"] == 1
     reward = AutoModelForSequenceClassification.from_pretrained(files / "run/reward/model")

@@ -43,6 +43,7 @@ class Run:
         self.folder, self.settings = folder, settings
         self._lock, self._warn = lock, warn
         self._metrics: IO[str] | None = None
+        self._logged: set[str] = set()
 
     @classmethod
     def create(
@@ -128,7 +129,14 @@ class Run:
         return dict(result)
 
     def log(self, step: int, metrics: Mapping[str, Any], stage: str) -> None:
-        """Append one line to ``metrics.jsonl``; numbers that are not finite are written as null."""
+        """Append one line to ``metrics.jsonl``; numbers that are not finite are written as null.
+
+        A stage that goes on after a kill may be behind its own metrics: where it begins to log
+        again, what it had logged from that step on goes.
+        """
+        if stage not in self._logged:
+            self._logged.add(stage)
+            self.truncate_metrics(stage, int(step) - 1)
         if reserved := {"stage", "step", "time"} & metrics.keys():
             raise ValueError(f"a metric cannot be called {sorted(reserved)[0]!r}")
         row = {"stage": stage, "step": int(step), "time": round(time.time(), 3), **plain(metrics)}

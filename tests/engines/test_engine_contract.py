@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from heedful.engines.base import Batch, Sampling
 from heedful.engines.local import LocalLearner, Optimiser
 from heedful.policy.sft import SFTLoss
@@ -42,11 +42,12 @@ def test_padding_batching_and_order_change_nothing(network):
     whole = everything(network, batch)
     order = [4, 0, 6, 2, 5, 1, 3]
     turned = everything(network, batch.select(order), budget=20)
+    alone = [everything(network, batch.select([row])) for row in range(len(batch))]
     for name, expected in whole.items():
         torch.testing.assert_close(turned[name], expected[order][..., : turned[name].shape[-1]], atol=1e-5, rtol=1e-5, msg=name)
         for row in range(len(batch)):
-            alone = everything(network, batch.select([row]))[name][0]
-            torch.testing.assert_close(alone, expected[row][: alone.shape[0]] if alone.dim() else expected[row], atol=1e-5, rtol=1e-5)
+            [one] = alone[row][name]
+            torch.testing.assert_close(one, expected[row][: len(one)] if one.dim() else expected[row], atol=1e-5, rtol=1e-5)
 
 
 def test_what_stands_off_the_mask_is_zero(network):

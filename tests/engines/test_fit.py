@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from heedful.engines.fit import fit
 from heedful.engines.local import LocalLearner, Optimiser
 from heedful.engines.seeding import seeded

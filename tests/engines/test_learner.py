@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny
 from heedful.engines.base import Batch, Outputs
 from heedful.engines.local import LocalLearner, Optimiser, gather_outputs, micro_batches
 from heedful.errors import FileProblem, NotFinite

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-import tiny
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
+import tiny
 from heedful.engines.local import LocalLearner
 from heedful.engines.models import (
     adapter_targets,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny
 from heedful.engines.base import Batch
 from heedful.engines.local import LocalLearner
 from heedful.engines.networks import first_fit, pack

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+import tiny
 from heedful.engines.base import Sampling
 from heedful.engines.sampling import LocalSampler, batches_by_length, distinct_rows, draw, row_uniforms, truncate
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from heedful.engines.base import Batch, Outputs, Sampling
 from heedful.engines.local import LocalLearner, Optimiser
 from heedful.policy.kl_control import AdaptiveKL, FixedKL

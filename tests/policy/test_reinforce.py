@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from heedful.engines.base import Sampling
 from heedful.engines.local import LocalLearner, Optimiser
 from heedful.engines.networks import LanguageNetwork, Lora
@@ -80,15 +80,23 @@ class Trial:
 
         learner.step = dying_step  # type: ignore[method-assign]
         held_out = self.figures or (lambda at: self.held_out(learner))
-        options = {"batch_size": 6, "minibatch_size": 3, "epochs": 2, "max_steps": self.steps, "kl_controller": "adaptive", "kl_target": 0.5}
-        loop = Reinforcement(
+        options = {
+            "batch_size": 6,
+            "minibatch_size": 3,
+            "epochs": 2,
+            "max_steps": self.steps,
+            "kl_controller": "adaptive",
+            "kl_target": 0.5,
+            "kl_horizon": 50,
+        }
+        return Reinforcement(
             learner=learner,
             tokenizer=tiny.tokenizer(),
             scorer=scorer,
             prompts=PROMPTS,
             prompt_ids=PROMPT_IDS,
             sampling=Sampling(self.tokens),
-            settings=PpoSettings(**{**options, "kl_horizon": 50, **self.settings}),
+            settings=PpoSettings(**{**options, **self.settings}),
             reward=RewardSettings(**self.reward),
             stopping=Stopping(max_steps=self.steps, **self.stopping),
             evaluate_every=self.evaluate_every,
@@ -99,7 +107,6 @@ class Trial:
             progress=SilentProgress(),
             seed=5,
         )
-        return loop
 
     def held_out(self, learner):
         seen = collect(learner, tiny.tokenizer(), ShareOfToken(), PROMPTS, PROMPT_IDS, Sampling(self.tokens), range(90, 96))
@@ -211,7 +218,7 @@ def test_it_learns_to_write_the_token_it_is_paid_for(kind, rate, tmp_path):
     assert first["score"] < 0.15
     assert last["score"] > 0.5
     assert last["kl"] > 1
-    assert [metrics["objective/kl"] for at, metrics in rows if at == 1][0] == pytest.approx(0, abs=1e-4)
+    assert next(metrics["objective/kl"] for at, metrics in rows if at == 1) == pytest.approx(0, abs=1e-4)
 
 
 def test_a_policy_that_is_not_its_reference_at_the_start_is_refused(tmp_path):
@@ -303,7 +310,9 @@ def test_every_rule_stops_and_the_best_weights_are_kept(stopping, values, reason
 def test_an_unknown_metric_is_named_before_anything_is_trained(tmp_path):
     trial = Trial(tmp_path, stopping={"metric": "scor"})
     loop = trial.start([])
-    with pytest.raises(SettingProblem, match=r"stopping\.metric is 'scor', but held-out evaluations measure kl, score.*Did you mean 'score'\?"):
+    with pytest.raises(
+        SettingProblem, match=r"stopping\.metric is 'scor', but held-out evaluations measure kl, score.*Did you mean 'score'\?"
+    ):
         loop.train()
     assert loop.learner.steps == 0
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny
 from heedful.engines.base import Sampled, Sampling
 from heedful.engines.local import LocalLearner
 from heedful.policy.rollout import Experience, collect, data_order, decode, logprob_drift, seeds_for

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from heedful.engines.base import Batch, Sampling
 from heedful.engines.local import LocalLearner, Optimiser
 from heedful.policy.sft import SFTLoss, held_out_loss, train_sft
@@ -27,7 +27,7 @@ def test_the_gradient_is_that_of_transformers_own_loss(kind):
     else:
         other = network.model(torch.cat([prompt, completion], 1), labels=torch.cat([torch.full_like(prompt, -100), completion], 1)).loss
     other.backward()
-    assert loss == pytest.approx(float(other), rel=1e-5)
+    assert loss == pytest.approx(other.item(), rel=1e-5)
     for name, parameter in network.model.named_parameters():
         if name in found:
             torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=1e-3, msg=name)
@@ -39,7 +39,15 @@ def test_it_learns_by_heart_and_then_writes_it(packing, tmp_path):
     learner = LocalLearner(tiny.network("llama", lora=False, roles=("policy",), packing=packing), optimiser=Optimiser(0.01))
     before, rows = held_out_loss(learner, prompts, answers), []
     steps = train_sft(
-        learner, prompts, answers, epochs=40, batch_size=2, seed=0, folder=tmp_path, log=lambda at, m: rows.append(m), progress=SilentProgress()
+        learner,
+        prompts,
+        answers,
+        epochs=40,
+        batch_size=2,
+        seed=0,
+        folder=tmp_path,
+        log=lambda at, m: rows.append(m),
+        progress=SilentProgress(),
     )
     assert steps == len(rows) == 80
     assert before > 2

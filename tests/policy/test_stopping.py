@@ -71,7 +71,11 @@ def test_an_unknown_metric_names_the_nearest():
 
 def test_another_metric_decides():
     stopping = Stopping(metric="toxicity", direction="below")
-    assert feed(stopping, {"score": 1.0, "toxicity": 0.5}, {"score": 2.0, "toxicity": 0.6}, {"score": 0.0, "toxicity": 0.1}) == [True, False, True]
+    assert feed(stopping, {"score": 1.0, "toxicity": 0.5}, {"score": 2.0, "toxicity": 0.6}, {"score": 0.0, "toxicity": 0.1}) == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_the_memory_survives_json():

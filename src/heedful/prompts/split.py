@@ -80,7 +80,8 @@ def split_by_column(prompts: Sequence[Prompt], column: str, train: int | None, v
                 f"Lower prompts.{name}, or mark more rows.",
             )
         unused += parts[name][number:]
-    return Splits(*(parts[name][: wanted[name]] for name in ("train", "validation", "test")), unused)
+    kept = {name: parts[name][:number] for name, number in wanted.items()}
+    return Splits(kept["train"], kept["validation"], kept["test"], unused)
 
 
 def _mark(prompt: Prompt, column: str) -> str:

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ class RewardModel:
         assert isinstance(learner.network, ScalarNetwork)
         self.learner, self.tokenizer = learner, learner.network.tokenizer
         self.labels, self.index, self.completion_only = list(labels), index, completion_only
-        self.max_tokens = min(max_tokens or 512, learner.network.context or 512)
+        # RoBERTa has two positions that no token can take; only its tokenizer knows.
+        self.max_tokens = min(max_tokens or 512, learner.network.context or 512, self.tokenizer.model_max_length)
 
     @classmethod
     def open(
@@ -175,10 +177,12 @@ def _load_module(place: str) -> Any:
             return importlib.import_module(place)
         if not Path(place).exists():
             raise RewardProblem(f"there is no file {place}", "Check reward.path; it is relative to the folder heed runs in.")
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        # A name of its own, so that a file called random.py hides nobody's random; dataclasses look it up there.
+        name = f"heedful_reward_{Path(place).stem}"
+        spec = importlib.util.spec_from_file_location(name, place)
         assert spec is not None
         assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except RewardProblem:
         raise

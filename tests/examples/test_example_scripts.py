@@ -1,0 +1,67 @@
+"""The short scripts run, and show what they say they show."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SCRIPTS = ("01_prompts", "02_completions", "03_feedback", "04_ppo", "new_algorithm")
+
+
+def script(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_are_short(name: str) -> None:
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 60
+
+
+def test_prompts(capsys: pytest.CaptureFixture[str]) -> None:
+    script("01_prompts").main()
+    shown = capsys.readouterr().out
+    assert "1 of 51 rows" in shown
+    assert "30 for training, 10 for validation, 10 for the test" in shown
+
+
+def test_completions(capsys: pytest.CaptureFixture[str]) -> None:
+    script("02_completions").main()
+    first = capsys.readouterr().out
+    assert len(re.findall(r"^ +(?:stop|length)  \S", first, re.MULTILINE)) == 8
+    script("02_completions").main()
+    assert capsys.readouterr().out == first
+
+
+def test_feedback_without_the_two_is_better(capsys: pytest.CaptureFixture[str]) -> None:
+    script("03_feedback").main()
+    shown = capsys.readouterr().out
+    everybody, believed = (float(share) for share in re.findall(r"([\d.]+)% in the true order", shown))
+    assert believed > everybody + 5
+    assert re.search("rory +random", shown)
+    assert re.search("uma +upside_down", shown)
+
+
+def test_ppo_starts_at_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    script("04_ppo").main(iterations=2, rows=8)
+    first, second = capsys.readouterr().out.splitlines()
+    assert "objective/kl 0.000" in first.replace("-0.000", "0.000")
+    assert "policy/first_ratio 1.000" in first
+    assert second.startswith("step 2: ")
+
+
+@pytest.mark.parametrize("architecture", ["causal", "seq2seq"])
+def test_a_new_algorithm_learns_on_either_architecture(capsys: pytest.CaptureFixture[str], architecture: str) -> None:
+    script("new_algorithm").main(architecture, steps=4, prompts=24)
+    losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", capsys.readouterr().out)]
+    assert losses[0] == pytest.approx(0.693, abs=1e-3), "log 2: the policy is the reference"
+    assert losses[-1] < losses[0]
