@@ -182,6 +182,10 @@ BAD_SETTINGS = {
     "two logits, no label": ({"reward__kind": "model", "reward__path": "classifier"}, ["2 classes: nothate, hate", "reward.label"]),
     "nothing to learn from": ({"reward__kind": "learn"}, ["nothing to learn from", "feedback.source"]),
     "simulated labelers": ({"reward__kind": "learn", "feedback__source": "simulated"}, ["built-in world only", "heed demo"]),
+    "rankings that are none": (
+        {"reward__kind": "learn", "feedback__source": "rankings", "feedback__path": "misnamed.jsonl"},
+        ["row 1 of misnamed.jsonl is no ranking", "labeler"],
+    ),
     "adapters nowhere": ({"lora__targets": "['nope']"}, ["'nope'", "q_proj"]),
     "output is a file": ({"output": "rewards.py"}, ["rewards.py is a file"]),
     "output is something else": ({"output": "thesis"}, ["chapter.txt", "nothing was changed"]),
@@ -337,7 +341,7 @@ def test_train_single_parts(heed: Heed, here: Path) -> None:
     write_rows(here / "pairs.jsonl", pairs)
     write_rows(here / "labelled.jsonl", [{"text": f"w{i % 13} w{i % 7}", "label": i % 2} for i in range(60)])
     assert json.loads(heed("pairs", "pairs.jsonl", "-q", "--json").out)
-    sft = heed("train", "sft", "-q", "--json", *options(output="sft", sft__learning_rate=0.02))
+    sft = heed("train", "sft", "-q", "--json", *options(output="sft", sft__learning_rate=0.01, sft__epochs=8))
     assert json.loads(sft.out)["loss_after"] < json.loads(sft.out)["loss_before"]
     reward = heed("train", "reward", "-q", "--json", *options(output="reward", reward__kind="pairs", reward__path="pairs.jsonl"))
     assert 0 <= json.loads(reward.out)["accuracy"]["estimate"] <= 1

@@ -55,11 +55,8 @@ class LoraSettings(Section):
     enabled: bool = Field(default=True, description="Train adapters over one shared base; false trains every weight.")
     r: int = Field(default=16, ge=1, description="Rank of the adapters.")
     alpha: int = Field(default=32, ge=1, description="Scale of the adapters; their update is multiplied by alpha / r.")
-    dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="Dropout inside the adapters; 0 keeps the policy's probabilities the ones it sampled from."
-    )
     targets: list[str] = Field(
-        default=["auto"], min_length=1, description="Names of the modules that get adapters; auto takes every linear layer but the output."
+        default=["auto"], min_length=1, description="Names of the modules that get adapters; auto takes every query and value projection."
     )
 
 

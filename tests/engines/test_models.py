@@ -247,7 +247,7 @@ def test_all_adapters_share_one_base_and_only_they_are_trained():
 def test_dropout_is_gone_from_every_role():
     noisy = {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5}
     for model in (tiny.language_model("gpt2", **noisy), tiny.language_model("t5", dropout_rate=0.5)):
-        network = LanguageNetwork(model, tiny.tokenizer(), lora=Lora(4, 8, dropout=0.5))
+        network = LanguageNetwork(model, tiny.tokenizer(), lora=Lora(4, 8))
         assert torch.equal(logprobs(network), logprobs(network))
         assert not network.training
     set_dropout(model, 0.25)

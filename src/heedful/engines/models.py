@@ -91,12 +91,12 @@ def adapter_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
     return wanted
 
 
-def add_adapter(model: Any, name: str, *, r: int, alpha: int, dropout: float, targets: Sequence[str]) -> Any:
+def add_adapter(model: Any, name: str, *, r: int, alpha: int, targets: Sequence[str]) -> Any:
     """Add a LoRA adapter called ``name`` (Hu et al. 2021) and return the PEFT model around the one base."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, bias="none", target_modules=_plain_targets(base, targets))
+    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=0.0, bias="none", target_modules=_plain_targets(base, targets))
     if isinstance(model, PeftModel):
         model.add_adapter(name, config)
         return model

@@ -31,11 +31,10 @@ SCALAR_ROLES = ("reward", "monitor")
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters (Hu et al. 2021)."""
+    """Low-rank adapters (Hu et al. 2021), without dropout: the sampled and the trained policy are one function."""
 
     r: int = 16
     alpha: int = 32
-    dropout: float = 0.0
     targets: tuple[str, ...] = ("auto",)
 
 
@@ -72,7 +71,7 @@ class LanguageNetwork(nn.Module):
             return model.requires_grad_(True)
         for role in roles:
             if role != "reference":
-                model = add_adapter(model, role, r=self.lora.r, alpha=self.lora.alpha, dropout=self.lora.dropout, targets=self.lora.targets)
+                model = add_adapter(model, role, r=self.lora.r, alpha=self.lora.alpha, targets=self.lora.targets)
         return model.requires_grad_(False)
 
     @property

@@ -44,14 +44,15 @@ def train_policy(ws: Workspace, folder: Path) -> dict[str, Any]:
         evaluate=held_out(ws, learner, scorer),
         folder=folder,
         log=ws.log("policy"),
-        forget=lambda step: ws.run.truncate_metrics("policy", step),
+        forget=ws.forget("policy"),
         progress=ws.progress,
         seed=ws.settings.seed,
     )
     stopped = reinforcement.train()
     learner.save(folder / "state")
     save_language_model(ws.network, folder)
-    line = f"stopped by {stopped.reason} after {reinforcement.step} steps, best {stopping.metric} {stopped.best:.4g} at step {stopped.best_step}"
+    best = f"best {stopping.metric} {stopped.best:.4g} at step {stopped.best_step}"
+    line = f"stopped by {stopped.reason} after {reinforcement.step} steps, {best}"
     figures = {"stopped_by": stopped.reason, "steps": reinforcement.step, "best_step": stopped.best_step, "best": stopped.best}
     return {"line": line, **figures, "history": stopped.history}
 
@@ -72,6 +73,7 @@ def policy_learner(ws: Workspace) -> LocalLearner:
             schedule=chosen.schedule,
             total_steps=chosen.max_steps * updates,
         ),
+        temperature=chosen.temperature,
     )
 
 

@@ -73,7 +73,8 @@ def _other_base(ws: Workspace, role: Role, optimiser: Optimiser) -> tuple[LocalL
         )
 
     def encode(pair: Pair, chosen_one: bool) -> tuple[list[int], list[int]]:
-        batch = encode_texts(tokenizer, [(plain_text(pair.prompt), pair.chosen if chosen_one else pair.rejected)], chosen.max_tokens)
+        text = pair.chosen if chosen_one else pair.rejected
+        batch = encode_texts(tokenizer, [(plain_text(pair.prompt), text)], min(chosen.max_tokens, network.context or chosen.max_tokens))
         return list(batch.prompt_ids[0]), list(batch.completion_ids[0])
 
     return ws.learner(role, optimiser, network), encode

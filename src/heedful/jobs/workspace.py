@@ -96,6 +96,10 @@ class Workspace:
         """A function that records a stage's metrics at a step."""
         return lambda step, metrics: self.run.log(step, metrics, stage)
 
+    def forget(self, stage: str) -> Callable[[int], None]:
+        """A function that drops a stage's metrics after a step: those that a resumed run logs again."""
+        return lambda step: self.run.truncate_metrics(stage, step)
+
     def prompts(self, split: str) -> list[Prompt]:
         """The prompts of a split, as the prompts stage froze them."""
         return [Prompt.from_dict(row) for row in read_jsonl(self.folder("prompts") / f"{split}.jsonl")]
@@ -164,18 +168,18 @@ class Workspace:
                 model,
                 self.tokenizer,
                 roles=roles,
-                lora=Lora(lora.r, lora.alpha, lora.dropout, tuple(lora.targets)) if with_adapters else None,
+                lora=Lora(lora.r, lora.alpha, tuple(lora.targets)) if with_adapters else None,
                 with_value="policy" in roles if with_value is None else with_value,
             )
 
-    def learner(self, role: Role, optimiser: Optimiser, network: LanguageNetwork | ScalarNetwork | None = None) -> LocalLearner:
+    def learner(
+        self, role: Role, optimiser: Optimiser, network: LanguageNetwork | ScalarNetwork | None = None, *, temperature: float = 1.0
+    ) -> LocalLearner:
         """A learner of one role, on the shared base unless another network is given."""
         from heedful.engines.local import LocalLearner
 
-        ppo = self.settings.ppo
-        return LocalLearner(
-            network or self.network, role, optimiser, micro_batch_tokens=ppo.micro_batch_tokens, temperature=ppo.temperature
-        )
+        budget = self.settings.ppo.micro_batch_tokens
+        return LocalLearner(network or self.network, role, optimiser, micro_batch_tokens=budget, temperature=temperature)
 
     def _digest(self, stage: str) -> str:
         """A hash of a finished stage's record."""

@@ -37,4 +37,5 @@ class RewardScale:
         """Mean and standard deviation of the starting policy's scores, or 0 and 1."""
         if not normalise:
             return cls(clip=clip, truncated_score=truncated_score)
-        return cls(float(scores.mean()), max(float(scores.std(unbiased=False)), 1e-6), clip, truncated_score)
+        spread = float(scores.std(unbiased=False))
+        return cls(float(scores.mean()), spread if spread > 1e-6 else 1.0, clip, truncated_score)  # all equal: nothing to scale by

@@ -43,8 +43,8 @@ class Stopping:
             )
         self.history.append({"step": step, **figures})
         value = figures[self.metric]
-        overspent = self.kl_budget is not None and figures.get("kl", 0.0) > self.kl_budget
-        better = not overspent and (self.best is None or self._beats(value, self.best))
+        overspent = self.kl_budget is not None and figures["kl"] > self.kl_budget
+        better = not overspent and value == value and (self.best is None or self._beats(value, self.best))  # NaN is never better
         if better:
             self.best, self.best_step, self.worse = value, step, 0
         else:
