@@ -56,7 +56,9 @@ class LoraSettings(Section):
     r: int = Field(default=16, ge=1, description="Rank of the adapters.")
     alpha: int = Field(default=32, ge=1, description="Scale of the adapters; their update is multiplied by alpha / r.")
     targets: list[str] = Field(
-        default=["auto"], min_length=1, description="Names of the modules that get adapters; auto takes every query and value projection."
+        default=["auto"],
+        min_length=1,
+        description="Modules that get adapters, by name; auto: query and value projections, all-linear: every linear layer but the output.",
     )
 
 

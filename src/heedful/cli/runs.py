@@ -56,7 +56,7 @@ def demo(
     model = output.with_name(f"{output.name}-instruct") if from_scratch else shipped_model(name)
     if from_scratch:
         train_instruct(name, model, progress, seed)
-    defaults = {**demo_settings(str(model), quick=quick), "seed": seed, "output": str(output)}
+    defaults = {**demo_settings(str(model), name, quick=quick), "seed": seed, "output": str(output)}
     settings = settings_of(None, overrides, defaults)
     with open_run(settings, "demo", resume=resume, progress=progress) as current:
         finish(align(settings, WorldSource(settings), current, progress), as_json)

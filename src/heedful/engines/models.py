@@ -75,12 +75,16 @@ def load_scalar_model(
 
 
 def adapter_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
-    """The module names LoRA adapts; ``["auto"]`` means every query and value projection."""
+    """The module names LoRA adapts: ``["auto"]`` means every query and value projection (Hu et al. 2021),
+    ``["all-linear"]`` every linear layer but the language-model head (Dettmers et al. 2023)."""
     names = {
         name.rsplit(".", 1)[-1]
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
     }
+    if list(targets) == ["all-linear"]:
+        head = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module is output_head(model)}
+        return sorted(names - head)
     wanted = sorted(names & QUERY_AND_VALUE) if list(targets) == ["auto"] else list(targets)
     missing = [t for t in wanted if t not in names]
     if missing or not wanted:
@@ -89,6 +93,11 @@ def adapter_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
             f"Set lora.targets to some of: {', '.join(sorted(names))}.",
         )
     return wanted
+
+
+def output_head(model: Any) -> Any:
+    """The language-model head of a model that has one."""
+    return model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
 
 
 def add_adapter(model: Any, name: str, *, r: int, alpha: int, targets: Sequence[str]) -> Any:
@@ -121,6 +130,8 @@ def _plain_targets(base: nn.Module, targets: Sequence[str]) -> list[str]:
     wrapped = {name.removesuffix(".base_layer").rsplit(".", 1)[-1] for name, _ in base.named_modules() if name.endswith(".base_layer")}
     if wrapped and list(targets) == ["auto"]:
         return sorted(wrapped & QUERY_AND_VALUE)
+    if wrapped and list(targets) == ["all-linear"]:
+        return sorted(wrapped)
     return list(targets) if wrapped and set(targets) <= wrapped else adapter_targets(base, targets)
 
 
