@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from heedful.engines.base import Batch, Outputs, Role, length_mask
 from heedful.engines.models import add_adapter, set_dropout
@@ -114,15 +113,13 @@ class LanguageNetwork(nn.Module):
         mask = batch.mask.to(self.device)
         if role in SCALAR_ROLES:
             hidden, _ = self._states(batch, role, mask, with_logits=False)
-            last = torch.as_tensor(batch.lengths, device=self.device)
-            # After the end token has been read: state index `length`, counting the one before the first token.
-            return Outputs(scores=self.score_heads[role](self._for_head(hidden[torch.arange(len(batch)), last])).squeeze(-1))
+            return Outputs(scores=self.score_heads[role](self._read(hidden, batch, mask)).squeeze(-1))
         hidden, logits = self._states(batch, role, mask, with_logits=True)
         logits = scale_logits(logits, temperature)
         targets = pad_right(batch.completion_ids, self.pad_id, self.device)[mask.bool()]
         values = None
         if role == "policy" and self.value_head is not None:
-            values = self.value_head(self._for_head(hidden[:, :-1])).squeeze(-1) * mask
+            values = self.value_head(hidden[:, :-1].float()).squeeze(-1) * mask
         divergence = None
         if exact_kl:
             with torch.no_grad():
@@ -135,11 +132,15 @@ class LanguageNetwork(nn.Module):
             kl=divergence,
         )
 
-    def _for_head(self, states: Tensor) -> Tensor:
-        """States as the scalar heads read them. T5 hands its language-model head states scaled down by the
-        root of their width, at which a scalar head hardly learns: those of encoder-decoders get length 1 per unit."""
-        states = states.float()
-        return functional.rms_norm(states, states.shape[-1:]) if self.encoder_decoder else states
+    def _read(self, hidden: Tensor, batch: Batch, mask: Tensor) -> Tensor:
+        """What a score is read from, ``[B, H]``. Causal: the state after the last true token (state index
+        ``length``, counting the one before the first). Encoder-decoder: the mean over the states after
+        each true token, since a decoder never learnt to read on past its end token."""
+        hidden = hidden.float()
+        if not self.encoder_decoder:
+            return hidden[torch.arange(len(batch)), torch.as_tensor(batch.lengths, device=self.device)]
+        weights = mask / mask.sum(1, keepdim=True).clamp(min=1)
+        return (hidden[:, 1:] * weights[..., None]).sum(1)
 
     def _states(self, batch: Batch, role: Role, mask: Tensor, *, with_logits: bool) -> tuple[Tensor, Tensor]:
         """Hidden states ``[B, T + 1, H]`` (before each token, and after the last) and logits ``[N, V]`` on the mask."""
