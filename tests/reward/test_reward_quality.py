@@ -62,7 +62,7 @@ def test_the_temperature_is_the_most_likely_one():
     assert found == pytest.approx(best, rel=1e-2)
     assert found == pytest.approx(2.5, rel=0.15)
     assert calibration_figures(gap, found)["nll"] < calibration_figures(gap, 1.0)["nll"]
-    figures = reward_quality([Pair("p", "a", "b")] * 2000, gap, np.zeros_like(gap), temperature=found)
+    figures = reward_quality([Pair("p", "a", "b", prompt_id=str(i)) for i in range(2000)], gap, np.zeros_like(gap))
     assert figures["calibrated"]["temperature"] == found
     assert figures["calibrated"]["ece"] < figures["calibration"]["ece"]
 

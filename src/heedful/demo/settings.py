@@ -30,7 +30,7 @@ def demo_settings(model: str, architecture: ArchitectureName = "causal", *, quic
         "feedback": {"source": "simulated", "labelers_per_prompt": 3},
         "reward": {
             "kind": "learn",
-            "epochs": 1 if quick else 4,
+            "epochs": 1 if quick else (4 if architecture == "causal" else 5),
             "batch_size": 4,
             "learning_rate": 2e-3 if architecture == "causal" else 3e-3,
         },

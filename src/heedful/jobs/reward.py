@@ -20,7 +20,7 @@ SCALAR: tuple[Role, ...] = ("reward", "monitor")
 def learn_reward(ws: Workspace, folder: Path, roles: Sequence[Role] = SCALAR) -> dict[str, Any]:
     """Train the reward model and, where RL will need it, a monitor of another seed and split; measure both on held-out pairs."""
     from heedful.pairs.snapshot import open_snapshot
-    from heedful.reward.quality import calibrate, reward_quality
+    from heedful.reward.quality import reward_quality
     from heedful.reward.train import score_pairs
 
     snapshot = open_snapshot(ws.folder("pairs"))
@@ -29,8 +29,8 @@ def learn_reward(ws: Workspace, folder: Path, roles: Sequence[Role] = SCALAR) ->
     for number, role in enumerate(roles):
         learner, encode = reward_learner(ws, role, steps_of(ws, train))
         _fit(ws, learner, encode, monitor_part(train) if role == "monitor" else train, folder / role, seed=ws.settings.seed + number)
-        fitted, unseen = encode_all(train, encode), encode_all(held_out, encode)
-        figures[role] = reward_quality(held_out, *score_pairs(learner, unseen), temperature=calibrate(*score_pairs(learner, fitted)))
+        unseen = encode_all(held_out, encode)
+        figures[role] = reward_quality(unseen.pairs, *score_pairs(learner, unseen))
         learner.save(folder / role / "state")
         if role == "reward":
             save_for_others(ws, learner, folder / "model")

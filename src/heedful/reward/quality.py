@@ -5,6 +5,7 @@ A reward model that does not beat "the longer one wins" has learnt length, and R
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,18 +13,16 @@ import numpy as np
 
 from heedful.maths.calibration import brier, ece, nll, temperature_scale
 from heedful.maths.statistics import Interval, wilson
-from heedful.records import Pair
+from heedful.records import Pair, plain_text
 
 
-def reward_quality(
-    pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray, *, temperature: float = 1.0, margin_bins: int = 4
-) -> dict[str, Any]:
+def reward_quality(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray, *, margin_bins: int = 4) -> dict[str, Any]:
     """Held-out figures of a reward model; every share carries a 95 % Wilson interval.
 
-    ``chosen`` and ``rejected`` are scores ``[n]``; ``temperature`` was fitted on other pairs
-    (:func:`calibrate`) and only enters the calibrated figures.
+    ``chosen`` and ``rejected`` are scores ``[n]``; calibrated figures are cross-fitted over prompts.
     """
     gap = chosen - rejected
+    scaled = cross_fitted(pairs, gap)
     right = np.where(gap > 0, 1.0, np.where(gap == 0, 0.5, 0.0))
     length = np.array([np.sign(len(p.chosen.split()) - len(p.rejected.split())) for p in pairs], dtype=float)
     longer = (length + 1) / 2
@@ -37,9 +36,21 @@ def reward_quality(
         "beats_length": accuracy.low > max(longer_wins.high, shorter_wins.high),
         "by_margin": accuracy_by_margin(gap, right, margin_bins),
         "calibration": calibration_figures(gap, 1.0),
-        "calibrated": {"temperature": temperature, **calibration_figures(gap, temperature)},
-        "reliability": reliability(gap / temperature),
+        "calibrated": {"temperature": calibrate(chosen, rejected), **calibration_figures(scaled, 1.0)},
+        "reliability": reliability(scaled),
     }
+
+
+def cross_fitted(pairs: Sequence[Pair], gap: np.ndarray) -> np.ndarray:
+    """Score differences over a temperature that was fitted on the *other* half of the prompts, so that
+    "after temperature scaling" is as unseen as "before"."""
+    half = np.array([zlib.crc32((p.prompt_id or plain_text(p.prompt)).encode()) % 2 == 0 for p in pairs])
+    if half.all() or not half.any():
+        return gap
+    scaled = gap.copy()
+    for part in (half, ~half):
+        scaled[part] /= calibrate(gap[~part], np.zeros((~part).sum()))
+    return scaled
 
 
 def share(values: np.ndarray) -> Interval:

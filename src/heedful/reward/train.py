@@ -62,6 +62,8 @@ class PairSet:
 
     rows: list[list[tuple[list[int], list[int]]]]
     comparisons: list[Comparisons]
+    pairs: list[Pair]
+    """The pairs, group after group: the order of :func:`score_pairs`."""
 
     def batch(self, groups: Sequence[int]) -> Batch:
         """The rows of some groups, group after group."""
@@ -80,7 +82,9 @@ def encode_pairs(pairs: Sequence[Pair], encode: Encode) -> PairSet:
     for pair in pairs:
         by_prompt.setdefault(pair.prompt_id or plain_text(pair.prompt), []).append(pair)
     found = [_encode_group(group, encode) for group in by_prompt.values()]
-    return PairSet([rows for rows, _ in found], [comparisons for _, comparisons in found])
+    return PairSet(
+        [rows for rows, _ in found], [comparisons for _, comparisons in found], [p for group in by_prompt.values() for p in group]
+    )
 
 
 def _encode_group(pairs: Sequence[Pair], encode: Encode) -> tuple[list[tuple[list[int], list[int]]], Comparisons]:
