@@ -85,7 +85,7 @@ def test_equal_texts_of_different_completions_stay_apart():
 def test_prompts_with_many_pairs_weigh_no_more():
     """The loss is the mean over groups of the mean over pairs."""
     rows = [[([7], [8 + i]) for i in range(3)], [([7], [20]), ([7], [21])]]
-    pairs = PairSet(rows, [Comparisons([0, 0, 1], [1, 2, 2], [1.0] * 3, [0.0] * 3), Comparisons([0], [1], [1.0], [0.0])])
+    pairs = PairSet(rows, [Comparisons([0, 0, 1], [1, 2, 2], [1.0] * 3, [0.0] * 3), Comparisons([0], [1], [1.0], [0.0])], [])
     learner = LocalLearner(tiny.network("llama"), "reward")
     batch = pairs.batch([0, 1])
     s = learner.evaluate(batch, "reward").scores.double().tolist()
@@ -109,7 +109,7 @@ def synthetic(n, seed):
         better, worse = zip(*combinations([int(i) for i in order], 2), strict=True)
         rows.append(completions)
         comparisons.append(Comparisons(list(better), list(worse), [1.0] * 3, [0.0] * 3))
-    return PairSet(rows, comparisons)
+    return PairSet(rows, comparisons, [])
 
 
 def reward_networks(kind):
