@@ -24,13 +24,13 @@ def demo_settings(model: str, architecture: ArchitectureName = "causal", *, quic
         "completions": {
             "prompts": 60 if quick else 320,
             "per_prompt": 4,
-            "temperature": 1.2,
+            "temperature": 1.2 if architecture == "causal" else 1.1,
             "max_new_tokens": 48,
         },
         "feedback": {"source": "simulated", "labelers_per_prompt": 3},
         "reward": {
             "kind": "learn",
-            "epochs": 1 if quick else (4 if architecture == "causal" else 5),
+            "epochs": 1 if quick else (4 if architecture == "causal" else 6),
             "batch_size": 4,
             "learning_rate": 2e-3 if architecture == "causal" else 3e-3,
         },
