@@ -118,7 +118,7 @@ def open_lab(settings: Settings) -> Lab:
         settings.model.path, architecture=settings.model.architecture, dtype=settings.model.dtype, device=settings.model.device
     )
     with seeded(settings.seed):
-        network = LanguageNetwork(model, tokenizer, lora=Lora(lora.r, lora.alpha, 0.0, tuple(lora.targets)), with_value=True)
+        network = LanguageNetwork(model, tokenizer, lora=Lora(lora.r, lora.alpha, tuple(lora.targets)), with_value=True)
     adam = Optimiser(chosen.learning_rate, betas=(0.9, 0.999), eps=1e-8, max_grad_norm=chosen.max_grad_norm)
     classifier = RewardModel.open(
         settings.reward.path, label=settings.reward.label, max_tokens=settings.reward.max_tokens, device=settings.model.device

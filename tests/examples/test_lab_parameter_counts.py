@@ -55,7 +55,7 @@ def test_flan_t5_base_alone() -> None:
 )
 def test_adapters_and_value_head(with_value: bool, trainable: int, every: int) -> None:
     """36 attention layers x 2 projections x 2 matrices x 768 x 32, and 768 + 1 for the head."""
-    assert counts(Lora(32, 32, 0.0, ("q", "v")), with_value) == (trainable, every)
+    assert counts(Lora(32, 32, ("q", "v")), with_value) == (trainable, every)
     assert trainable - 769 * with_value == 36 * 2 * 2 * 768 * 32
 
 
