@@ -349,3 +349,12 @@ def test_train_single_parts(heed: Heed, here: Path) -> None:
     figures = json.loads(heed("train", *classifier, "-q", "--json").out)
     assert sum(figures["probes"][0]["probabilities"]) == pytest.approx(1, abs=1e-6)
     assert (here / "trained/classifier/model/config.json").exists()
+
+
+def test_without_the_training_extra_one_sentence_says_what_to_install(tmp_path):
+    code = "import sys; sys.modules['torch'] = None; from heedful.cli.main import main; sys.argv = ['heed', *sys.argv[1:]]; main()"
+    command = [sys.executable, "-c", code, "demo", "--quick", "-o", str(tmp_path / "run")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert "pip install 'heedful[train]'" in found.stderr
+    assert "Traceback" not in found.stderr

@@ -57,6 +57,13 @@ def main() -> None:
     except HeedfulError as error:
         typer.echo(f"heed: {error}", err=True)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in TRAIN:
+            raise
+        typer.echo(
+            f"heed: this command needs {error.name}, which is not installed. Install it with: pip install 'heedful[train]'", err=True
+        )
+        sys.exit(2)
     except SystemExit as end:
         if end.code == 130:  # typer's word for Ctrl-C
             typer.echo("heed: interrupted; what was done is kept, and the same command with --resume goes on.", err=True)
