@@ -16,7 +16,7 @@ from heedful.engines.networks import LanguageNetwork, Lora, ScalarNetwork
 from heedful.engines.seeding import seeded
 from heedful.progress import SilentProgress
 from heedful.records import Pair
-from heedful.reward.train import Comparisons, PairSet, PairwiseLoss, encode_pairs, rows_of_groups, score_pairs, train_reward
+from heedful.reward.train import Comparisons, PairSet, PairwiseLoss, encode_pairs, score_pairs, train_reward
 
 GOOD = len(tiny.SPECIAL) + 5
 
@@ -74,7 +74,7 @@ def test_pairs_keep_their_completions_probability_and_margin():
     assert second == Comparisons([0], [1], [1.0], [0.0])
     batch = found.batch([1, 0])
     assert batch.group_ids == [1, 1, 0, 0, 0]
-    assert rows_of_groups(batch) == {1: [0, 1], 0: [2, 3, 4]}
+    assert batch.rows_by_group == {1: [0, 1], 0: [2, 3, 4]}
 
 
 def test_equal_texts_of_different_completions_stay_apart():

@@ -69,6 +69,14 @@ class Batch:
         """The group of each row; every row its own group where none are given."""
         return list(self.groups) if self.groups is not None else list(range(len(self)))
 
+    @property
+    def rows_by_group(self) -> dict[int, list[int]]:
+        """The rows of each group, in order of appearance."""
+        found: dict[int, list[int]] = {}
+        for row, group in enumerate(self.group_ids):
+            found.setdefault(group, []).append(row)
+        return found
+
     def select(self, rows: Sequence[int]) -> Batch:
         """The given rows, in that order; ``[B, T]`` columns are cut to the new width."""
         lengths = [len(self.completion_ids[r]) for r in rows]

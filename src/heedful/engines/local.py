@@ -162,13 +162,10 @@ def micro_batches(batch: Batch, budget: int) -> list[list[int]]:
 
     A group larger than the budget makes a part of its own.
     """
-    members: dict[int, list[int]] = {}
-    for row, group in enumerate(batch.group_ids):
-        members.setdefault(group, []).append(row)
     prompts, completions = [len(ids) for ids in batch.prompt_ids], batch.lengths
     parts: list[list[int]] = []
     longest = (0, 0)  # prompt and completion of the last part, each padded on its own
-    for rows in sorted(members.values(), key=lambda rows: (-max(prompts[r] + completions[r] for r in rows), rows[0])):
+    for rows in sorted(batch.rows_by_group.values(), key=lambda rows: (-max(prompts[r] + completions[r] for r in rows), rows[0])):
         own = max(prompts[r] for r in rows), max(completions[r] for r in rows)
         together = max(longest[0], own[0]), max(longest[1], own[1])
         if parts and (len(parts[-1]) + len(rows)) * sum(together) <= budget:

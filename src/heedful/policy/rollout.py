@@ -118,8 +118,6 @@ def seeds_for(seed: int, *position: int, n: int) -> list[int]:
 
 def data_order(n_prompts: int, start: int, count: int, seed: int) -> list[int]:
     """Prompt indices of positions ``start .. start + count`` in an endless stream of shuffled passes."""
-    return [int(_pass(n_prompts, position // n_prompts, seed)[position % n_prompts]) for position in range(start, start + count)]
-
-
-def _pass(n_prompts: int, number: int, seed: int) -> np.ndarray:
-    return np.random.default_rng([seed, number]).permutation(n_prompts)
+    positions = range(start, start + count)
+    passes = {number: np.random.default_rng([seed, number]).permutation(n_prompts) for number in {p // n_prompts for p in positions}}
+    return [int(passes[p // n_prompts][p % n_prompts]) for p in positions]

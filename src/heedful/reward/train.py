@@ -43,7 +43,7 @@ class PairwiseLoss:
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         assert outputs.scores is not None
         losses, accuracies, gaps = [], [], []
-        for group, rows in rows_of_groups(batch).items():
+        for group, rows in batch.rows_by_group.items():
             known, scores = self.comparisons[group], outputs.scores[rows]
             chosen, rejected = scores[known.better], scores[known.worse]
             p, margin = scores.new_tensor(known.p), scores.new_tensor(known.margin)
@@ -135,11 +135,3 @@ def score_pairs(learner: Learner, pairs: PairSet) -> tuple[np.ndarray, np.ndarra
         rejected.extend(scores[start + i] for i in known.worse)
         start += len(rows)
     return np.array(chosen, dtype=np.float64), np.array(rejected, dtype=np.float64)
-
-
-def rows_of_groups(batch: Batch) -> dict[int, list[int]]:
-    """The rows of each group, in order of appearance."""
-    found: dict[int, list[int]] = {}
-    for row, group in enumerate(batch.group_ids):
-        found.setdefault(group, []).append(row)
-    return found
