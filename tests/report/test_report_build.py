@@ -108,13 +108,15 @@ def test_an_empty_report_says_in_a_sentence_what_is_absent() -> None:
 def test_each_part_may_be_absent_alone(part: str) -> None:
     values = sample().to_dict()
     del values[part]
-    Page(render_report(ReportData.from_dict(values)))
+    page = Page(render_report(ReportData.from_dict(values)))
+    assert [i for i in page.values("id") if i in SECTIONS] == SECTIONS
 
 
 def test_sparse_rows_are_shown_rather_than_refused() -> None:
     rows: dict[str, Any] = {"labelers": [{}], "reward": {"ece": None}, "history": [{}], "hacking": {"level": "fine"}, "side_by_side": [{}]}
     data = ReportData("Sparse", Verdict("x", []), **rows)
-    Page(render_report(data))
+    page = Page(render_report(data))
+    assert [i for i in page.values("id") if i in SECTIONS] == SECTIONS
 
 
 def test_the_same_data_gives_the_same_page(html: str) -> None:
