@@ -2,7 +2,7 @@
 
 Every stage reads some of these and writes others; nothing else crosses a stage's border.
 
-    Prompt -> Completion -> Ranking | Thumb -> Pair -> (reward model) -> (policy) -> Verdict
+    Prompt -> Completion -> Ranking | Thumb | Correction -> Pair -> (reward model) -> (policy) -> Verdict
 
 Conventions:
 
@@ -74,12 +74,33 @@ class Completion(Record):
     sampling: dict[str, Any] = field(default_factory=dict)
 
 
+LabelerKind = Literal["person", "ai", "simulated"]
+Purpose = Literal["overlap", "calibration", "repeat", "extra"]
+"""Why a labeler was asked: for the prompt's overlap; as one of the items that everybody gets; to judge
+the same prompt once more; or late, when others had already made up the overlap. A repeat never
+counts as another voice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labeler(Record):
+    """Who judges: a person, an AI judge or a simulated labeler, and the strata of the population they stand for.
+
+    ``strata`` is like ``{"language": "native", "age": "30-44"}``.
+    """
+
+    name: str
+    kind: LabelerKind = "person"
+    strata: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking(Record):
     """One labeler's judgement of several completions of one prompt.
 
     ``completion_ids`` stand in the order in which they were shown; ``ranks`` is aligned with it:
-    1 holds most of the criterion, equal numbers tie, ``None`` is F.
+    1 holds most of the criterion, equal numbers tie, ``None`` is F. ``reasons`` says why a
+    completion got its F, by completion id; ``active_ms`` is the time spent working on it, in
+    milliseconds; ``judged_at`` is UTC in ISO 8601, empty where it is not known.
     """
 
     prompt_id: str
@@ -88,6 +109,10 @@ class Ranking(Record):
     ranks: list[int | None]
     criterion: str
     instructions_version: str
+    reasons: dict[str, str] = field(default_factory=dict)
+    active_ms: int | None = None
+    judged_at: str = ""
+    purpose: Purpose = "overlap"
 
     def __post_init__(self) -> None:
         if len(self.ranks) != len(self.completion_ids):
@@ -104,7 +129,7 @@ class Ranking(Record):
 
 @dataclass(frozen=True, slots=True)
 class Thumb(Record):
-    """One labeler's thumb on one completion: ``True`` is up."""
+    """One labeler's thumb on one completion: ``True`` is up. Times as in :class:`Ranking`."""
 
     prompt_id: str
     labeler: str
@@ -112,6 +137,24 @@ class Thumb(Record):
     label: bool
     criterion: str = ""
     instructions_version: str = ""
+    active_ms: int | None = None
+    judged_at: str = ""
+    purpose: Purpose = "overlap"
+
+
+@dataclass(frozen=True, slots=True)
+class Correction(Record):
+    """What a completion should have said, in a labeler's own words. Times as in :class:`Ranking`."""
+
+    prompt_id: str
+    labeler: str
+    completion_id: str
+    text: str
+    criterion: str = ""
+    instructions_version: str = ""
+    active_ms: int | None = None
+    judged_at: str = ""
+    purpose: Purpose = "overlap"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-TRAIN = {"torch", "transformers", "peft", "safetensors", "tokenizers", "datasets", "pyarrow", "sklearn", "rouge_score"}
+TRAIN = {"torch", "transformers", "peft", "safetensors", "tokenizers", "datasets", "sklearn", "rouge_score"}
 """What comes with heedful[train]."""
 
 for group in (runs, data, models):
