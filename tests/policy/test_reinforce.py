@@ -72,11 +72,10 @@ class Trial:
         def log(at, metrics):
             if logged[0] == kill_log:
                 raise Killed
+            if not logged[0]:  # as Run.log does for a stage that goes on after a kill
+                rows[:] = [row for row in rows if row[0] < at]
             logged[0] += 1
             rows.append((at, metrics))
-
-        def forget(at):
-            rows[:] = [row for row in rows if row[0] <= at]
 
         learner.step = dying_step  # type: ignore[method-assign]
         held_out = self.figures or (lambda at: self.held_out(learner))
@@ -103,7 +102,6 @@ class Trial:
             evaluate=held_out,
             folder=self.folder,
             log=log,
-            forget=forget,
             progress=SilentProgress(),
             seed=5,
         )

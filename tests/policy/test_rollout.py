@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from heedful.engines.base import Sampled, Sampling
+from heedful.engines.base import Sampled, Sampling, decode
 from heedful.engines.local import LocalLearner
-from heedful.policy.rollout import Experience, collect, data_order, decode, logprob_drift, seeds_for
+from heedful.policy.rollout import Experience, collect, data_order, logprob_drift, seeds_for
 from heedful.policy.shaping import RewardScale
 from heedful.records import Prompt
 

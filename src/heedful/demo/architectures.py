@@ -30,20 +30,13 @@ POSITION_BIAS_SPREAD = 2.0
 class Recipe:
     """Supervised fine-tuning from random weights, on completion tokens alone, each example once.
 
-    AdamW (Loshchilov & Hutter 2019): ``learning_rate`` is reached after ``warmup_steps`` and falls
-    in a line to 0 at the last step; gradients are clipped to a norm of ``max_grad_norm``.
+    ``learning_rate`` is reached after ``warmup_steps`` and falls in a line to 0 at the last step.
     """
 
     steps: int
     batch_size: int
     learning_rate: float
     warmup_steps: int
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-5
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    schedule: str = "linear"
-    seed: int = 0
 
     @property
     def examples(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -182,6 +182,11 @@ class Scorer(Protocol):
     def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
         """One finite number per completion, more is better. ``batch`` holds the same rows as token ids."""
         ...
+
+
+def decode(tokenizer: Any, completion_ids: Sequence[Sequence[int]]) -> list[str]:
+    """The text of each completion, special tokens left out."""
+    return [text.strip() for text in tokenizer.batch_decode([list(ids) for ids in completion_ids], skip_special_tokens=True)]
 
 
 def length_mask(lengths: Sequence[int], width: int) -> Tensor:

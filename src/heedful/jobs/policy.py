@@ -44,7 +44,6 @@ def train_policy(ws: Workspace, folder: Path) -> dict[str, Any]:
         evaluate=held_out(ws, learner, scorer),
         folder=folder,
         log=ws.log("policy"),
-        forget=ws.forget("policy"),
         progress=ws.progress,
         seed=ws.settings.seed,
     )

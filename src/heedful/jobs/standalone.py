@@ -14,7 +14,7 @@ from heedful.settings import Settings
 
 def open_writer(model: str, temperature: float, max_new_tokens: int) -> Callable[[str, int], str]:
     """A function from prompt and seed to a completion; chat models get the prompt through their template."""
-    from heedful.engines.base import Sampling
+    from heedful.engines.base import Sampling, decode
     from heedful.prompts.chat import render
 
     network = _open(model)
@@ -23,7 +23,7 @@ def open_writer(model: str, temperature: float, max_new_tokens: int) -> Callable
     def write(text: str, seed: int) -> str:
         prompt: Any = [{"role": "user", "content": text}] if getattr(network.tokenizer, "chat_template", None) else text
         [drawn] = _sampler(network).sample([render(prompt, network.tokenizer, network.encoder_decoder)], sampling, [seed])
-        return str(network.tokenizer.decode(drawn.token_ids, skip_special_tokens=True)).strip()
+        return decode(network.tokenizer, [drawn.token_ids])[0]
 
     return write
 

@@ -96,10 +96,6 @@ class Workspace:
         """A function that records a stage's metrics at a step."""
         return lambda step, metrics: self.run.log(step, metrics, stage)
 
-    def forget(self, stage: str) -> Callable[[int], None]:
-        """A function that drops a stage's metrics after a step: those that a resumed run logs again."""
-        return lambda step: self.run.truncate_metrics(stage, step)
-
     def prompts(self, split: str) -> list[Prompt]:
         """The prompts of a split, as the prompts stage froze them."""
         return [Prompt.from_dict(row) for row in read_jsonl(self.folder("prompts") / f"{split}.jsonl")]

@@ -45,8 +45,6 @@ class Reinforcement:
     evaluate: Callable[[int], Metrics]
     folder: Path
     log: Callable[[int, Metrics], None]
-    forget: Callable[[int], None]
-    """Drops the metrics logged after a step: those that a resumed run will log again."""
     progress: Progress
     seed: int = 0
 
@@ -135,7 +133,6 @@ class Reinforcement:
 
     def _resume(self) -> None:
         newest = self.checkpoints.newest()
-        self.forget(newest[0] if newest else -1)
         if newest is None:
             return
         self.learner.load(newest[1])

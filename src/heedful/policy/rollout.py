@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heedful.engines.base import Batch, Learner, Sampled, Sampling, Scorer
+from heedful.engines.base import Batch, Learner, Sampled, Sampling, Scorer, decode
 from heedful.records import Prompt
 
 
@@ -98,11 +98,6 @@ def collect(
         kl=divergence * batch.mask,
         drift=logprob_drift(drawn, policy.logprobs),
     )
-
-
-def decode(tokenizer: Any, completion_ids: Sequence[Sequence[int]]) -> list[str]:
-    """The text of each completion, special tokens left out."""
-    return [text.strip() for text in tokenizer.batch_decode([list(ids) for ids in completion_ids], skip_special_tokens=True)]
 
 
 def logprob_drift(drawn: Sequence[Sampled], logprobs: Tensor) -> float:
