@@ -251,7 +251,6 @@ class SftSettings(Section):
     batch_size: int = Field(default=16, ge=1, description="Demonstrations per step.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Learning rate.")
     max_tokens: int = Field(default=512, ge=2, description="Longest prompt and answer together, in tokens.")
-    packing: bool = Field(default=True, description="Put several short demonstrations into one row; they do not see each other.")
 
 
 class Settings(Section):

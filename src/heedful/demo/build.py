@@ -47,7 +47,7 @@ def train_instruct(name: ArchitectureName, folder: Path, progress: Progress, see
     if (folder / "model.safetensors").exists():
         return folder
     recipe, tokenizer = ARCHITECTURES[name].recipe, build_tokenizer()
-    network = LanguageNetwork(new_model(name, seed), tokenizer, roles=("policy",), packing=name == "causal")
+    network = LanguageNetwork(new_model(name, seed), tokenizer, roles=("policy",))
     optimiser = Optimiser(recipe.learning_rate, warmup_steps=recipe.warmup_steps, schedule="linear", total_steps=recipe.steps)
     learner = LocalLearner(network, "policy", optimiser)
     prompts, completions = encode_examples(World(seed).examples(recipe.examples, "sft"), tokenizer, network.encoder_decoder)

@@ -18,7 +18,6 @@ def fine_tune(ws: Workspace, folder: Path) -> dict[str, Any]:
 
     chosen, splits = ws.settings.sft, ws.source.prompts()
     network = ws.open_network(["policy"], with_value=False)
-    network.packing = chosen.packing
     train, unseen = (_demonstrations(ws, splits[name], network) for name in ("train", "validation"))
     updates = chosen.epochs * -(-len(train[0]) // chosen.batch_size)
     learner = ws.learner(

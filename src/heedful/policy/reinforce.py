@@ -24,9 +24,6 @@ from heedful.records import Prompt
 from heedful.run import Checkpoints
 from heedful.settings import PpoSettings, RewardSettings
 
-NEUTRAL = 1e-4
-"""How far from 0 the KL, and from 1 the ratio, may be before the first update (float32 rounding)."""
-
 
 @dataclass
 class Reinforcement:
@@ -81,13 +78,13 @@ class Reinforcement:
             cut = self.reward.truncated_penalty if self.reward.truncated == "penalty" else None
             self.scale = RewardScale.fit(experience.scores, normalise=self.reward.normalise, clip=self.reward.clip, truncated_score=cut)
         if self.step == 0:
-            check_neutral_start(experience)
+            check_neutral_start(experience, self.learner.rounding)
         [seed] = seeds_for(self.seed, self.step, 1, n=1)
         try:
             metrics = ppo_step(self.learner, experience, self.scale, self.kl_control, self.settings, seed)
         except HeedfulError as error:
             raise type(error)(f"PPO iteration {self.step + 1}: {error.what}", error.next_step) from None
-        if self.step == 0 and abs(metrics["policy/first_ratio"] - 1) > NEUTRAL:
+        if self.step == 0 and abs(metrics["policy/first_ratio"] - 1) > self.learner.rounding:
             raise ModelProblem(
                 f"the first ratio is {metrics['policy/first_ratio']:.6f}, not 1",
                 "The model gives different numbers for the same input; is there dropout or noise in it?",
@@ -155,10 +152,10 @@ def make_kl_control(settings: PpoSettings) -> FixedKL | AdaptiveKL:
     return FixedKL(settings.kl_coef)
 
 
-def check_neutral_start(experience: Experience) -> None:
+def check_neutral_start(experience: Experience, rounding: float) -> None:
     """Before the first update the policy *is* the reference: KL is 0, or the wrong model stands beside it."""
     gap = float(((experience.logprobs - experience.ref_logprobs).abs() * experience.batch.mask).max())
-    if gap > NEUTRAL:
+    if gap > rounding:
         raise ModelProblem(
             f"before the first update the policy and the reference differ by {gap:.6f} in log-probability",
             "The reference must be the policy as it was when RL began; merge the adapter that the model carries.",

@@ -37,7 +37,7 @@ class Experience:
     values: Tensor
     kl: Tensor
     drift: float
-    """max |logprob while sampling - logprob recomputed| over the rollout."""
+    """max |logprob while sampling - logprob recomputed| over the rows that were looked at twice."""
 
     def save(self, folder: Path) -> None:
         """Tensors as safetensors, the rest as JSON."""
@@ -76,28 +76,52 @@ def collect(
     seeds: Sequence[int],
     estimator: str = "k1",
 ) -> Experience:
-    """Sample with the current policy, then let every role judge the same token ids."""
+    """Sample with the current policy, then let every role judge the same token ids.
+
+    The policy's logprobs and values are those recorded while sampling.
+    """
     from heedful.maths import kl
 
     drawn = learner.sampler().sample(prompt_ids, sampling, seeds)
     batch = Batch(list(prompt_ids), [d.token_ids for d in drawn])
     texts = decode(tokenizer, batch.completion_ids)
-    policy = learner.evaluate(batch, "policy", exact_kl=estimator == "exact")
-    reference = learner.evaluate(batch, "reference")
-    assert policy.logprobs is not None
-    assert reference.logprobs is not None
-    divergence = kl.estimate(estimator, policy.logprobs, reference.logprobs) if policy.kl is None else policy.kl
+    reference = learner.evaluate(batch, "reference").logprobs
+    assert reference is not None
+    if estimator == "exact":  # needs every logit of both: a pass of its own
+        policy = learner.evaluate(batch, "policy", exact_kl=True)
+        assert policy.logprobs is not None
+        logprobs, values, divergence, drift = policy.logprobs, policy.values, policy.kl, logprob_drift(drawn, policy.logprobs)
+        assert divergence is not None
+    else:
+        logprobs, values = padded([d.logprobs for d in drawn]), None
+        if all(d.values is not None for d in drawn):
+            values = padded([d.values or [] for d in drawn])
+        divergence, drift = kl.estimate(estimator, logprobs, reference) * batch.mask, spot_check(learner, batch, drawn)
     return Experience(
         batch=batch,
         texts=texts,
         finish_reasons=[d.finish_reason for d in drawn],
         scores=torch.tensor(scorer.score(prompts, texts, batch), dtype=torch.float32),
-        logprobs=policy.logprobs,
-        ref_logprobs=reference.logprobs,
-        values=policy.values if policy.values is not None else torch.zeros_like(policy.logprobs),
-        kl=divergence * batch.mask,
-        drift=logprob_drift(drawn, policy.logprobs),
+        logprobs=logprobs,
+        ref_logprobs=reference,
+        values=torch.zeros_like(logprobs) if values is None else values,
+        kl=divergence,
+        drift=drift,
     )
+
+
+def padded(rows: Sequence[Sequence[float]]) -> Tensor:
+    """``[B, T]`` float32 with 0 behind the end of each row."""
+    width = max((len(row) for row in rows), default=0)
+    return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows], dtype=torch.float32)
+
+
+def spot_check(learner: Learner, batch: Batch, drawn: Sequence[Sampled], rows: int = 4) -> float:
+    """The drift of a few rows, evenly spread: a second pass over all would cost what recording saved."""
+    chosen = sorted({int(row) for row in np.linspace(0, len(batch) - 1, rows)})
+    logprobs = learner.evaluate(batch.select(chosen), "policy").logprobs
+    assert logprobs is not None
+    return logprob_drift([drawn[row] for row in chosen], logprobs)
 
 
 def logprob_drift(drawn: Sequence[Sampled], logprobs: Tensor) -> float:
