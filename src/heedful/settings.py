@@ -37,9 +37,17 @@ class ModelSettings(Section):
     architecture: Literal["auto", "causal", "seq2seq"] = Field(
         default="auto", description="Decoder only or encoder-decoder; auto reads it from the model."
     )
-    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="Precision of the weights and the arithmetic.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Precision of the arithmetic; weights that learn are float32 always. auto: bfloat16 where the device is quick in it.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the model runs; auto takes an accelerator when there is one."
+    )
+    micro_batch_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens computed at once; none takes what suits the device, and halves it when memory runs out. Results do not change.",
     )
     trust_remote_code: bool = Field(
         default=False, description="Run code that comes with the model: only for models whose authors you trust."
@@ -202,9 +210,6 @@ class PpoSettings(Section):
     warmup_steps: int = Field(default=0, ge=0, description="Iterations over which the learning rate rises from 0.")
     schedule: Literal["constant", "linear"] = Field(default="constant", description="linear falls to 0 at max_steps.")
     weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay.")
-    micro_batch_tokens: int = Field(
-        default=8192, ge=1, description="Tokens computed at once: lower it when memory runs out; results do not change."
-    )
     checkpoint_every: int = Field(default=1, ge=1, description="Iterations between checkpoints.")
     temperature: float = Field(default=1.0, gt=0, description="Sampling temperature of the rollouts.")
 

@@ -56,6 +56,8 @@ def examine(model: Any) -> tuple[bool, bool]:
     An architecture whose tokens know of each other outside attention, or whose logits are more than
     one linear layer, is found out here and computed the longer way.
     """
+    if model.device.type == "meta":  # shapes without numbers: there is nothing to compare
+        return False, True
     ids = [i % (model.config.get_text_config().vocab_size - 1) + 1 for i in (5, 6, 7)]
     batch = Batch([ids[:2], ids[:2]], [ids[1:], ids[:1]])
     rows = [torch.tensor([[*p, *c]], device=model.device) for p, c in zip(batch.prompt_ids, batch.completion_ids, strict=True)]

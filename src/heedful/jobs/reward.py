@@ -60,7 +60,7 @@ def reward_learner(ws: Workspace, role: Role, steps: int = 0) -> tuple[LocalLear
 
 
 def _other_base(ws: Workspace, role: Role, optimiser: Optimiser) -> tuple[LocalLearner, Encode]:
-    from heedful.engines.models import load_scalar_model, load_tokenizer
+    from heedful.engines.models import choose_precision, load_scalar_model, load_tokenizer
     from heedful.engines.networks import ScalarNetwork
     from heedful.engines.seeding import seeded
     from heedful.reward.score import encode_texts
@@ -68,9 +68,8 @@ def _other_base(ws: Workspace, role: Role, optimiser: Optimiser) -> tuple[LocalL
     chosen, model = ws.settings.reward, ws.settings.model
     tokenizer = load_tokenizer(chosen.base, trust_remote_code=model.trust_remote_code)
     with seeded(ws.settings.seed + SCALAR.index(role)):
-        network = ScalarNetwork(
-            load_scalar_model(chosen.base, labels=[""], device=model.device, trust_remote_code=model.trust_remote_code), tokenizer
-        )
+        scalar = load_scalar_model(chosen.base, labels=[""], device=model.device, trust_remote_code=model.trust_remote_code)
+        network = ScalarNetwork(scalar, tokenizer, precision=choose_precision(model.precision, scalar.device))
 
     def encode(pair: Pair, chosen_one: bool) -> tuple[list[int], list[int]]:
         text = pair.chosen if chosen_one else pair.rejected
@@ -168,6 +167,7 @@ def open_reward(ws: Workspace, role: Role = "reward") -> Scorer:
             completion_only=chosen.kind == "classifier",
             max_tokens=chosen.max_tokens,
             device=model.device,
+            precision=model.precision,
             trust_remote_code=model.trust_remote_code,
         )
     learner, _ = reward_learner(ws, role)

@@ -91,7 +91,12 @@ class ClassifierToxicity:
         chosen = self.settings.reward
         if self._scorer is None:
             self._scorer = RewardModel.open(
-                chosen.path, label=chosen.label, completion_only=True, max_tokens=chosen.max_tokens, device=self.settings.model.device
+                chosen.path,
+                label=chosen.label,
+                completion_only=True,
+                max_tokens=chosen.max_tokens,
+                device=self.settings.model.device,
+                precision=self.settings.model.precision,
             )
         probabilities = self._scorer.probabilities(texts)
         return [1.0 - float(row[self._scorer.index]) for row in probabilities]

@@ -146,19 +146,13 @@ class Workspace:
 
     def open_network(self, roles: Sequence[Role], *, adapters: bool | None = None, with_value: bool | None = None) -> LanguageNetwork:
         """The model of the settings in some roles; ``adapters`` overrides ``lora.enabled``."""
-        from heedful.engines.models import load_language_model
+        from heedful.engines.models import open_base
         from heedful.engines.networks import LanguageNetwork, Lora
         from heedful.engines.seeding import seeded
 
-        chosen, lora = self.settings.model, self.settings.lora
+        lora = self.settings.lora
         with_adapters = lora.enabled if adapters is None else adapters
-        model = load_language_model(
-            chosen.path,
-            architecture=chosen.architecture,
-            dtype=chosen.dtype,
-            device=chosen.device,
-            trust_remote_code=chosen.trust_remote_code,
-        )
+        model, precision = open_base(self.settings.model, learns=not with_adapters)
         with seeded(self.settings.seed):  # new adapters and heads are drawn at random
             return LanguageNetwork(
                 model,
@@ -166,6 +160,7 @@ class Workspace:
                 roles=roles,
                 lora=Lora(lora.r, lora.alpha, tuple(lora.targets)) if with_adapters else None,
                 with_value="policy" in roles if with_value is None else with_value,
+                precision=precision,
             )
 
     def learner(
@@ -174,8 +169,8 @@ class Workspace:
         """A learner of one role, on the shared base unless another network is given."""
         from heedful.engines.local import LocalLearner
 
-        budget = self.settings.ppo.micro_batch_tokens
-        return LocalLearner(network or self.network, role, optimiser, micro_batch_tokens=budget, temperature=temperature)
+        budget, say = self.settings.model.micro_batch_tokens, self.progress.say
+        return LocalLearner(network or self.network, role, optimiser, micro_batch_tokens=budget, temperature=temperature, say=say)
 
     def _digest(self, stage: str) -> str:
         """A hash of a finished stage's record."""

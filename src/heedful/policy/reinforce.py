@@ -108,6 +108,7 @@ class Reinforcement:
             self.sampling,
             seeds_for(self.seed, self.step, 0, n=size),
             self.settings.kl_estimator,
+            compare_all=self.step == 0,
         )
         self.rollouts.save(self.step, experience.save)
         return experience

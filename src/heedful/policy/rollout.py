@@ -75,10 +75,14 @@ def collect(
     sampling: Sampling,
     seeds: Sequence[int],
     estimator: str = "k1",
+    *,
+    compare_all: bool = False,
 ) -> Experience:
     """Sample with the current policy, then let every role judge the same token ids.
 
-    The policy's logprobs and values are those recorded while sampling.
+    The policy's logprobs and values are those recorded while sampling, and a few rows are computed
+    once more to compare. ``compare_all`` computes every row again and takes those numbers, so that
+    before the first update KL is exactly 0; so does the exact KL, which needs every logit.
     """
     from heedful.maths import kl
 
@@ -87,16 +91,16 @@ def collect(
     texts = decode(tokenizer, batch.completion_ids)
     reference = learner.evaluate(batch, "reference").logprobs
     assert reference is not None
-    if estimator == "exact":  # needs every logit of both: a pass of its own
-        policy = learner.evaluate(batch, "policy", exact_kl=True)
+    if compare_all or estimator == "exact":
+        policy = learner.evaluate(batch, "policy", exact_kl=estimator == "exact")
         assert policy.logprobs is not None
-        logprobs, values, divergence, drift = policy.logprobs, policy.values, policy.kl, logprob_drift(drawn, policy.logprobs)
-        assert divergence is not None
+        logprobs, values, drift = policy.logprobs, policy.values, logprob_drift(drawn, policy.logprobs)
+        divergence = kl.estimate(estimator, logprobs, reference) if policy.kl is None else policy.kl
     else:
         logprobs, values = padded([d.logprobs for d in drawn]), None
         if all(d.values is not None for d in drawn):
             values = padded([d.values or [] for d in drawn])
-        divergence, drift = kl.estimate(estimator, logprobs, reference) * batch.mask, spot_check(learner, batch, drawn)
+        divergence, drift = kl.estimate(estimator, logprobs, reference), spot_check(learner, batch, drawn)
     return Experience(
         batch=batch,
         texts=texts,
@@ -105,7 +109,7 @@ def collect(
         logprobs=logprobs,
         ref_logprobs=reference,
         values=torch.zeros_like(logprobs) if values is None else values,
-        kl=divergence,
+        kl=divergence * batch.mask,
         drift=drift,
     )
 
