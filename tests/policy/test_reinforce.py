@@ -14,12 +14,14 @@ from heedful.engines.local import LocalLearner, Optimiser
 from heedful.engines.networks import LanguageNetwork, Lora
 from heedful.engines.seeding import seeded
 from heedful.errors import ModelProblem, NotFinite, SettingProblem
+from heedful.policy.grpo import GRPO
+from heedful.policy.ppo import PPO
 from heedful.policy.reinforce import Reinforcement
 from heedful.policy.rollout import collect
 from heedful.policy.stopping import Stopping
 from heedful.progress import SilentProgress
 from heedful.records import Prompt
-from heedful.settings import PpoSettings, RewardSettings
+from heedful.settings import GrpoSettings, PpoSettings, RewardSettings
 
 LIKED = len(tiny.SPECIAL) + 5
 PROMPTS = [Prompt(str(i), f"w{i} w{i + 1}") for i in range(6)]
@@ -58,6 +60,7 @@ class Trial:
     rate: float = 0.01
     tokens: int = 5
     evaluate_every: int = 2
+    kind: str = "ppo"
 
     def start(self, rows: list[tuple[int, dict[str, float]]], *, kill_log=-1, kill_score=-1, kill_update=-1) -> Reinforcement:
         network = self.network() if self.network else tiny.network("llama", roles=("policy", "reference"))
@@ -95,7 +98,7 @@ class Trial:
             prompts=PROMPTS,
             prompt_ids=PROMPT_IDS,
             sampling=Sampling(self.tokens),
-            settings=PpoSettings(**{**options, **self.settings}),
+            algorithm=self.algorithm({**options, **self.settings}),
             reward=RewardSettings(**self.reward),
             stopping=Stopping(max_steps=self.steps, **self.stopping),
             evaluate_every=self.evaluate_every,
@@ -105,6 +108,9 @@ class Trial:
             progress=SilentProgress(),
             seed=5,
         )
+
+    def algorithm(self, settings):
+        return GRPO(GrpoSettings(completions_per_prompt=3, **settings)) if self.kind == "grpo" else PPO(PpoSettings(**settings))
 
     def held_out(self, learner):
         seen = collect(learner, tiny.tokenizer(), ShareOfToken(), PROMPTS, PROMPT_IDS, Sampling(self.tokens), range(90, 96))
@@ -120,7 +126,7 @@ def assert_same(one, rows, other, others):
     """Weights, moments, metrics, KL controller and the memory of the stopping rules, bit for bit."""
     assert others == rows
     assert other.stopping == one.stopping
-    assert other.kl_control.coef == one.kl_control.coef
+    assert other.algorithm.kl_control.coef == one.algorithm.kl_control.coef
     assert other.scale == one.scale
     assert (other.step, other.learner.steps) == (one.step, one.learner.steps)
     for name, parameter in one.learner.parameters.items():
@@ -144,7 +150,7 @@ def whole(tmp_path_factory):
     loop = Trial(tmp_path_factory.mktemp("whole")).run(rows)
     assert (loop.step, loop.stopping.reason, loop.learner.steps > 0) == (4, "max_steps", True)
     assert [step for step, _ in rows] == [0, 1, 2, 2, 3, 4, 4]
-    assert loop.kl_control.coef != PpoSettings().kl_coef, "the adaptive controller has moved"
+    assert loop.algorithm.kl_control.coef != PpoSettings().kl_coef, "the adaptive controller has moved"
     return loop, rows
 
 
