@@ -95,9 +95,7 @@ def cost(point: Point) -> dict[str, float]:
 def network_of(point: Point) -> LanguageNetwork:
     """A policy, its reference and its value, in the precision that suits this machine."""
     heads, intermediate = max(1, point.hidden // 64), point.hidden * 8 // 3
-    model = models.llama(
-        hidden=point.hidden, intermediate=intermediate, layers=point.layers, heads=heads, vocabulary=point.vocabulary
-    )
+    model = models.llama(hidden=point.hidden, intermediate=intermediate, layers=point.layers, heads=heads, vocabulary=point.vocabulary)
     ends = SimpleNamespace(pad_token_id=PAD, eos_token_id=END)  # all that a network asks of a tokenizer
     return LanguageNetwork(model, ends, with_value=True, precision=choose_precision("auto", torch.device("cpu")))
 

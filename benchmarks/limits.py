@@ -34,8 +34,15 @@ class Limits:
         return max(self.products.values())
 
 
-def measure(precision: torch.dtype, hidden: int, intermediate: int, vocabulary: int, device: str = "cpu", large: int = LARGE) -> Limits:
-    """Each rate is that of the fastest of several repeats."""
+def measure(precision: torch.dtype, hidden: int, intermediate: int, vocabulary: int) -> Limits:
+    """Of the processor. Each rate is that of the fastest of several repeats."""
+    return Limits(str(precision).removeprefix("torch."), products(precision, hidden, intermediate, vocabulary), bandwidth())
+
+
+def products(
+    precision: torch.dtype, hidden: int, intermediate: int, vocabulary: int, device: str = "cpu", large: int = LARGE
+) -> dict[str, float]:
+    """Operations per second at a model's shapes, and of one large square product."""
     head_rows = max(16, 2**21 // vocabulary)
     shapes = {
         f"{TOKENS} x {hidden} x {hidden}": (TOKENS, hidden, hidden),
@@ -44,8 +51,7 @@ def measure(precision: torch.dtype, hidden: int, intermediate: int, vocabulary: 
         f"{head_rows} x {hidden} x {vocabulary}": (head_rows, hidden, vocabulary),
         f"{large}^3": (large, large, large),
     }
-    products = {name: product_rate(*shape, precision, device) for name, shape in shapes.items()}
-    return Limits(str(precision).removeprefix("torch."), products, bandwidth(device))
+    return {name: product_rate(*shape, precision, device) for name, shape in shapes.items()}
 
 
 def product_rate(rows: int, inner: int, columns: int, precision: torch.dtype, device: str) -> float:
@@ -55,11 +61,11 @@ def product_rate(rows: int, inner: int, columns: int, precision: torch.dtype, de
     return 2 * rows * inner * columns / fastest(lambda: torch.nn.functional.linear(a, b), device)
 
 
-def bandwidth(device: str, megabytes: int = 256) -> float:
+def bandwidth(megabytes: int = 256) -> float:
     """Bytes per second of ``a = b + s c`` over arrays far larger than any cache (McCalpin's triad): two read, one written."""
     count = megabytes * 2**20 // 4
-    a, b, c = (torch.ones(count, device=device) for _ in range(3))
-    return 3 * 4 * count / fastest(lambda: torch.add(b, c, alpha=3.0, out=a), device)
+    a, b, c = (torch.ones(count) for _ in range(3))
+    return 3 * 4 * count / fastest(lambda: torch.add(b, c, alpha=3.0, out=a), "cpu")
 
 
 def fastest(work: Callable[[], object], device: str, repeats: int = REPEATS) -> float:

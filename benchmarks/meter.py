@@ -40,6 +40,11 @@ class Meter:
         _finish_queue()
         self.seconds[phase] += time.perf_counter() - began
 
+    def clear(self) -> None:
+        """Begin again."""
+        for counted in (self.seconds, self.operations, self.tokens):
+            counted.update(dict.fromkeys(PHASES, 0))
+
     @property
     def arithmetic(self) -> tuple[int, float]:
         """(operations, seconds) of scoring and learning together."""
@@ -129,7 +134,9 @@ class DecodingStep:
         return max(self.bytes / bandwidth, self.operations / rate) / self.seconds
 
 
-def decoding_step(learner: LocalLearner, shape: flops.Shape, prompts: Sequence[Sequence[int]], length: int, repeats: int = 3) -> DecodingStep:
+def decoding_step(
+    learner: LocalLearner, shape: flops.Shape, prompts: Sequence[Sequence[int]], length: int, repeats: int = 3
+) -> DecodingStep:
     """Completions of ``length`` tokens against completions of one: the rest is decoding. The median of several repeats."""
     sampler, seeds = learner.sampler(), list(range(len(prompts)))
     found = []

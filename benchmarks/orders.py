@@ -22,14 +22,14 @@ def cliffs(xs: Sequence[float], ys: Sequence[float]) -> list[int]:
     """Which points stand more than 1.6 times above their neighbours' trend.
 
     The trend at a point is the straight line through the two before it; at the second point, through
-    the first and the third. A line that falls, as noise can make it, is taken as level.
+    the first and the third. Where that line falls, as noise makes it, growth in proportion takes its place.
     """
     found = []
     for at in range(1, len(xs)):
         a, b = (at - 2, at - 1) if at > 1 else (0, 2)
         if b >= len(xs):
             continue
-        slope = max(0.0, (ys[b] - ys[a]) / (xs[b] - xs[a]))
+        slope = (ys[b] - ys[a]) / (xs[b] - xs[a]) if ys[b] >= ys[a] else ys[b] / xs[b]
         if ys[at] > CLIFF * (ys[b] + slope * (xs[at] - xs[b])):
             found.append(at)
     return found

@@ -86,7 +86,8 @@ def make_tokenizer(vocabulary: int) -> Any:
     core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     core.train_from_iterator(
-        dialogues("train"), trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
+        dialogues("train"),
+        trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False),
     )
     return core
 
@@ -108,7 +109,7 @@ def pairs(tokenizer: Any, count: int, longest: int) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for prompt, chosen, rejected in preferences():
         ids = tokenizer.encode(prompt).ids
-        whole = [tokenizer.encode(prompt + completion).ids + [END] for completion in (chosen, rejected)]
+        whole = [[*tokenizer.encode(prompt + completion).ids, END] for completion in (chosen, rejected)]
         fits = all(len(one) <= longest and one[: len(ids)] == ids for one in whole)
         if fits and chosen.strip() and rejected.strip() and prompt not in found:
             sides = {"chosen_ids": whole[0][len(ids) :], "rejected_ids": whole[1][len(ids) :]}

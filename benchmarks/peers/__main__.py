@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.peers import runs
@@ -47,12 +47,11 @@ class Contest:
     def check(self) -> dict[str, dict[str, float]]:
         """How far the two sides' numbers lie apart on one batch, by precision and quantity."""
         self._peer(CHECK)
-        return self._ours_variant(CHECK).result["differences"]  # type: ignore[no-any-return]
+        return self._ours_variant(CHECK).result["differences"]
 
     def repeat(self, number: int) -> None:
         """Every contestant once, in turn; every second time backwards, so that nobody always runs on a warmer machine."""
-        turns = [lambda v=v: self._time_peer(v) for v in self.variants]  # type: ignore[misc]
-        turns += [self._time_ours, self._time_float32]
+        turns = [*(partial(self._time_peer, variant) for variant in self.variants), self._time_ours, self._time_float32]
         for turn in turns if number % 2 == 0 else turns[::-1]:
             turn()
 
@@ -77,7 +76,7 @@ class Contest:
     def _measure_limits(self) -> None:
         model, result = self.row.settings(self.size)["model"], self.folder / "limits.json"
         sizes = [word for name in ("hidden", "intermediate", "vocabulary") for word in (f"--{name}", str(model[name]))]
-        command = [sys.executable, "-m", "benchmarks.limits", result, "--precision", self.precision, *sizes]
+        command: list[str | Path] = [sys.executable, "-m", "benchmarks.limits", result, "--precision", self.precision, *sizes]
         found = runs.run(command, result, self.folder / "limits.log", _environment()).result
         self.rate, self.bandwidth = found["rate"], found["bandwidth"]
         rates = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in found["products"].items())
@@ -85,7 +84,7 @@ class Contest:
 
     def _peer(self, variant: str) -> runs.Finished:
         environment, result = self.row.environment, self.folder / f"{variant}.json"
-        command = [environment.python, "-m", f"benchmarks.peers.{self.row.script}", self.folder, result, variant]
+        command: list[str | Path] = [environment.python, "-m", f"benchmarks.peers.{self.row.script}", self.folder, result, variant]
         return runs.run(command, result, result.with_suffix(".log"), environment.variables())
 
     def _ours_variant(self, variant: str) -> runs.Finished:
@@ -93,7 +92,7 @@ class Contest:
         return self._ours("ours", [self.folder, result, variant], result)
 
     def _ours(self, script: str, words: Sequence[str | Path], result: Path | None) -> runs.Finished:
-        command = [sys.executable, "-m", f"benchmarks.peers.{script}", *words]
+        command: list[str | Path] = [sys.executable, "-m", f"benchmarks.peers.{script}", *words]
         return runs.run(command, result, self.folder / f"heedful-{script}.log", _environment())
 
     def _note(self, name: str, finished: runs.Finished, taken: Taken) -> None:
@@ -109,7 +108,7 @@ def _environment() -> dict[str, str]:
 
 def compare(row: Row, size: str, repeats: int, variants: Sequence[str]) -> bool:
     """Run a row and say what came out; whether it counts."""
-    print(f"{row.name} ({size}): {row.work}\n  peer: {row.peer}; {platform.processor()} with {os.cpu_count()} cores", flush=True)
+    print(f"{row.name} ({size}): {row.work}\n  peer: {row.peer}; {runs.processor()} with {os.cpu_count()} cores", flush=True)
     contest = Contest(row, size, variants)
     contest.prepare()
     differences = contest.check()

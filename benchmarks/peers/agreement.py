@@ -37,9 +37,7 @@ def largest_gaps(expected: Found, found: Found) -> dict[str, float]:
     """By name. Both must hold the same names and, below them, as many numbers."""
     if expected.keys() != found.keys():
         raise SystemExit(f"the peer computed {sorted(expected)}, heedful {sorted(found)}")
-    return {
-        name: max(abs(a - b) for a, b in zip(numbers(expected[name]), numbers(found[name]), strict=True)) for name in expected
-    }
+    return {name: max(abs(a - b) for a, b in zip(numbers(expected[name]), numbers(found[name]), strict=True)) for name in expected}
 
 
 def numbers(value: Any) -> Iterable[float]:

@@ -53,8 +53,8 @@ class Side:
         if name != "policy" and lora is None:
             network.model.load_state_dict(load_language_model(self.work.model(name), device="cpu").state_dict())
         if value is not None:
-            with torch.no_grad():
-                network.value_head.weight.copy_(score_weight(self.work.model(value)))  # type: ignore[union-attr]
+            assert network.value_head is not None
+            network.value_head.load_state_dict({"weight": score_weight(self.work.model(value)), "bias": torch.zeros(1)})
         return self.watched(LocalLearner(network, "policy", self.optimiser, temperature=self.settings.get("temperature", 1.0)))
 
     def reward(self) -> MeteredLearner:
@@ -62,8 +62,7 @@ class Side:
         model = load_language_model(self.work.model("reward"), device="cpu")
         self.shape = flops.shape_of(model)
         network = LanguageNetwork(model, self.tokenizer, roles=("reward",), precision=self.precision)
-        with torch.no_grad():
-            network.score_heads["reward"].weight.copy_(score_weight(self.work.model("reward")))
+        network.score_heads["reward"].load_state_dict({"weight": score_weight(self.work.model("reward"))})
         return self.watched(LocalLearner(network, "reward", self.optimiser))
 
     def watched(self, learner: LocalLearner) -> MeteredLearner:

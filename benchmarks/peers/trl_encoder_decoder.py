@@ -32,7 +32,7 @@ def trainer_of(work: Work, model: Any) -> Any:
     import torch
     from trl import PPOConfig, PPOTrainer, create_reference_model
 
-    class Prompts(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    class Prompts(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return len(work.prompts)
 

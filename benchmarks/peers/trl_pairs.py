@@ -45,7 +45,7 @@ def dpo_trainer(work: Work, policy: str) -> Any:
     from transformers import LlamaForCausalLM
     from trl import DPOConfig, DPOTrainer
 
-    class Timed(DPOTrainer):  # type: ignore[misc]
+    class Timed(DPOTrainer):
         """Log-probabilities of the reference that are computed beforehand belong to the work."""
 
         def _precompute_ref_logps(self, *given: Any) -> Any:

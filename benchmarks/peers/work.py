@@ -41,22 +41,22 @@ class Work:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Sizes, batch, epochs, learning rate: see ``rows.py``."""
-        return json.loads((self.folder / "settings.json").read_text())  # type: ignore[no-any-return]
+        return json.loads((self.folder / "settings.json").read_text())
 
     @cached_property
     def prompts(self) -> list[list[int]]:
         """Token ids."""
-        return json.loads((self.folder / "prompts.json").read_text())  # type: ignore[no-any-return]
+        return json.loads((self.folder / "prompts.json").read_text())
 
     @cached_property
     def pairs(self) -> list[dict[str, Any]]:
         """Texts and ids of ``prompt``, ``chosen`` and ``rejected``; ids end with the end token."""
-        return json.loads((self.folder / "pairs.json").read_text())  # type: ignore[no-any-return]
+        return json.loads((self.folder / "pairs.json").read_text())
 
     @cached_property
     def rollout(self) -> dict[str, list[list[float]]]:
         """One made-up rollout for the check, as ``[B, T]``: ``completions`` (ids), ``noise`` of the old logprobs, ``advantages``."""
-        return json.loads((self.folder / "rollout.json").read_text())  # type: ignore[no-any-return]
+        return json.loads((self.folder / "rollout.json").read_text())
 
     def model(self, name: str) -> str:
         """The folder of a model: ``policy``, ``nudged`` (the policy after some learning), ``reward`` or ``value``."""
