@@ -71,7 +71,7 @@ class LanguageNetwork(nn.Module):
         self.end_ids = end_ids(model, tokenizer)
         self.start_id = decoder_start_id(model) if self.encoder_decoder else None
         self.context = context_length(model)
-        set_dropout(model)
+        set_dropout(model.eval())
         self.packs, self.plain_head = examine(model)
         self.reference = copy.deepcopy(model).requires_grad_(False) if lora is None and "reference" in roles else None
         self.model = self._with_adapters(model, roles)
@@ -275,6 +275,11 @@ class ScalarNetwork(nn.Module):
         self.causal_head = getattr(model, "score", None) if hasattr(model, "score") else None
         adopt(model)
         self.eval()
+
+    @property
+    def plain(self) -> Any:
+        """The Hugging Face model itself."""
+        return self.model
 
     @property
     def device(self) -> torch.device:
