@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,9 +38,8 @@ LONGEST_LINE = 8 * 2**20
 is refused before it fills the memory."""
 
 
-@functools.cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(kind))
+_names: Callable[[Any], tuple[str, ...]] = functools.cache(lambda kind: tuple(f.name for f in dataclasses.fields(kind)))
+"""The names of a record's fields: looking them up afresh would take longer than writing the row."""
 
 
 class Record:

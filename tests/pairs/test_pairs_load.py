@@ -91,7 +91,7 @@ def test_useless_rows_are_counted_and_left_out(tmp_path: Path) -> None:
         ({**ROW, "p": "often"}, "'p' in row 2 .* is 'often'"),
         ({**ROW, "p": float("nan")}, "'p' in row 2 .* is nan"),
         ({**ROW, "prompt": ""}, "the prompt in row 2"),
-        ({**ROW, "prompt": [{"role": "user"}]}, "the prompt in row 2"),
+        ({**ROW, "prompt": [{"role": "user"}]}, "row 2 .* where a chat message should be"),
         ({**ROW, "prompt_id": [1]}, "'prompt_id' in row 2"),
     ],
 )
