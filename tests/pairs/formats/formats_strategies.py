@@ -44,11 +44,16 @@ def evidence() -> dict[str, st.SearchStrategy[object]]:
 
 def pairs(prompt: st.SearchStrategy[object]) -> st.SearchStrategy[Pair]:
     two = st.tuples(TEXTS, TEXTS).filter(lambda both: both[0].strip() != both[1].strip())
-    ids = {name: WORDS for name in ("prompt_id", "chosen_id", "rejected_id")}
+    ids = dict.fromkeys(("prompt_id", "chosen_id", "rejected_id"), WORDS)
     others = st.fixed_dictionaries(
         {
-            **{"p": SHARES, "margin": st.floats(-9, 9), **ids, **evidence(), "n_tie": COUNTS},
-            **{"source": st.sampled_from(["rank", "flag"]), "tie": st.booleans()},
+            **ids,
+            **evidence(),
+            "p": SHARES,
+            "margin": st.floats(-9, 9),
+            "n_tie": COUNTS,
+            "source": st.sampled_from(["rank", "flag"]),
+            "tie": st.booleans(),
         }
     )
     return st.builds(lambda asked, both, more: Pair(asked, *both, **more), prompt, two, others)

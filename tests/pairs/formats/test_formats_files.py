@@ -137,7 +137,7 @@ def test_nothing_half_written_stays(tmp_path: Path, ending: str) -> None:
         raise DataProblem("row 6001 is bad", "Mend it.")
 
     for rows in (failing(), [*ROWS, ROWS[0] | {"prompt": "half \ud83d"}]):
-        with pytest.raises(DataProblem, match="row 6001|half a character|does not fit"):
+        with pytest.raises(DataProblem, match=r"row 6001|half a character|does not fit"):
             write_rows(path, rows, COLUMNS)
         assert path.read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == [path.name]

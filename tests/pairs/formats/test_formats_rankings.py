@@ -84,7 +84,7 @@ def test_wrong_rows_are_named(tmp_path: Path, row: dict[str, Any], message: str)
 
 def test_an_id_stands_for_one_text(tmp_path: Path) -> None:
     assert len(list(rankings.read(written(tmp_path, PROMPT, COMPLETION, PROMPT, COMPLETION)))) == 4, "the same once more is no harm"
-    with pytest.raises(DataProblem, match="row 3 of .* has the completion id 'a', which already stands for another text"):
+    with pytest.raises(DataProblem, match=r"row 3 of .* has the completion id 'a', which already stands for another text"):
         list(rankings.read(written(tmp_path, PROMPT, COMPLETION, {**COMPLETION, "text": "u"})))
     with pytest.raises(DataProblem, match="gives no judgements: of 0 rows"):
         list(rankings.read(written(tmp_path)))

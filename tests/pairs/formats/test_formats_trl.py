@@ -70,11 +70,10 @@ def test_the_rows_are_those_of_the_documentation(tmp_path: Path) -> None:
         "rejected": [{"role": "assistant", "content": " green."}],
     }
     trl.write_pairs(path, [ONE])
-    assert json.loads(path.read_text()) == {
-        **{"prompt": "The sky is", "chosen": " blue.", "rejected": " green.", "p": 0.75, "margin": 0.5, "prompt_id": "p"},
-        **{"chosen_id": "a", "rejected_id": "b", "n_for": 3, "n_against": 1, "n_tie": 0, "criterion": "helpfulness"},
-        **{"instructions_version": "v", "source": "flag", "tie": False},
-    }
+    texts = {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}
+    ids = {"prompt_id": "p", "chosen_id": "a", "rejected_id": "b", "criterion": "helpfulness", "instructions_version": "v"}
+    counts = {"p": 0.75, "margin": 0.5, "n_for": 3, "n_against": 1, "n_tie": 0, "source": "flag", "tie": False}
+    assert json.loads(path.read_text()) == texts | ids | counts
     trl.write_unpaired(path, [Unpaired("The sky is", " blue.", True)], strict=True)
     assert json.loads(path.read_text()) == {"prompt": "The sky is", "completion": " blue.", "label": True}
     trl.write_demonstrations(path, [Prompt("p", CHAT, [" blue.", "Blue."])], strict=True)

@@ -82,7 +82,8 @@ def _responses(row: Row) -> Iterator[_Response]:
     else:  # the client's, flattened
         for name in [name for name in row.values if name.endswith(".responses") and row.values[name]]:
             values = row.of_kind(name, list)
-            users, states = (row.values.get(f"{name}.{part}") or [None] * len(values) for part in ("users", "status"))
+            parts = [f"{name}.users", f"{name}.status"]
+            users, states = (row.of_kind(part, list) if row.values.get(part) else [None] * len(values) for part in parts)
             for user, value, state in zip(users, values, states, strict=False):
                 if state in (None, "submitted"):
                     yield _Response(name.removesuffix(".responses"), str(user), value)

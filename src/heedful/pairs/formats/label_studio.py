@@ -32,8 +32,8 @@ def read(path: Path, criterion: str, say: Say = lambda _: None, columns: Mapping
 
     def task(row: Row) -> list[Item]:
         data = row.of_kind("data", dict)
-        texts = _texts(data, named, row)
-        others = {k: v for k, v in data.items() if k != "prompt_id" and v not in texts.values() and not _is_items(v)}
+        texts, used = _texts(data, named, row)
+        others = {name: value for name, value in data.items() if name not in ("prompt_id", *used)}
         asked = find_prompt(others, named.get("prompt", ""), row.where)
         prompt_id = Row(data, row.number, row.path).identifier("prompt_id") or row.identifier("id")
         # Ids of items need not differ between tasks, unless heedful wrote them.
@@ -57,21 +57,16 @@ def write(path: Path, stream: Iterable[Item], criterion: str, say: Say) -> int:
     return write_rows(path, useful(by_prompt(stream), lambda judged: _task(judged, criterion), path, "tasks", say))
 
 
-def _texts(data: Mapping[str, Any], named: Mapping[str, str], row: Row) -> dict[str, str]:
-    """The completions of a task by the names that annotations give them, in the order shown."""
-    lists = [value for value in data.values() if _is_items(value)]
-    if lists:
-        return {str(one["id"]): str(one.get("body") or one.get("html") or one.get("title") or "") for one in lists[0]}
-    wanted = [(named["left"], named["right"])] if {"left", "right"} <= named.keys() else SIDES
-    for left, right in wanted:
-        if left in data and right in data:
-            return {"left": str(data[left]), "right": str(data[right])}
+def _texts(data: Mapping[str, Any], named: Mapping[str, str], row: Row) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The completions of a task by the names that annotations give them, in the order shown, and the columns that hold them."""
+    for name, value in data.items():
+        if isinstance(value, list) and value and all(isinstance(one, dict) and "id" in one for one in value):
+            return {str(one["id"]): str(one.get("body") or one.get("html") or one.get("title") or "") for one in value}, (name,)
+    for sides in [(named["left"], named["right"])] if {"left", "right"} <= named.keys() else SIDES:
+        if set(sides) <= data.keys():
+            return dict(zip(("left", "right"), (str(data[side]) for side in sides), strict=True)), sides
     what = f"the data of {row.where} holds neither a list of items nor two texts to compare ({', '.join(data)})"
     raise DataProblem(what, "Name the two columns: --column left=NAME --column right=NAME.")
-
-
-def _is_items(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "id" in one for one in value)
 
 
 def _annotations(row: Row, texts: Mapping[str, str]) -> Iterator[tuple[Row, Ranks]]:
@@ -91,7 +86,7 @@ def _ranker(value: Any, row: Row) -> Ranks:
         return {str(name): rank for rank, name in enumerate(value, 1)}
     if not isinstance(value, dict) or not all(isinstance(ids, list) for ids in value.values()):
         raise DataProblem(f"{row.where} has a ranker with {str(value)[:60]!r}", "It is a list of ids, or lists of ids by bucket.")
-    if len(value) == 1:  # no buckets: the only key is the tag's name
+    if len(value) == 1 and "F" not in value:  # no buckets: the only key is the tag's name
         return _ranker(next(iter(value.values())), row)
     tiers = [(name, ids) for name, ids in value.items() if name not in ("F", "_")]
     numbered = all(name.isdecimal() and int(name) for name, _ in tiers)
