@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from heedful.errors import DataProblem
 from heedful.jobs.check import check_run
 from heedful.jobs.workspace import Workspace
-from heedful.records import Ranking, read_jsonl, write_atomically, write_jsonl
+from heedful.records import Ranking, write_atomically, write_jsonl
 
 
 def load_prompts(ws: Workspace, folder: Path, needed: Sequence[str] = ("train", "validation", "test")) -> dict[str, Any]:
@@ -121,14 +120,6 @@ def _pairs_from_file(ws: Workspace) -> list[Any]:
 
 def read_rankings(path: Path) -> list[Ranking]:
     """Rankings from a JSON-lines file; a row that is none is named by its number."""
-    found = []
-    for number, row in enumerate(read_jsonl(path), 1):
-        try:
-            found.append(Ranking.from_dict(row))
-        except (TypeError, ValueError) as error:
-            reason = str(error).removeprefix("Ranking.__init__() ")
-            raise DataProblem(
-                f"row {number} of {path} is no ranking: {reason}",
-                'Each row is {"prompt_id", "labeler", "completion_ids", "ranks", "criterion", "instructions_version"}.',
-            ) from None
-    return found
+    from heedful.pairs.formats import rankings
+
+    return [row for row in rankings.read(path) if isinstance(row, Ranking)]
