@@ -34,7 +34,7 @@ def strata() -> Rows:
     counts = {
         "language": {"native": 31, "learnt": 14, "not stated": 6},
         "age": {"18-29": 22, "30-44": 17, "45-59": 8, "60+": 3, "not stated": 1},
-        "region": {"Europe": 40, "Africa": 3},
+        "region": {"Europe": 41, "Africa": 3},
     }
     return [
         {"stratum": stratum, "group": group, "people": people} for stratum, groups in counts.items() for group, people in groups.items()

@@ -10,7 +10,7 @@ import pytest
 from report_sample import HOSTILE_NAME
 
 from heedful.report import feedback_figures as figures
-from heedful.report.drawing import AFTER, INK, THIRD
+from heedful.report.drawing import INK, THIRD
 
 DRAWN: dict[str, Callable[[], str]] = {
     "labelers": lambda: figures.labeler_agreement(sample.labelers()),
@@ -64,8 +64,8 @@ def test_the_published_band_and_who_stands_out() -> None:
 
 def test_small_groups_are_not_told() -> None:
     found = texts(DRAWN["coverage"]())
-    assert {"language: native", "31", "age: 18-29", "22", "age: 3 groups", "12 together", "region: 2 groups", "43 together"} <= set(found)
-    for hidden in ("60+", "Africa", "Europe", "45-59", "40", "8"):
+    assert {"language: native", "31", "age: 18-29", "22", "age: 3 groups", "12 together", "region: 2 groups", "44 together"} <= set(found)
+    for hidden in ("60+", "Africa", "Europe", "45-59", "41", "8"):
         assert not any(hidden == text or f": {hidden}" in text for text in found)
     few = texts(figures.coverage([{"stratum": "age", "group": "60+", "people": 3}]))
     assert {"age: 1 small group", "fewer than 5"} <= set(few)
@@ -83,7 +83,6 @@ def test_days_become_weeks_and_gaps_are_days_without_judgements() -> None:
     assert "a week" in texts(figures.judgements_over_time(sample.days(200)))
     two = figures.judgements_over_time([{"day": "2025-03-01", "judgements": 3}, {"day": "2025-03-09T10:00:00+00:00", "judgements": 4}])
     assert 'aria-label="7 judgements over 9 days"' in two
-    assert two.count(AFTER) == figures.judgements_over_time([{"day": f"2025-03-0{k}", "judgements": 1} for k in range(1, 10)]).count(AFTER)
 
 
 def test_nothing_to_draw_is_an_empty_string() -> None:
