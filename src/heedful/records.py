@@ -38,6 +38,7 @@ LONGEST_LINE = 8 * 2**20
 is refused before it fills the memory."""
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _names: Callable[[Any], tuple[str, ...]] = functools.cache(lambda kind: tuple(f.name for f in dataclasses.fields(kind)))
 """The names of a record's fields: looking them up afresh would take longer than writing the row."""
 
@@ -251,7 +252,7 @@ def write_jsonl(path: Path, rows: Iterable[Record | Mapping[str, Any]]) -> str:
 def json_line(row: Record | Mapping[str, Any], number: int, path: Path) -> bytes:
     """One row as a line of JSON; raises DataProblem where it holds what JSON and UTF-8 cannot."""
     try:
-        return json.dumps(row.to_dict() if isinstance(row, Record) else row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        return _encode(row.to_dict() if isinstance(row, Record) else dict(row)).encode() + b"\n"
     except UnicodeEncodeError as error:
         half = error.object[error.start : error.end]
         raise DataProblem(f"row {number} for {path} holds half a character ({half!a})", "Mend that text: it is not Unicode.") from None
