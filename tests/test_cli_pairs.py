@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from heedful.cli import main as cli
+from heedful.cli.pairs import FORMS
 from heedful.feedback.criteria import criterion_named
 from heedful.feedback.instructions import instructions_for
+from heedful.pairs.convert import FORMATS
 from heedful.pairs.formats import rankings
 from heedful.pairs.snapshot import open_snapshot
 from heedful.records import Completion, Labeler, Prompt, Ranking, write_jsonl
@@ -111,6 +113,7 @@ def test_card_and_the_folder_opens_as_a_data_set(heed: Heed, here: Path) -> None
         assert words in card
     assert "| Krippendorff's alpha, ordinal | 1 |" in card, "both said the same of every prompt"
     assert "learnt" not in card, "two people are too few to name"
+    assert not any(name in card for name in ("ann", "ben", "person 1"))
     datasets = pytest.importorskip("datasets")
     data = datasets.load_dataset(str(here / "set"), cache_dir=str(here / "cache"))
     assert {name: part.num_rows for name, part in data.items()} == {"train": 30, "held_out": 3}
@@ -150,6 +153,10 @@ def test_prompts_and_completions(heed: Heed) -> None:
     shown = heed("completions completions.jsonl")
     assert "per prompt" in shown
     assert "least 3, median 3, most 3" in shown
+
+
+def test_every_form_stands_in_the_help() -> None:
+    assert tuple(sorted(FORMS.split(", "))) == tuple(sorted(FORMATS))
 
 
 MISTAKES = {

@@ -135,7 +135,7 @@ def test_what_cannot_become_the_other_is_refused(tmp_path: Path, raw: Path) -> N
 def test_what_gives_nothing_is_told_and_leaves_nothing(tmp_path: Path, to_name: str) -> None:
     """Rankings by another criterion, no thumb, no correction."""
     rankings.write(tmp_path / "raw.jsonl", two_prompts("honesty")[:-2])
-    with pytest.raises(DataProblem, match=r"give no|gives no"):
+    with pytest.raises(DataProblem, match="give no"):
         convert(tmp_path / "raw.jsonl", tmp_path / "a.jsonl", "rankings", to_name, HELPFUL)
     assert [p.name for p in tmp_path.iterdir()] == ["raw.jsonl"]
 
@@ -145,6 +145,6 @@ def test_a_file_of_something_else_is_refused_with_its_row(tmp_path: Path, form: 
     for name, text in (("other.jsonl", '{"url": "x", "text": 3}\n'), ("empty.jsonl", "")):
         (tmp_path / name).write_text(text)
         to_name = form if FORMATS[form].write else "trl"
-        with pytest.raises(HeedfulError, match=rf"row 1 of .*{name}|{name} gives no" if text else f"{name} gives no|no rows to write"):
+        with pytest.raises(HeedfulError, match=rf"row 1 of .*{name}|{name} give no" if text else f"{name} give no|no rows to write"):
             convert(tmp_path / name, tmp_path / "a.jsonl", form, to_name, HELPFUL)
         assert not (tmp_path / "a.jsonl").exists()

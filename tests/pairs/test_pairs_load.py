@@ -101,7 +101,7 @@ def test_wrong_rows_are_named(tmp_path: Path, row: dict[str, Any], expected: str
 
 
 def test_files_that_give_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DataProblem, match="gives no pairs: of 1 rows 1"):
+    with pytest.raises(DataProblem, match="give no pairs: of 1 rows 1"):
         load_pairs(written(tmp_path, {**ROW, "chosen": "no"}))
     with pytest.raises(DataProblem, match="of 0 rows"):
         load_pairs(written(tmp_path))

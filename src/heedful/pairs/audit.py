@@ -36,7 +36,7 @@ class Balance(Record):
 
 @dataclass(frozen=True)
 class Audit:
-    """Counts over all splits, and ``warnings`` in words.
+    """Counts over all splits, and ``warnings`` in words; ``labeler_warnings`` name people, and are not for everybody's eyes.
 
     ``exact_duplicates``: pairs beyond the first with the same prompt, chosen and rejected.
     ``contradictions``: two completions of a prompt that stand in both orders. ``shared_completions``:
@@ -64,6 +64,7 @@ class Audit:
     wanted: Interval | None
     near_copies: list[NearCopy]
     warnings: list[str] = field(default_factory=list)
+    labeler_warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON types."""
@@ -99,6 +100,7 @@ def audit(
         near_copies=[*_near(pairs_by_split, "prompt"), *_near(pairs_by_split, "completion")],
     )
     found.warnings.extend(_warnings(found))
+    found.labeler_warnings.extend(_labeler_warnings(found))
     return found
 
 
@@ -117,7 +119,7 @@ def sentences(found: Audit) -> list[str]:
             said.append(f"{balance.half} of {balance.groups} {what} have half of the {balance.total} {of}.")
     if found.shared_completions:
         said.append(f"{found.shared_completions} completions stand word for word in more than one split.")
-    return said + [f"Look at this: {warning}" for warning in found.warnings]
+    return said + [f"Look at this: {warning}" for warning in [*found.warnings, *found.labeler_warnings]]
 
 
 def _near(pairs_by_split: Mapping[str, Sequence[Pair]], kind: str) -> list[NearCopy]:
@@ -146,7 +148,7 @@ def _share(judgements: Iterable[tuple[str, bool]], confidence: float = 0.95) -> 
     if not by_prompt:
         return None
     hits, sizes = [sum(v) for v in by_prompt.values()], [len(v) for v in by_prompt.values()]
-    worth = max(1, int(sum(sizes) / design_effect(hits, sizes)))
+    worth = max(1, int(sum(sizes) / design_effect(hits, sizes) + 1e-9))  # 50 over 1.0000000000000002 are 50
     share = sum(hits) / sum(sizes)
     interval = wilson(share * worth, worth, confidence)
     return Interval(share, interval.low, interval.high)
@@ -211,11 +213,18 @@ def _leanings(found: Audit) -> list[str]:
         said.append(
             f"What was shown earlier wins {_percent(found.earlier_wins)}, though the order was random: labelers lean to a position."
         )
-    said += [f"To labeler {name!r} what was shown earlier wins {_percent(share)}." for name, share in found.leaning.items()]
-    for balance, what, of in ((found.by_prompt, "prompt", "pairs"), (found.by_labeler, "labeler", "rankings")):
-        if balance and balance.groups > FEW and balance.largest.low > MOST_BY_ONE:
-            said.append(f"One {what} of {balance.groups} ({balance.largest_name!r}) has {_portion(balance.largest)} of the {of}.")
-    return said
+    return said + _dominant(found.by_prompt, "prompt", "pairs")
+
+
+def _labeler_warnings(found: Audit) -> list[str]:
+    said = [f"To labeler {name!r} what was shown earlier wins {_percent(share)}." for name, share in found.leaning.items()]
+    return said + _dominant(found.by_labeler, "labeler", "rankings")
+
+
+def _dominant(balance: Balance | None, what: str, of: str) -> list[str]:
+    if balance is None or balance.groups <= FEW or balance.largest.low <= MOST_BY_ONE:
+        return []
+    return [f"One {what} of {balance.groups} ({balance.largest_name!r}) has {_portion(balance.largest)} of the {of}."]
 
 
 def _percent(share: Interval) -> str:

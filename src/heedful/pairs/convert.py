@@ -17,6 +17,7 @@ from heedful.pairs.formats import argilla, hh, label_studio, openai, openassista
 from heedful.pairs.formats.files import read_rows
 from heedful.pairs.formats.judgements import Item, Judged, by_prompt
 from heedful.pairs.formats.rows import Row, Say, useful
+from heedful.records import Ranking
 
 Holds = Literal["pairs", "unpaired", "demonstrations", "judgements"]
 Stream = Iterable[Any]
@@ -50,7 +51,7 @@ class Format:
 
 
 def _rows(read: Callable[[Row], Any], noun: str) -> Callable[[Path, Choices], Iterator[Any]]:
-    return lambda path, c: useful(read_rows(path), read, path, noun, c.say)
+    return lambda path, c: useful(read_rows(path), read, f"rows of {path}", noun, c.say)
 
 
 FORMATS: dict[str, Format] = {
@@ -128,16 +129,16 @@ def learned(stream: Iterable[Item], holds: Holds, choices: Choices) -> Iterator[
 
 
 def _pairs(judged: Judged, choices: Choices) -> list[Any]:
-    rankings_here = [r for r in judged.rankings if r.criterion == choices.criterion.name and r.purpose != "repeat"]
-    if not rankings_here:
-        return []
-    return build.from_rankings(
-        rankings_here, [judged.prompt], judged.completions, choices.criterion, flags=choices.flags, ties=choices.ties
-    )
+    found = _rankings(judged, choices)
+    texts = [judged.prompt], judged.completions
+    return build.from_rankings(found, *texts, choices.criterion, flags=choices.flags, ties=choices.ties) if found else []
 
 
 def _flags(judged: Judged, choices: Choices) -> list[Any]:
-    rankings_here = [r for r in judged.rankings if r.criterion == choices.criterion.name and r.purpose != "repeat"]
-    if not rankings_here or not choices.flags:
-        return []
-    return build.from_flags(rankings_here, [judged.prompt], judged.completions, choices.criterion)
+    found = _rankings(judged, choices) if choices.flags else []
+    return build.from_flags(found, [judged.prompt], judged.completions, choices.criterion) if found else []
+
+
+def _rankings(judged: Judged, choices: Choices) -> list[Ranking]:
+    """Those that count; a prompt without any is no mistake here."""
+    return [r for r in judged.rankings if r.criterion == choices.criterion.name and r.purpose != "repeat"]

@@ -27,7 +27,7 @@ def load_pairs(path: Path, say: Callable[[str], None] = lambda _: None) -> list[
         FileProblem: the file cannot be read.
         DataProblem: a row lacks a column or holds something else than it should, or nothing is left.
     """
-    return list(useful(read_rows(path), _pair, path, "pairs", say))
+    return list(useful(read_rows(path), _pair, f"rows of {path}", "pairs", say))
 
 
 def _pair(row: Row) -> Pair:

@@ -54,7 +54,7 @@ def test_a_json_list_and_lines_are_told_apart_by_their_beginning(tmp_path: Path)
 
 
 @given(st.lists(st.fixed_dictionaries({"text": WORDS, "deep": st.lists(WORDS, max_size=3)}), min_size=1, max_size=8), st.integers(3, 90))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_json_list_is_read_in_pieces_of_any_size(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], piece: int
 ) -> None:
@@ -68,7 +68,7 @@ def test_a_json_list_is_read_in_pieces_of_any_size(
 
 
 @given(st.lists(WORDS, min_size=1, max_size=5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_cell_of_csv_is_a_formula_and_every_text_comes_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     path = tmp_path_factory.mktemp("csv") / "rows.csv"
     write_rows(path, [{"text": text} for text in texts], {"text": "text"})

@@ -32,7 +32,7 @@ def read(path: Path) -> list[Pair]:
 
 
 @given(st.lists(st.tuples(dialogues(), STRIPPED, STRIPPED).filter(lambda row: row[1] != row[2]), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_dialogues_come_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[list[Message], str, str]]) -> None:
     given_pairs = [Pair(*row) for row in rows]
     path = tmp_path_factory.mktemp("hh") / "a.jsonl"
@@ -53,10 +53,10 @@ def test_what_the_form_cannot_hold_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     assert hh.write_pairs(path, rows, said.append) == 1
     assert said == [
-        f"2 of 4 rows of {path} were left out: people and assistant do not take turns in the dialogue.",
-        f"1 of 4 rows of {path} were left out: a text holds the mark of a turn itself.",
+        f"2 of 4 pairs for {path} were left out: people and assistant do not take turns in the dialogue.",
+        f"1 of 4 pairs for {path} were left out: a text holds the mark of a turn itself.",
     ]
-    with pytest.raises(DataProblem, match="gives no dialogues"):
+    with pytest.raises(DataProblem, match="give no dialogues"):
         hh.write_pairs(tmp_path / "b.jsonl", rows[1:], said.append)
     assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from formats_strategies import NAMES, TEXTS
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedful.errors import DataProblem, FileProblem
@@ -197,7 +197,7 @@ def groups(draw: st.DrawFn) -> list[Item]:
 
 
 @given(groups())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_label_studio_holds_ties_fs_and_times(tmp_path_factory: pytest.TempPathFactory, stream: list[Item]) -> None:
     path = tmp_path_factory.mktemp("ls") / "a.json"
     label_studio.write(path, stream, "h", pytest.fail)
@@ -205,14 +205,14 @@ def test_label_studio_holds_ties_fs_and_times(tmp_path_factory: pytest.TempPathF
 
 
 @given(groups())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_argilla_holds_ties_and_says_that_it_holds_no_f(tmp_path_factory: pytest.TempPathFactory, stream: list[Item]) -> None:
     path = tmp_path_factory.mktemp("rg") / "a.json"
     fitting = [item for item in stream if not isinstance(item, Ranking) or None not in item.ranks]
     expected = [(j.prompt.id, len(j.rankings)) for j in by_prompt(fitting) if j.rankings]
     said: list[str] = []
     if not expected:
-        with pytest.raises(DataProblem, match="gives no records"):
+        with pytest.raises(DataProblem, match="give no records"):
             argilla.write(path, stream, "h", said.append)
         return
     argilla.write(path, stream, "h", said.append)
@@ -252,7 +252,7 @@ def planted(value: Any, place: tuple[Any, ...], nonsense: Any) -> Any:
 
 @pytest.mark.parametrize("name", READERS)
 @given(data=st.data())
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 def test_nonsense_anywhere_is_read_or_refused_in_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
 ) -> None:

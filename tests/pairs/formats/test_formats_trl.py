@@ -34,7 +34,7 @@ def row(**values: Any) -> Row:
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("prompt", [TEXTS, MESSAGES], ids=["standard", "conversational"])
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_pairs_come_back_whole(tmp_path_factory: pytest.TempPathFactory, prompt: Any, ending: str, data: st.DataObject) -> None:
     rows = data.draw(st.lists(pairs(prompt), min_size=1, max_size=4))
     path = tmp_path_factory.mktemp("trl") / f"pairs{ending}"
@@ -44,7 +44,7 @@ def test_pairs_come_back_whole(tmp_path_factory: pytest.TempPathFactory, prompt:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @given(rows=st.lists(unpaired(MESSAGES), min_size=1, max_size=4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_unpaired_rows_come_back_whole(tmp_path_factory: pytest.TempPathFactory, ending: str, rows: list[Unpaired]) -> None:
     path = tmp_path_factory.mktemp("trl") / f"unpaired{ending}"
     assert trl.write_unpaired(path, rows) == len(rows)
@@ -52,7 +52,7 @@ def test_unpaired_rows_come_back_whole(tmp_path_factory: pytest.TempPathFactory,
 
 
 @given(st.lists(st.builds(lambda i, asked, said: Prompt(i, asked, [said]), WORDS, TEXTS, TEXTS), min_size=1, max_size=4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_demonstrations_come_back_whole(tmp_path_factory: pytest.TempPathFactory, rows: list[Prompt]) -> None:
     path = tmp_path_factory.mktemp("trl") / "sft.jsonl"
     assert trl.write_demonstrations(path, rows) == len(rows)
@@ -105,6 +105,14 @@ def test_a_file_is_of_one_style(tmp_path: Path) -> None:
 def test_the_implicit_prompt_is_what_both_begin_with(chosen: Any, rejected: Any, expected: tuple[Any, str, str]) -> None:
     pair = trl.read_pair(row(chosen=chosen, rejected=rejected))
     assert (pair.prompt, pair.chosen, pair.rejected) == expected
+
+
+@pytest.mark.parametrize("prompt", ["What is the sky?", CHAT])
+def test_whole_conversations_beside_their_prompt(prompt: Any) -> None:
+    pair = trl.read_pair(row(prompt=prompt, chosen=[*CHAT, *assistant("blue")], rejected=[*CHAT, *assistant("green")]))
+    assert (pair.prompt, pair.chosen, pair.rejected) == (CHAT, "blue", "green")
+    with pytest.raises(LeftOut, match="not what the two conversations begin with"):
+        trl.read_pair(row(prompt="Other?", chosen=[*CHAT, *assistant("blue")], rejected=[*CHAT, *assistant("green")]))
 
 
 @given(TEXTS, WORDS, WORDS)

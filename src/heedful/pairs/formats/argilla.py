@@ -64,7 +64,7 @@ def read(path: Path, criterion: str, say: Say = lambda _: None, columns: Mapping
 
 def write(path: Path, stream: Iterable[Item], criterion: str, say: Say) -> int:
     """Records with ranks; returns their number. A ranking with an F does not fit and is left out."""
-    return write_rows(path, useful(by_prompt(stream), lambda judged: _record(judged, criterion), path, "records", say))
+    return write_rows(path, useful(by_prompt(stream), lambda judged: _record(judged, criterion), f"prompts for {path}", "records", say))
 
 
 def _responses(row: Row) -> Iterator[_Response]:

@@ -45,7 +45,7 @@ def read_pair(row: Row) -> Pair:
 
 def write_pairs(path: Path, pairs: Iterable[Pair], say: Say) -> int:
     """Write dialogues; returns their number. ``say`` receives how many pairs the form cannot hold."""
-    rows = useful(pairs, _dialogues, path, "dialogues", say)
+    rows = useful(pairs, _dialogues, f"pairs for {path}", "dialogues", say)
     return write_rows(path, rows, COLUMNS)
 
 

@@ -64,7 +64,7 @@ def items(rows: Iterable[Row], read: Callable[[Row], Iterable[Item]], path: Path
                     raise DataProblem(what, "Give every prompt and every completion an id of its own.")
         return found
 
-    for found in useful(rows, checked, path, "judgements", say):
+    for found in useful(rows, checked, f"rows of {path}", "judgements", say):
         yield from found
 
 

@@ -54,7 +54,7 @@ def read(path: Path, criterion: str, say: Say = lambda _: None, columns: Mapping
 
 def write(path: Path, stream: Iterable[Item], criterion: str, say: Say) -> int:
     """Tasks with annotations by a Ranker with buckets; returns their number."""
-    return write_rows(path, useful(by_prompt(stream), lambda judged: _task(judged, criterion), path, "tasks", say))
+    return write_rows(path, useful(by_prompt(stream), lambda judged: _task(judged, criterion), f"prompts for {path}", "tasks", say))
 
 
 def _texts(data: Mapping[str, Any], named: Mapping[str, str], row: Row) -> tuple[dict[str, str], tuple[str, ...]]:

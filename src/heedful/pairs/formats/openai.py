@@ -57,7 +57,7 @@ def write(path: Path, stream: Iterable[Item], criterion: Criterion, say: Say) ->
             raise LeftOut(f"no two completions are ranked differently by {criterion.name}")
         return found
 
-    return write_rows(path, (row for found in useful(rankings, comparisons, path, "comparisons", say) for row in found))
+    return write_rows(path, (row for found in useful(rankings, comparisons, f"rankings for {path}", "comparisons", say) for row in found))
 
 
 def _comparisons(judged: Judged, one: Ranking, criterion: Criterion) -> Iterator[dict[str, Any]]:

@@ -135,10 +135,11 @@ def _no_message(value: Any, where: str) -> DataProblem:
     return DataProblem(f"{where} holds {str(value)[:60]!r} where a chat message should be", _MESSAGES)
 
 
-def useful(given: Iterable[Given], make: Callable[[Given], Made], source: Path, noun: str, say: Say) -> Iterator[Made]:
+def useful(given: Iterable[Given], make: Callable[[Given], Made], rows: str, noun: str, say: Say) -> Iterator[Made]:
     """What ``make`` makes of each row. At the end ``say`` receives how many were left out and why.
 
-    Raises DataProblem at the end where nothing was made: ``noun`` says what of, ``source`` where from.
+    ``rows`` says which they are (``rows of pairs.jsonl``), ``noun`` what is made of them. Raises DataProblem
+    at the end where nothing was made.
     """
     left_out: Counter[str] = Counter()
     number = made = 0
@@ -152,7 +153,7 @@ def useful(given: Iterable[Given], make: Callable[[Given], Made], source: Path, 
             made += 1
             yield result
     for reason, times in left_out.items():
-        say(f"{times} of {number} rows of {source} were left out: {reason}.")
+        say(f"{times} of {number} {rows} were left out: {reason}.")
     if not made:
-        what = f"{source} gives no {noun}: of {number} rows {left_out.total()} were of no use"
-        raise DataProblem(what, "Check that it is the right file, and of the format that was named.")
+        what = f"the {rows} give no {noun}: of {number} rows {left_out.total()} were of no use"
+        raise DataProblem(what, "Check that it is the right file, and of the form that was named.")

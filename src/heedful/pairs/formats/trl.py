@@ -46,10 +46,12 @@ _LAST_WORD = re.compile(rf"{_IN_WORD.pattern}*\Z")
 def read_pair(row: Row) -> Pair:
     """A preference; raises LeftOut where the two completions are equal, empty or not texts."""
     chosen, rejected = _said(row, "chosen"), _said(row, "rejected")
-    if "prompt" in row.values:
-        prompt = row.prompt()
-    else:
+    if "prompt" not in row.values:
         prompt, chosen, rejected = _implicit(row, chosen, rejected)
+    elif all(isinstance(side, list) and len(side) > 1 for side in (chosen, rejected)):
+        prompt, chosen, rejected = _conversations(row.prompt(), chosen, rejected)
+    else:
+        prompt = row.prompt()
     chosen, rejected = _answer(chosen), _answer(rejected)
     if not chosen.strip() or not rejected.strip():
         raise LeftOut("a completion is empty")
@@ -166,6 +168,14 @@ def _implicit(row: Row, chosen: Any, rejected: Any) -> tuple[PromptText, Any, An
     if not length or not str(chosen[:length]).strip():
         raise LeftOut("there is no prompt, and the two sides have no common beginning")
     return chosen[:length], chosen[length:], rejected[length:]
+
+
+def _conversations(prompt: PromptText, chosen: Any, rejected: Any) -> tuple[PromptText, Any, Any]:
+    """Two whole conversations beside their prompt, as UltraFeedback has them: the messages before the last are the prompt."""
+    before = chosen[:-1]
+    if rejected[:-1] != before or prompt not in (before, before[-1]["content"]):
+        raise LeftOut("the prompt is not what the two conversations begin with")
+    return before, chosen[-1:], rejected[-1:]
 
 
 def _to_the_word(a: str, b: str, length: int) -> int:
