@@ -22,8 +22,9 @@ HELPFUL = Choices(CRITERIA["helpfulness"])
 
 
 def two_prompts(criterion: str = "helpfulness") -> list[Item]:
-    """Prompt p: b before a and c, who tie, d an F; prompt q: nothing but Fs. A thumb and a correction."""
-    found: list[Item] = []
+    """Prompt r was only repeated; of p b is before a and c, who tie, and d is an F; of q all are Fs. A thumb and a correction."""
+    only = [Prompt("r", "Ask r."), *(Completion(i, "r", f"text {i}", [], "stop", 0, "m") for i in ("ra", "rb"))]
+    found: list[Item] = [*only, Ranking("r", "x", ["ra", "rb"], [1, 2], criterion, "v", purpose="repeat")]
     for prompt_id, ranks in (("p", [2, 1, 2, None]), ("q", [None, None, None, None])):
         ids = [f"{prompt_id}{name}" for name in "abcd"]
         found += [Prompt(prompt_id, f"Ask {prompt_id}."), *(Completion(i, prompt_id, f"text {i}", [], "stop", 0, "m") for i in ids)]

@@ -41,6 +41,7 @@ def test_every_kind_of_file_gives_back_its_rows(tmp_path: Path, ending: str) -> 
     before = path.read_bytes()
     write_rows(path, iter(ROWS), COLUMNS)
     assert path.read_bytes() == before, "the same rows are the same bytes"
+    assert not ending.endswith(".gz") or before[4:8] == bytes(4), "whenever they are written"
 
 
 def test_a_json_list_and_lines_are_told_apart_by_their_beginning(tmp_path: Path) -> None:
