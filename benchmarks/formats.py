@@ -74,8 +74,8 @@ def measure(name: str, number: int, folder: Path) -> dict[str, float]:
     return {"rows": rows, "pairs_per_second": number / seconds, "peak_mb": _megabytes(), "file_mb": path.stat().st_size / 2**20}
 
 
-def _write(form: str, path: Path, number: int, choices: Choices) -> int:
-    known = format_named(form)
+def _write(format_name: str, path: Path, number: int, choices: Choices) -> int:
+    known = format_named(format_name)
     assert known.write is not None
     return known.write(path, pairs(number) if known.holds == "pairs" else judgements(number), choices)
 

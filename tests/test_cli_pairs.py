@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from heedful.cli import main as cli
-from heedful.cli.pairs import FORMS
+from heedful.cli import pairs as group
 from heedful.feedback.criteria import criterion_named
 from heedful.feedback.instructions import instructions_for
 from heedful.pairs.convert import FORMATS
@@ -155,13 +155,13 @@ def test_prompts_and_completions(heed: Heed) -> None:
     assert "least 3, median 3, most 3" in shown
 
 
-def test_every_form_stands_in_the_help() -> None:
-    assert tuple(sorted(FORMS.split(", "))) == tuple(sorted(FORMATS))
+def test_every_format_stands_in_the_help() -> None:
+    assert tuple(sorted(group.FORMATS.split(", "))) == tuple(sorted(FORMATS))
 
 
 MISTAKES = {
     "no such file": ("pairs check absent.jsonl", ["absent.jsonl"]),
-    "no such form": ("pairs convert raw.jsonl a.jsonl --from rankins --to trl", ["'rankins'", "mean 'rankings'"]),
+    "no such format": ("pairs convert raw.jsonl a.jsonl --from rankins --to trl", ["'rankins'", "mean 'rankings'"]),
     "no such criterion": ("pairs build raw.jsonl -o set --criterion toxicty", ["'toxicty'", "mean 'toxicity'", "--higher-is"]),
     "no rankings by it": ("pairs build raw.jsonl -o set --criterion wit --higher-is better", ["no rankings by 'wit'", "toxicity"]),
     "no completions": ("pairs build rankings.jsonl --prompts prompts.jsonl -o set --criterion toxicity", ["completion 'p0:1'"]),

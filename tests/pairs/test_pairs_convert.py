@@ -75,7 +75,7 @@ def test_rankings_become_unpaired_rows_and_demonstrations(tmp_path: Path, raw: P
 
 
 @pytest.mark.parametrize(
-    ("name", "form", "expected"),
+    ("name", "format_name", "expected"),
     [
         ("argilla_server.json", "argilla", 3),
         ("label_studio_ranker.json", "label-studio", 1 + 1),
@@ -83,9 +83,9 @@ def test_rankings_become_unpaired_rows_and_demonstrations(tmp_path: Path, raw: P
         ("openai_comparisons.jsonl", "openai", 3),
     ],
 )
-def test_other_tools_files_become_pairs(tmp_path: Path, name: str, form: str, expected: int) -> None:
+def test_other_tools_files_become_pairs(tmp_path: Path, name: str, format_name: str, expected: int) -> None:
     """Counted by hand: where two people contradict each other there is no pair."""
-    assert convert(FIXTURES / name, tmp_path / "a.jsonl", form, "trl", HELPFUL) == expected
+    assert convert(FIXTURES / name, tmp_path / "a.jsonl", format_name, "trl", HELPFUL) == expected
     assert len(pairs_of(tmp_path / "a.jsonl")) == expected
 
 
@@ -132,20 +132,20 @@ def test_what_cannot_become_the_other_is_refused(tmp_path: Path, raw: Path) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["raw.jsonl"]
 
 
-@pytest.mark.parametrize("to_name", [name for name, form in FORMATS.items() if form.write and name != "rankings"])
+@pytest.mark.parametrize("to_name", [name for name, format_name in FORMATS.items() if format_name.write and name != "rankings"])
 def test_what_gives_nothing_is_told_and_leaves_nothing(tmp_path: Path, to_name: str) -> None:
-    """Rankings by another criterion, no thumb, no correction."""
-    rankings.write(tmp_path / "raw.jsonl", two_prompts("honesty")[:-2])
+    """Rankings, a thumb and a correction by another criterion."""
+    rankings.write(tmp_path / "raw.jsonl", two_prompts("honesty"))
     with pytest.raises(DataProblem, match="give no"):
         convert(tmp_path / "raw.jsonl", tmp_path / "a.jsonl", "rankings", to_name, HELPFUL)
     assert [p.name for p in tmp_path.iterdir()] == ["raw.jsonl"]
 
 
-@pytest.mark.parametrize("form", [name for name, form in FORMATS.items() if form.read])
-def test_a_file_of_something_else_is_refused_with_its_row(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize("format_name", [name for name, format_name in FORMATS.items() if format_name.read])
+def test_a_file_of_something_else_is_refused_with_its_row(tmp_path: Path, format_name: str) -> None:
     for name, text in (("other.jsonl", '{"url": "x", "text": 3}\n'), ("empty.jsonl", "")):
         (tmp_path / name).write_text(text)
-        to_name = form if FORMATS[form].write else "trl"
+        to_name = format_name if FORMATS[format_name].write else "trl"
         with pytest.raises(HeedfulError, match=rf"row 1 of .*{name}|{name} give no" if text else f"{name} give no|no rows to write"):
-            convert(tmp_path / name, tmp_path / "a.jsonl", form, to_name, HELPFUL)
+            convert(tmp_path / name, tmp_path / "a.jsonl", format_name, to_name, HELPFUL)
         assert not (tmp_path / "a.jsonl").exists()

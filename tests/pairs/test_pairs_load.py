@@ -1,4 +1,4 @@
-"""Users' own pairs, in both forms, and what is said of rows that are wrong."""
+"""Users' own pairs, in both formats, and what is said of rows that are wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""heed pairs: look at pairs, turn them from one form into another, build and describe a data set."""
+"""heed pairs: look at pairs, turn them from one format into another, build and describe a data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heedful.cli.common import AsJson, Quiet, make_progress, show
 if TYPE_CHECKING:
     from heedful.feedback.criteria import Criterion as Judged
 
-FORMS = "trl, trl-unpaired, trl-sft, hh, rankings, openai, openassistant, argilla, label-studio"
+FORMATS = "trl, trl-unpaired, trl-sft, hh, rankings, openai, openassistant, argilla, label-studio"
 Criterion = Annotated[str, typer.Option("--criterion", help="What was judged: a built-in criterion or a name of your own.")]
 HigherIs = Annotated[
     Literal["better", "worse"] | None, typer.Option("--higher-is", help="Whether more of your own criterion is better or worse.")
@@ -51,8 +51,8 @@ def check(
 def convert(
     source: Annotated[Path, typer.Argument(help="What to read: .jsonl, .json, .csv (each also with .gz) or .parquet.")],
     target: Annotated[Path, typer.Argument(help="What to write; its ending decides the kind of file.")],
-    from_name: Annotated[str, typer.Option("--from", help=f"The form that is read: {FORMS}.")],
-    to_name: Annotated[str, typer.Option("--to", help="The form that is written.")],
+    from_name: Annotated[str, typer.Option("--from", help=f"The format that is read: {FORMATS}.")],
+    to_name: Annotated[str, typer.Option("--to", help="The format that is written.")],
     criterion: Criterion = "helpfulness",
     higher_is: HigherIs = None,
     style: Annotated[
@@ -66,7 +66,7 @@ def convert(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn preferences from one form into another, one row at a time."""
+    """Turn preferences from one format into another, one row at a time."""
     from heedful.checkpoints import file_sha256
     from heedful.pairs.convert import Choices
     from heedful.pairs.convert import convert as run
@@ -83,8 +83,8 @@ def build(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the snapshot.")],
     prompts: Annotated[Path | None, typer.Option(help="The prompts, unless the judgements hold them.")] = None,
     completions: Annotated[Path | None, typer.Option(help="The completions, unless the judgements hold them.")] = None,
-    form: Annotated[
-        str, typer.Option("--from", help="The form of the judgements: rankings, openai, openassistant, argilla or label-studio.")
+    from_name: Annotated[
+        str, typer.Option("--from", help="The format of the judgements: rankings, openai, openassistant, argilla or label-studio.")
     ] = "rankings",
     criterion: Criterion = "helpfulness",
     higher_is: HigherIs = None,
@@ -103,7 +103,7 @@ def build(
     judged = criterion_of(criterion, higher_is)
     choices = Choices(judged, flags=flags, ties=ties, columns=named(columns), say=make_progress(quiet).say)
     found = build_dataset(
-        rankings, output, choices, judged, form=form, prompts=prompts, completions=completions, held_out=held_out, seed=seed
+        rankings, output, choices, judged, from_name=from_name, prompts=prompts, completions=completions, held_out=held_out, seed=seed
     )
     said = found.pop("said")
     if as_json:

@@ -25,7 +25,7 @@ def build_dataset(
     choices: Choices,
     criterion: Criterion,
     *,
-    form: str = "rankings",
+    from_name: str = "rankings",
     prompts: Path | None = None,
     completions: Path | None = None,
     held_out: float = 0.1,
@@ -42,12 +42,13 @@ def build_dataset(
     from heedful.pairs.build import for_review, from_rankings, from_thumbs
     from heedful.pairs.snapshot import freeze, split_pairs
 
-    found = _gathered(judgements, choices, form, prompts, completions)
+    found = _gathered(judgements, choices, from_name, prompts, completions)
     texts = found.prompts.values(), found.completions.values()
     pairs = from_rankings(found.rankings, *texts, criterion, flags=choices.flags, ties=choices.ties)
     split = split_pairs(pairs, held_out, seed)
     judged = [r for r in found.rankings if r.criterion == criterion.name]
-    report = audit(split, judged, criterion.preferred, from_thumbs(found.thumbs, *texts))
+    thumbs = [t for t in found.thumbs if t.criterion in ("", criterion.name)]
+    report = audit(split, judged, criterion.preferred, from_thumbs(thumbs, *texts))
     parents = {"judgements": judgements, "prompts": prompts, "completions": completions}
     snapshot = freeze(
         split,
@@ -118,7 +119,7 @@ def describe_dataset(
 
 
 def read_prompts(path: Path, say: Say = lambda _: None) -> list[Prompt]:
-    """The prompts of a file in any form that ``heed run`` takes."""
+    """The prompts of a file in any format that ``heed run`` takes."""
     from heedful.prompts.load import load_prompts
     from heedful.settings import PromptSettings
 
@@ -132,14 +133,14 @@ def read_completions(path: Path) -> Iterator[Completion]:
     return (item for item in rankings.read(path, default="completion") if isinstance(item, Completion))
 
 
-def _gathered(judgements: Path, choices: Choices, form: str, prompts: Path | None, completions: Path | None) -> Gathered:
+def _gathered(judgements: Path, choices: Choices, from_name: str, prompts: Path | None, completions: Path | None) -> Gathered:
     from heedful.pairs.convert import FORMATS, format_named
     from heedful.pairs.formats.judgements import gather
 
-    reads = format_named(form)
+    reads = format_named(from_name)
     if reads.holds != "judgements" or reads.read is None:
         known = ", ".join(name for name, one in FORMATS.items() if one.holds == "judgements")
-        raise SettingProblem(f"{form} holds {reads.holds}, not judgements", f"Choose one of {known}.")
+        raise SettingProblem(f"{from_name} holds {reads.holds}, not judgements", f"Choose one of {known}.")
     found = gather(reads.read(judgements, choices))
     if completions:
         gather(read_completions(completions), found)

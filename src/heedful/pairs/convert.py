@@ -1,7 +1,7 @@
 """From one format to another, one prompt at a time.
 
 What a format holds decides what it can become: judgements become pairs, unpaired rows or
-demonstrations, or judgements of another form; the others stay what they are.
+demonstrations, or judgements of another format; the others stay what they are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from heedful.errors import DataProblem, SettingProblem, nearest
 from heedful.pairs import build
@@ -17,10 +17,11 @@ from heedful.pairs.formats import argilla, hh, label_studio, openai, openassista
 from heedful.pairs.formats.files import read_rows
 from heedful.pairs.formats.judgements import Item, Judged, by_prompt
 from heedful.pairs.formats.rows import Row, Say, useful
-from heedful.records import Ranking
+from heedful.records import Correction, Ranking, Thumb
 
 Holds = Literal["pairs", "unpaired", "demonstrations", "judgements"]
 Stream = Iterable[Any]
+Told = TypeVar("Told", Thumb, Correction)
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,7 @@ def learned(stream: Iterable[Item], holds: Holds, choices: Choices) -> Iterator[
 
     Raises DataProblem at the end where that is nothing.
     """
-    makers: dict[str, Callable[[Judged, Choices], list[Any]]] = {
-        "pairs": _pairs,
-        "unpaired": lambda j, c: [*build.from_thumbs(j.thumbs, [j.prompt], j.completions), *_flags(j, c)],
-        "demonstrations": lambda j, _: build.from_corrections(j.corrections, [j.prompt], j.completions),
-    }
+    makers = {"pairs": _pairs, "unpaired": _unpaired, "demonstrations": _demonstrations}
     prompts = found = 0
     for judged in by_prompt(stream):
         prompts += 1
@@ -123,8 +120,7 @@ def learned(stream: Iterable[Item], holds: Holds, choices: Choices) -> Iterator[
             found += 1
             yield row
     if not found:
-        by = "" if holds == "demonstrations" else f" by {choices.criterion.name!r}"
-        what = f"the judgements{by} of {prompts} prompts give no {holds}"
+        what = f"the judgements by {choices.criterion.name!r} of {prompts} prompts give no {holds}"
         raise DataProblem(what, "Check --criterion, and that people were asked for what you want to learn from.")
 
 
@@ -134,11 +130,21 @@ def _pairs(judged: Judged, choices: Choices) -> list[Any]:
     return build.from_rankings(found, *texts, choices.criterion, flags=choices.flags, ties=choices.ties) if found else []
 
 
-def _flags(judged: Judged, choices: Choices) -> list[Any]:
-    found = _rankings(judged, choices) if choices.flags else []
-    return build.from_flags(found, [judged.prompt], judged.completions, choices.criterion) if found else []
+def _unpaired(judged: Judged, choices: Choices) -> list[Any]:
+    found, texts = _rankings(judged, choices) if choices.flags else [], ([judged.prompt], judged.completions)
+    flags = build.from_flags(found, *texts, choices.criterion) if found else []
+    return [*build.from_thumbs(_about(judged.thumbs, choices), *texts), *flags]
+
+
+def _demonstrations(judged: Judged, choices: Choices) -> list[Any]:
+    return build.from_corrections(_about(judged.corrections, choices), [judged.prompt], judged.completions)
 
 
 def _rankings(judged: Judged, choices: Choices) -> list[Ranking]:
     """Those that count; a prompt without any is no mistake here."""
     return [r for r in judged.rankings if r.criterion == choices.criterion.name and r.purpose != "repeat"]
+
+
+def _about(rows: list[Told], choices: Choices) -> list[Told]:
+    """Thumbs or corrections by the criterion, or by none in particular."""
+    return [row for row in rows if row.criterion in ("", choices.criterion.name)]

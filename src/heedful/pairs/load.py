@@ -1,6 +1,6 @@
-"""Read a user's own pairs: rows ``{"prompt", "chosen", "rejected", "p"?, "prompt_id"?}``, or dialogues in the HH text form.
+"""Read a user's own pairs: rows ``{"prompt", "chosen", "rejected", "p"?, "prompt_id"?}``, or dialogues in the HH text format.
 
-The forms themselves are in :mod:`heedful.pairs.formats`.
+The formats themselves are in :mod:`heedful.pairs.formats`.
 """
 
 from __future__ import annotations

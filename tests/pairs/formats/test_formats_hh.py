@@ -1,4 +1,4 @@
-"""The HH form: what it can hold comes back, what it cannot is told."""
+"""The HH format: what it can hold comes back, what it cannot is told."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_dialogues_come_back(tmp_path_factory: pytest.TempPathFactory, rows: lis
     assert read(path) == given_pairs
 
 
-def test_the_form_by_hand(tmp_path: Path) -> None:
+def test_the_format_by_hand(tmp_path: Path) -> None:
     hh.write_pairs(tmp_path / "a.jsonl", [Pair("Why? ", " Because.", "No.")], print)
     row = json.loads((tmp_path / "a.jsonl").read_text())
     assert row == {"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman: Why?\n\nAssistant: No."}
 
 
-def test_what_the_form_cannot_hold_is_told(tmp_path: Path) -> None:
+def test_what_the_format_cannot_hold_is_told(tmp_path: Path) -> None:
     system = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     rows = [Pair("a", "b", "c"), Pair(system, "b", "c"), Pair("a", "b\n\nHuman: thanks", "c"), Pair(system[1:] * 2, "b", "c")]
     said: list[str] = []

@@ -71,7 +71,7 @@ def test_label_studio_ranker() -> None:
         ("1", "7", {wars: 2, end: 1, ruin: 3}),
         ("1", "ben@example.org", {wars: 3, end: 2, ruin: 1}),
         ("2", "7", {"Nine.": 2, "Seven.": 1}),
-    ], "one was cancelled; one is in the form of older versions"
+    ], "one was cancelled; one is as older versions write it"
     assert [(r.active_ms, r.judged_at[:10]) for r in found[0].rankings] == [(12288, "2025-03-09"), (3500, "2025-03-09")]
     assert len({c.id for j in found for c in j.completions}) == 5, "both tasks call an item llm_1"
 

@@ -68,7 +68,7 @@ def write(path: Path, stream: Iterable[Item], criterion: str, say: Say) -> int:
 
 
 def _responses(row: Row) -> Iterator[_Response]:
-    """Submitted answers of a record, in whichever of the three forms."""
+    """Submitted answers of a record, in whichever of the three ways."""
     given = row.values.get("responses")
     if isinstance(given, dict):  # the client's, nested
         for name in given:

@@ -1,8 +1,8 @@
-"""The text form of Anthropic's HH data: two whole dialogues that differ in their last answer.
+"""The text format of Anthropic's HH data: two whole dialogues that differ in their last answer.
 
     {"chosen": "\\n\\nHuman: ...\\n\\nAssistant: good", "rejected": "\\n\\nHuman: ...\\n\\nAssistant: bad"}
 
-What goes before the last answer is the prompt, as chat messages. The form has no other speakers and
+What goes before the last answer is the prompt, as chat messages. The format has no other speakers and
 no ids; a text that holds the mark of a turn itself cannot be written in it.
 """
 
@@ -44,7 +44,7 @@ def read_pair(row: Row) -> Pair:
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair], say: Say) -> int:
-    """Write dialogues; returns their number. ``say`` receives how many pairs the form cannot hold."""
+    """Write dialogues; returns their number. ``say`` receives how many pairs the format cannot hold."""
     rows = useful(pairs, _dialogues, f"pairs for {path}", "dialogues", say)
     return write_rows(path, rows, COLUMNS)
 

@@ -156,4 +156,4 @@ def useful(given: Iterable[Given], make: Callable[[Given], Made], rows: str, nou
         say(f"{times} of {number} {rows} were left out: {reason}.")
     if not made:
         what = f"the {rows} give no {noun}: of {number} rows {left_out.total()} were of no use"
-        raise DataProblem(what, "Check that it is the right file, and of the form that was named.")
+        raise DataProblem(what, "Check that it is the right file, and of the format that was named.")
