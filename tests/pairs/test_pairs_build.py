@@ -135,7 +135,7 @@ class Two:
     chosen_id: str
     rejected_id: str
     p: float
-    margin: float = 0.0
+    margin: float | None = 0.0
     votes_for: int = 3
     votes_against: int = 1
     ties: int = 0
@@ -148,11 +148,13 @@ class Agreed:
 
 
 def test_a_consensus_gives_each_decided_pair_with_its_probability_and_evidence() -> None:
-    pairs = from_consensus(Agreed([Two("p", "c", "a", 0.8, 1.5), Two("p", "c", "b", 0.9, by_flag=True)]), PROMPTS, COMPLETIONS)
+    agreed = Agreed([Two("p", "c", "a", 0.8, 1.5), Two("p", "c", "b", 0.9, None, by_flag=True)])
+    pairs = from_consensus(agreed, PROMPTS, COMPLETIONS)
     assert [(p.chosen, p.rejected, p.p, p.margin, p.n_for, p.n_against, p.n_tie, p.source) for p in pairs] == [
-        ("text c", "text a", 0.8, 1.5, 3, 1, 0, "rank"),
+        ("text c", "text a", 0.8, 0.0, 3, 1, 0, "rank"),
         ("text c", "text b", 0.9, 0.0, 3, 1, 0, "flag"),
-    ]
+    ], "a trainer would take the margin off the scores, beside p"
+    assert [p.margin for p in from_consensus(agreed, PROMPTS, COMPLETIONS, margins=True)] == [1.5, 0.0]
 
 
 def test_thumbs_become_unpaired_rows() -> None:

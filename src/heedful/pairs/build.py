@@ -102,19 +102,27 @@ def from_rankings(
 
 
 def from_consensus(
-    agreed: Agreed, prompts: Iterable[Prompt], completions: Iterable[Completion], criterion: str = "", instructions_version: str = ""
+    agreed: Agreed,
+    prompts: Iterable[Prompt],
+    completions: Iterable[Completion],
+    criterion: str = "",
+    instructions_version: str = "",
+    *,
+    margins: bool = False,
 ) -> list[Pair]:
     """One pair for every two completions that the consensus decides, with its probability and the votes.
 
-    ``margin`` is the consensus's own where it gives one. Raises DataProblem where a prompt or
-    completion is missing, or a completion answers another prompt.
+    ``margins``: whether the consensus's own ``margin``, where it has one, becomes the pair's. A trainer takes a
+    margin off the difference of the scores, so together with ``p`` it would count the same confidence twice.
+
+    Raises DataProblem where a prompt or completion is missing, or a completion answers another prompt.
     """
     texts = _Texts(prompts, completions)
     return [
         replace(
             texts.pair(d.prompt_id, d.chosen_id, d.rejected_id),
             p=d.p,
-            margin=getattr(d, "margin", 0.0),
+            margin=(getattr(d, "margin", None) or 0.0) if margins else 0.0,
             n_for=d.votes_for,
             n_against=d.votes_against,
             n_tie=d.ties,

@@ -23,7 +23,7 @@ COLUMNS = {
     "chosen": "the preferred completion",
     "rejected": "the other one",
     "p": "probability that chosen is preferred",
-    "margin": "by how much, where the consensus says so",
+    "margin": "what a trainer takes off the difference of the two scores; 0 unless asked for",
     "n_for, n_against, n_tie": "labelers who prefer chosen, who prefer rejected, who prefer neither",
     "prompt_id, chosen_id, rejected_id": "where the texts come from; splits are by prompt",
     "criterion, instructions_version": "what was judged, and after reading which instructions",
