@@ -144,6 +144,11 @@ def test_convert_then_check(heed: Heed) -> None:
     assert (sum(found["pairs"].values()), found["exact_duplicates"], found["longer_wins"]) == (33, 0, None)
 
 
+def test_check_a_snapshot_as_it_is_split(heed: Heed) -> None:
+    heed("pairs build raw.jsonl --criterion toxicity -o set -q --held-out 0.2")
+    assert heed("pairs check set -q").startswith("33 pairs: 27 of 9 prompts in train, 6 of 2 prompts in held_out.")
+
+
 def test_prompts_and_completions(heed: Heed) -> None:
     found = json.loads(heed("prompts prompts.jsonl --json -q"))
     assert [found[name] for name in ("split", "prompts", "with reference", "copies", "longest")] == ["all", 12, 0, 0, 12]

@@ -33,14 +33,17 @@ def register(app: typer.Typer) -> None:
 
 @pairs.command()
 def check(
-    path: Annotated[Path, typer.Argument(help="Pairs: .jsonl, .json, .csv or .parquet.")], as_json: AsJson = False, quiet: Quiet = False
+    path: Annotated[Path, typer.Argument(help="Pairs (.jsonl, .json, .csv or .parquet), or the folder of a snapshot.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check a file of pairs: duplicates, contradictions, leaks between splits, and whether the longer one simply wins."""
     from heedful.pairs.audit import audit, sentences
     from heedful.pairs.load import load_pairs
-    from heedful.pairs.snapshot import split_pairs
+    from heedful.pairs.snapshot import open_snapshot, split_pairs
 
-    found = audit(split_pairs(load_pairs(path, make_progress(quiet).say), 0.2))
+    say = make_progress(quiet).say
+    found = audit(open_snapshot(path).pairs if path.is_dir() else split_pairs(load_pairs(path, say), 0.2))
     if as_json:
         show(found.to_dict(), as_json=True)
     else:
