@@ -103,7 +103,7 @@ def test_a_stream_falls_apart_by_prompt(stream: list[Item]) -> None:
 
 def test_a_judgement_stands_below_its_prompt() -> None:
     p, q, one = Prompt("p", "a"), Prompt("q", "b"), Ranking("p", "x", ["a", "b"], [1, 2], "h", "v")
-    with pytest.raises(DataProblem, match="a ranking of prompt 'p' does not stand below that prompt"):
+    with pytest.raises(DataProblem, match="record 3, a ranking of prompt 'p', does not stand below that prompt"):
         list(by_prompt([p, q, one]))
     with pytest.raises(DataProblem, match="does not stand below"):
         list(by_prompt([one]))

@@ -96,6 +96,20 @@ def test_label_studio_pairwise() -> None:
     assert [j.prompt.prompt for j in found] == ["What caused the ancient library of Alexandria to be destroyed?", "Name a prime."]
 
 
+def test_label_studio_rankings_that_nobody_touched_are_told(tmp_path: Path) -> None:
+    """Its Ranker stores the order shown when somebody submits without ranking."""
+    tasks = json.loads((FIXTURES / "label_studio_ranker.json").read_text())
+    said: list[str] = []
+    list(label_studio.read(FIXTURES / "label_studio_ranker.json", "h", said.append))
+    assert said == []
+    for one in tasks[0]["annotations"][:2]:
+        one["result"][0]["value"]["ranker"] = {"rank": ["llm_1", "llm_2", "llm_3"]}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(tasks))
+    list(label_studio.read(path, "h", said.append))
+    assert said == [f"2 of 3 rankings in {path} keep the order shown, which is also stored where nobody ranked."]
+
+
 def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
     (task, *_) = json.loads((FIXTURES / "label_studio_pairwise.json").read_text())
     task["data"] = {"q": "Why?", "note": "n", "mine": "Wars.", "theirs": "Fire."}
@@ -201,7 +215,7 @@ def groups(draw: st.DrawFn) -> list[Item]:
 def test_label_studio_holds_ties_fs_and_times(tmp_path_factory: pytest.TempPathFactory, stream: list[Item]) -> None:
     path = tmp_path_factory.mktemp("ls") / "a.json"
     label_studio.write(path, stream, "h", pytest.fail)
-    assert list(label_studio.read(path, "h", pytest.fail)) == stream
+    assert list(label_studio.read(path, "h")) == stream
 
 
 @given(groups())

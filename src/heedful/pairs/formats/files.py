@@ -19,6 +19,8 @@ from heedful.pairs.formats.rows import Columns, Row
 from heedful.records import LONGEST_LINE, json_line, open_binary, read_jsonl, replacing
 
 PIECE = 2**18
+"""Bytes of a JSON list that are read at once."""
+_TOO_LONG = f"longer than {LONGEST_LINE // 2**20} MiB"
 _SPACE = re.compile(r"\s*")
 
 
@@ -43,9 +45,9 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Columns |
         if columns is None:
             raise FileProblem(f"rows of this format do not fit into a table such as {path}", "Choose a name that ends in .jsonl or .json.")
         if kind == "parquet":
-            return write_parquet(handle, rows, columns)
+            return write_parquet(path, handle, rows, columns)
         with _packed(path, handle) as out:
-            return write_csv(out, rows, columns)
+            return write_csv(path, out, rows, columns)
 
 
 def _kind(path: Path) -> str:
@@ -101,14 +103,14 @@ def _elements(path: Path) -> Iterator[dict[str, Any]]:
         except json.JSONDecodeError as error:
             piece = next(pieces, None)
             if piece is None or len(text) - position > LONGEST_LINE:
-                fault = "cut off" if piece is None else "longer than 8 MiB"
+                fault = "cut off" if piece is None else _TOO_LONG
                 what = f"row {number + 1} of {path} is not JSON, or {fault}: {error.msg}"
                 raise FileProblem(what, "Mend or remove that row, or fetch the file again.") from None
             text, position = text[position:] + piece, 0
             continue
         number += 1
         if end - position > LONGEST_LINE:
-            raise FileProblem(f"row {number} of {path} is longer than 8 MiB", "Mend or remove that row.")
+            raise FileProblem(f"row {number} of {path} is {_TOO_LONG}", "Mend or remove that row.")
         if not isinstance(value, dict):
             raise DataProblem(f"row {number} of {path} is a {type(value).__name__}, not an object", "Check that it is the right file.")
         position = end

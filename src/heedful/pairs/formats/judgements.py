@@ -89,7 +89,7 @@ def gather(stream: Iterable[Item], into: Gathered | None = None) -> Gathered:
 def by_prompt(stream: Iterable[Item]) -> Iterator[Judged]:
     """Each prompt with what follows it. Raises DataProblem where something belongs to another prompt than the last one."""
     judged: Judged | None = None
-    for item in stream:
+    for number, item in enumerate(stream, 1):
         if isinstance(item, Labeler):
             continue
         if isinstance(item, Prompt):
@@ -97,7 +97,7 @@ def by_prompt(stream: Iterable[Item]) -> Iterator[Judged]:
                 yield judged
             judged = Judged(item)
         elif judged is None or item.prompt_id != judged.prompt.id:
-            what = f"a {type(item).__name__.lower()} of prompt {item.prompt_id!r} does not stand below that prompt"
+            what = f"record {number}, a {type(item).__name__.lower()} of prompt {item.prompt_id!r}, does not stand below that prompt"
             raise DataProblem(what, "Put all rows of a prompt together: the prompt, its completions, its judgements.")
         elif isinstance(item, Completion):
             judged.completions.append(item)

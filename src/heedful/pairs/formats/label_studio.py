@@ -6,11 +6,14 @@
 
 A Ranker without buckets gives an order. With buckets each is a rank: in the order of their numbers,
 else in that of the file; a bucket ``F`` holds Fs, and ``_`` what was left lying. Pairwise gives
-``{"selected": "left"}``. Written are buckets ``1``, ``2``, ... and ``F``, which hold ties. Versions, reasons and purposes do not fit.
+``{"selected": "left"}``. **A Ranker that nobody touched is stored in the order shown**, so reading tells
+how many rankings are in it. Written are buckets ``1``, ``2``, ... and ``F``, which hold ties; versions,
+reasons and purposes do not fit.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,12 @@ Ranks = dict[str, int | None]
 
 
 def read(path: Path, criterion: str, say: Say = lambda _: None, columns: Mapping[str, str] | None = None) -> Iterator[Item]:
-    """Prompts, completions and rankings. ``columns``: ``prompt``, ``left`` and ``right`` may name columns of the tasks' data."""
+    """Prompts, completions and rankings. ``columns``: ``prompt``, ``left`` and ``right`` may name columns of the tasks' data.
+
+    At the end ``say`` receives how many rankings keep the order shown, where that is more than every second.
+    """
     named = columns or {}
+    untouched: Counter[bool] = Counter()
 
     def task(row: Row) -> list[Item]:
         data = row.of_kind("data", dict)
@@ -46,10 +53,13 @@ def read(path: Path, criterion: str, say: Say = lambda _: None, columns: Mapping
         ]
         if not rankings:
             raise LeftOut("nobody ranked anything")
+        untouched.update(one.ranks == list(range(1, len(one.ranks) + 1)) for one in rankings)
         prompt = Prompt(prompt_id, messages(asked, row.where) if isinstance(asked, list) else asked)
         return [prompt, *(completion(ids[name], prompt_id, text) for name, text in texts.items()), *rankings]
 
-    return items(read_rows(path), task, path, say)
+    yield from items(read_rows(path), task, path, say)
+    if untouched[True] > untouched[False]:
+        say(f"{untouched[True]} of {untouched.total()} rankings in {path} keep the order shown, which is also stored where nobody ranked.")
 
 
 def write(path: Path, stream: Iterable[Item], criterion: str, say: Say) -> int:

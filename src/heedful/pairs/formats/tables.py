@@ -23,10 +23,11 @@ from heedful.records import LONGEST_LINE, open_binary
 GUARDED = ("=", "+", "-", "@", "\t", "\r", "'", "[{")
 """How a text begins that would be taken for a formula, for a guarded text or for messages."""
 BATCH_ROWS, BATCH_CHARACTERS = 4096, 2**22
+"""Most of what is in memory before parquet writes it."""
 
 
-def write_csv(out: BinaryIO, rows: Iterable[Mapping[str, Any]], columns: Columns) -> int:
-    """Write a header and the rows; return their number."""
+def write_csv(path: Path, out: BinaryIO, rows: Iterable[Mapping[str, Any]], columns: Columns) -> int:
+    """Write a header and the rows for ``path`` into ``out``; return their number."""
     number = 0
     text = io.TextIOWrapper(out, encoding="utf-8", newline="")
     writer = csv.writer(text)
@@ -36,7 +37,7 @@ def write_csv(out: BinaryIO, rows: Iterable[Mapping[str, Any]], columns: Columns
             number += 1
             writer.writerow([_cell(row[name]) for name in columns])
     except UnicodeEncodeError:
-        raise DataProblem(f"row {number} holds half a character", "Mend that text: it is not Unicode.") from None
+        raise DataProblem(f"row {number} for {path} holds half a character", "Mend that text: it is not Unicode.") from None
     text.detach()
     return number
 
@@ -65,8 +66,8 @@ def read_csv(path: Path) -> Iterator[dict[str, Any]]:
         raise FileProblem(f"{path} cannot be read to its end: {error}", "It may be damaged: fetch or write it again.") from None
 
 
-def write_parquet(out: BinaryIO, rows: Iterable[Mapping[str, Any]], columns: Columns) -> int:
-    """Write the rows in batches; return their number."""
+def write_parquet(path: Path, out: BinaryIO, rows: Iterable[Mapping[str, Any]], columns: Columns) -> int:
+    """Write the rows for ``path`` into ``out``, in batches; return their number."""
     import pyarrow
     from pyarrow import parquet
 
@@ -80,7 +81,9 @@ def write_parquet(out: BinaryIO, rows: Iterable[Mapping[str, Any]], columns: Col
             try:
                 writer.write_table(pyarrow.Table.from_pylist(batch, schema))
             except (pyarrow.ArrowException, UnicodeEncodeError) as error:
-                what = f"one of the rows {number + 1} to {number + len(batch)} does not fit into parquet: {str(error).splitlines()[0]}"
+                what = f"one of the rows {number + 1} to {number + len(batch)} for {path} does not fit into parquet: {error}".splitlines()[
+                    0
+                ]
                 raise DataProblem(what, "Write JSON lines instead: they name the row.") from None
             number += len(batch)
     return number
