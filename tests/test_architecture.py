@@ -56,7 +56,18 @@ sys.meta_path.insert(0, NoTorch())
 """
 """As on a machine without torch. (``sys.modules['torch'] = None`` would be shorter, but trips scipy, which looks there.)"""
 
-WITHOUT_TORCH = ("feedback", "pairs", "report", "maths.statistics", "maths.agreement", "maths.rankings")
+WITHOUT_TORCH = (
+    "feedback",
+    "pairs",
+    "pairs.formats",
+    "report",
+    "maths.statistics",
+    "maths.agreement",
+    "maths.rankings",
+    "maths.disclosure",
+    "completions.describe",
+    "jobs.dataset",
+)
 
 
 def part_of(module: str) -> str:

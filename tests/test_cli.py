@@ -212,8 +212,8 @@ OTHER_COMMANDS = {
     "unknown setting in a file": (["run", "unknown.toml"], ["'lerning_rate'", "mean 'learning_rate'"]),
     "nothing is set": (["run"], ["model.path is not set", "--set model.path"]),
     "report without a run": (["report", "thesis"], ["thesis/report.json"]),
-    "pairs missing": (["pairs", "absent.jsonl"], ["absent.jsonl"]),
-    "pairs that are none": (["pairs", "prompts.jsonl"], ["row 1 of prompts.jsonl", "'chosen'"]),
+    "pairs missing": (["pairs", "check", "absent.jsonl"], ["absent.jsonl"]),
+    "pairs that are none": (["pairs", "check", "prompts.jsonl"], ["row 1 of prompts.jsonl", "'chosen'"]),
     "chat with nobody": (["chat", "./nowhere"], ["./nowhere"]),
     "init over a file": (["init", "rewards.py"], ["rewards.py exists already"]),
     "classifier without rows": (["train", "classifier", "absent.jsonl", "--base", "classifier"], ["absent.jsonl"]),
@@ -231,7 +231,7 @@ def test_every_command_refuses_in_a_sentence(heed: Heed, here: Path, case: str) 
     assert [word for word in expected if word not in found] == [], found
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["demo", "--archtecture", "t5"], ["demo", "--architecture", "bert"], ["pairs"]])
+@pytest.mark.parametrize("words", [["nonsense"], ["demo", "--archtecture", "t5"], ["demo", "--architecture", "bert"], ["pairs", "check"]])
 def test_usage_errors_are_2_as_well(heed: Heed, words: list[str]) -> None:
     ended = heed(*words)
     assert ended.code == 2
@@ -340,7 +340,7 @@ def test_train_single_parts(heed: Heed, here: Path) -> None:
     pairs = [{"prompt": f"w{i}", "chosen": f"w{i % 7} w2", "rejected": f"w{i % 5 + 8}"} for i in range(20)]
     write_rows(here / "pairs.jsonl", pairs)
     write_rows(here / "labelled.jsonl", [{"text": f"w{i % 13} w{i % 7}", "label": i % 2} for i in range(60)])
-    assert json.loads(heed("pairs", "pairs.jsonl", "-q", "--json").out)
+    assert json.loads(heed("pairs", "check", "pairs.jsonl", "-q", "--json").out)
     sft = heed("train", "sft", "-q", "--json", *options(output="sft", sft__learning_rate=0.01, sft__epochs=8))
     assert json.loads(sft.out)["loss_after"] < json.loads(sft.out)["loss_before"]
     reward = heed("train", "reward", "-q", "--json", *options(output="reward", reward__kind="pairs", reward__path="pairs.jsonl"))
