@@ -126,7 +126,8 @@ class _Asking:
         return self._at(slots.random_place(self.connection, self.seeker, self.chance), at_random=True)
 
     def _directed(self) -> Task | None:
-        for kept, beyond in ((True, False), (False, False), (False, True)):
+        places = [(False, False), (False, True)]
+        for kept, beyond in [(True, False), *places] if self.seeker.strata else places:
             if task := self._at(slots.first_place(self.connection, self.seeker, kept, beyond)):
                 return task
         return None

@@ -121,7 +121,7 @@ class _Sealed:
                 return f"{row.name} was changed after event {of_event.number} stored it"
             digest.add(row.sha256)
         self.count += digest.count
-        told = of_event.details.get(what, Digest().details())
+        told = of_event.details.get(f"stored_{what}", Digest().details())
         if told == digest.details():
             return ""
         return f"event {of_event.number} ({of_event.kind}) stored {told['count']} {what}; {digest.count} are there, or they are others"

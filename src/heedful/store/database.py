@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Self, TypeVar
 
 import sqlalchemy as sa
 
@@ -54,6 +54,27 @@ class Database:
         self.engine = _sqlite_engine(self.file) if self.file else _postgres_engine(str(where))
         self._turn = threading.Lock()
         self._open = mark_open(self.file) if self.file else None
+
+    @classmethod
+    def existing(cls, where: str | Path) -> Self:
+        """The database at a path or URL; raises StoreProblem where there is no such file."""
+        file = sqlite_file(where)
+        if file and not file.is_file():
+            raise StoreProblem(f"there is no store {file}", "Check the path.")
+        return cls(where)
+
+    @classmethod
+    def made(cls, where: str | Path) -> Self:
+        """The same, and an empty file is made where there is none."""
+        file = sqlite_file(where)
+        try:
+            if file and not file.exists():
+                create_private(file)
+        except FileExistsError:  # somebody else has just made it
+            pass
+        except OSError as error:
+            raise StoreProblem(f"{file} cannot be made: {error.strerror}", "Choose another folder, or mend its permissions.") from None
+        return cls(where)
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -56,7 +56,7 @@ def add_rankings(connection: sa.Connection, project_name: str, rankings: Iterabl
     remaining = iter(rankings)
     while some := list(islice(remaining, _AT_ONCE)):
         adder.add(some)
-    details = {"source": source, "new_labelers": adder.new_labelers, "judgements": adder.digest.details()}
+    details = {"source": source, "new_labelers": adder.new_labelers, "stored_judgements": adder.digest.details()}
     record(connection, "judgements.imported", actor, now, project=project_id, **details)
     return adder.digest.count
 

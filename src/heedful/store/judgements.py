@@ -130,7 +130,7 @@ def _revise(connection: sa.Connection, judged: Any, row: dict[str, Any], version
     digest = Digest()
     digest.add(row["sha256"])
     kind = "judgement.stored" if row["number"] == 1 else "judgement.revised"
-    row["event"] = record(connection, kind, actor, now, project=judged.project_id, slot=judged.id, judgements=digest.details())
+    row["event"] = record(connection, kind, actor, now, project=judged.project_id, slot=judged.id, stored_judgements=digest.details())
     connection.execute(sa.insert(judgement_revision), row)
     return row
 

@@ -41,6 +41,14 @@ def version_of(database: Database) -> str | None:
     return database.read(look)
 
 
+def version_or_refuse(database: Database) -> str:
+    """The same; raises StoreProblem for an empty database too."""
+    version = version_of(database)
+    if version is None:
+        raise StoreProblem(f"{database.where} is an empty database, not a store", "Check the path or URL.")
+    return version
+
+
 def build(database: Database) -> None:
     """The tables of today in an empty database."""
     _upgrade(database)

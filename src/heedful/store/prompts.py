@@ -38,7 +38,7 @@ def add(connection: sa.Connection, project_name: str, items: Iterable[Item], cal
     remaining = iter(items)
     while some := list(islice(remaining, _AT_ONCE)):
         adder.add(some)
-    record(connection, "prompts.added", actor, now, project=project_id, calibration=calibration, prompts=adder.digest.details())
+    record(connection, "prompts.added", actor, now, project=project_id, calibration=calibration, stored_prompts=adder.digest.details())
     return adder.digest.count
 
 

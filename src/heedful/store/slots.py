@@ -234,10 +234,11 @@ def _drawn(connection: sa.Connection, project_id: int, free: sa.Select[Any], cha
     if highest is None:
         return []
     numbers = [chance.randint(0, highest) for _ in range(DRAWS)]
-    ids = free.with_only_columns(_S.prompt_id, prompt.c.number).join(prompt, prompt.c.id == _S.prompt_id)
-    found = {row.number: row.prompt_id for row in connection.execute(ids.where(prompt.c.number.in_(numbers)))}
+    drawn = sa.select(prompt.c.id, prompt.c.number).where(prompt.c.project_id == project_id, prompt.c.number.in_(numbers))
+    drawn = drawn.where(free.where(_S.prompt_id == prompt.c.id).correlate(prompt).exists())
+    found = {row.number: row.id for row in connection.execute(drawn)}
     if found:
         return [found[number] for number in dict.fromkeys(numbers) if number in found]
-    every = sorted({row.prompt_id for row in connection.execute(ids)})
+    every = sorted(connection.execute(free.with_only_columns(_S.prompt_id).distinct()).scalars())
     chance.shuffle(every)
     return every

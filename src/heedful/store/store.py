@@ -16,12 +16,12 @@ from typing import Self, TypeVar
 
 import sqlalchemy as sa
 
-from heedful.errors import FileProblem, InstructionsChanged, StoreProblem
+from heedful.errors import InstructionsChanged, StoreProblem
 from heedful.records import Completion, Labeler, Prompt, Ranking
 from heedful.store import audit, backup, instructions, judgements, labelers, migrate, place, projects, prompts, reading, slots, status
 from heedful.store.answers import Answer
 from heedful.store.check import CheckReport, check
-from heedful.store.database import Database, Work, create_private
+from heedful.store.database import Database, Work
 from heedful.store.importing import add_rankings, read_rankings
 from heedful.store.judgements import Receipt
 from heedful.store.projects import Project
@@ -65,15 +65,11 @@ class Store:
 
         Raises StoreProblem for a store that is not there, damaged, somebody else's, or newer than this code.
         """
-        database = _open_database(where, create)
+        database = Database.made(where) if create else Database.existing(where)
         try:
-            version = migrate.version_of(database)
-            if version is None and not create:
-                raise StoreProblem(f"{database.where} is an empty database", "Open it with create=True to make a store of it.")
-            if version is None:
+            if create and migrate.version_of(database) is None:
                 migrate.build(database)
-            else:
-                migrate.bring_up_to_date(database, version, unattended=True)
+            migrate.bring_up_to_date(database, migrate.version_or_refuse(database), unattended=True)
         except BaseException:
             database.close()
             raise
@@ -216,25 +212,19 @@ class Store:
             )
         return backup.back_up(self.database.file, keep, now=self.clock())
 
+    def last_backup(self) -> datetime | None:
+        """When the newest copy was made; ``None`` where there is none, or none that heedful made."""
+        copies = backup.backups(self.database.file) if self.database.file else []
+        return backup.made_at(copies[-1]) if copies else None
+
+    @property
+    def schema(self) -> str:
+        """The version of the schema that the store has."""
+        return migrate.version_or_refuse(self.database)
+
     def _pages(self, page: Callable[[sa.Connection, int], list[tuple[int, T]]], start: int = 0) -> Iterator[T]:
         """One page after another, each in a transaction of its own: no reader holds up a writer, however slow it is."""
         after = start
         while rows := self.read(lambda c, after=after: page(c, after)):  # type: ignore[misc]
             yield from (row for _, row in rows)
             after = rows[-1][0]
-
-
-def _open_database(where: str | Path, create: bool) -> Database:
-    from heedful.store.database import sqlite_file
-
-    file = sqlite_file(where)
-    if file and not file.exists():
-        if not create:
-            raise StoreProblem(f"there is no store {file}", "Check the path.")
-        try:
-            create_private(file)
-        except FileExistsError:  # somebody else has just done so
-            pass
-        except OSError as error:
-            raise FileProblem(f"{file} cannot be made: {error.strerror}", "Choose another folder, or mend its permissions.") from None
-    return Database(where)

@@ -62,7 +62,7 @@ def recent(connection: sa.Connection, project_name: str, labeler_name: str, limi
 def _task(connection: sa.Connection, row: Any) -> Task:
     name = connection.execute(sa.select(project.c.name).where(project.c.id == row.project_id)).scalar_one()
     _, asked = projects.find(connection, name)
-    version, _ = instructions.current(connection, name)
+    _, version = instructions.current_version(connection, row.project_id)
     content = connection.execute(sa.select(prompt.c.content).where(prompt.c.id == row.prompt_id)).scalar_one()
     texts = {c.id: c.text for c in connection.execute(sa.select(completion.c.id, completion.c.text).where(completion.c.id.in_(row.shown)))}
     settings = (asked.task, asked.criterion, asked.question, asked.higher_is, asked.tie_policy)
