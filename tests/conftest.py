@@ -67,16 +67,18 @@ _numbers = count()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where an empty store is: a file, and then once more a PostgreSQL database."""
     if request.param == "sqlite":
         path = tmp_path / "labels.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        return str(path)
+        yield str(path)
+        return
     url: str = request.getfixturevalue("postgres_server")
     name = f"heedful_{next(_numbers)}"
     create_database(url, name, request.getfixturevalue("postgres_template"))
-    return url.format(name)
+    yield url.format(name)
+    administer(url, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
@@ -98,7 +100,12 @@ def store(where: str, clock: Any) -> Iterator[Any]:
 
 def create_database(server: str, name: str, template: str = "template0") -> None:
     """A new database on a running server."""
+    administer(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+
+
+def administer(server: str, command: str) -> None:
+    """One command to the server itself."""
     import psycopg
 
     with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        connection.execute(command)

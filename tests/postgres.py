@@ -27,7 +27,7 @@ def missing() -> str:
 @contextmanager
 def server(durable: bool = False) -> Iterator[str]:
     """The URL of a running server, up to the name of a database; ``durable``: commits reach the disk, as they do in earnest."""
-    folder = Path(tempfile.mkdtemp(prefix="heedful-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="heedful-pg-", dir=None if durable else _memory()))
     data = folder / "data"
     try:
         if account := _account():
@@ -42,6 +42,12 @@ def server(durable: bool = False) -> Iterator[str]:
             _run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _memory() -> Path | None:
+    """A folder in memory with room for a server that need not be durable; ``None`` where there is none."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * 2**30 else None
 
 
 def _account() -> str | None:

@@ -70,7 +70,7 @@ class StoreProblem(HeedfulError):
 
 
 class StoreBusy(StoreProblem):
-    """A store could not be written just now. Nothing was stored; the same call may be made again."""
+    """A store could not be reached or written just now; the same call may be made again."""
 
 
 class AnswerProblem(HeedfulError):

@@ -90,13 +90,12 @@ class _Asking:
     """One labeler, asked once, in one transaction."""
 
     def __init__(self, connection: sa.Connection, project: str, labeler: str, now: datetime) -> None:
-        self.connection, self.labeler, self.now = connection, labeler, now
-        self.labeler_id = labelers.hold(connection, labeler)
-        labelers.refuse_inactive(connection, labeler)
+        self.connection, self.now = connection, now
+        self.labeler_id = labelers.hold_active(connection, labeler)
         self.project_id, self.asked = projects.find(connection, project)
         if self.asked.paused:
             raise AnswerProblem(f"project {project!r} is paused", "Try again later.")
-        instructions.acknowledged(connection, self.project_id, self.labeler_id)
+        _, self.version = instructions.acknowledged(connection, self.project_id, self.labeler_id)
         strata = labelers.strata_of(connection, self.labeler_id)
         self.seeker = slots.Seeker(self.project_id, self.asked.overlap, self.labeler_id, strata, now)
         times = slots.times_asked(connection, self.project_id, self.labeler_id)
@@ -155,4 +154,4 @@ class _Asking:
         return [int(i) for i in shown_order(self.asked.seed, str(self.labeler_id), str(prompt_id), [str(i) for i in ids])]
 
     def _show(self, token: str) -> Task:
-        return tasks.show(self.connection, token, self.labeler)
+        return tasks.of_slot(self.connection, slots.mine(self.connection, token, self.labeler_id), self.asked, self.version)

@@ -11,6 +11,9 @@ import sqlalchemy as sa
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
 class Json(sa.types.TypeDecorator[Any]):
     """Any JSON value as ASCII text with sorted keys.
 
@@ -51,7 +54,7 @@ class Moment(sa.types.TypeDecorator[datetime]):
 
 def canonical(value: Any) -> str:
     """A JSON value as text that is the same wherever and whenever it is written."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(value)
 
 
 def moment(time: datetime) -> str:

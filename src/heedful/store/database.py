@@ -100,8 +100,9 @@ class Database:
             try:
                 with in_words(self.where):
                     return self._write_once(work, foreign_keys)
-            except StoreBusy as problem:
-                if attempt == ATTEMPTS or not lost_a_race(problem.__cause__):
+            except (StoreBusy, sa.exc.IntegrityError) as problem:
+                cause = problem.__cause__ if isinstance(problem, StoreBusy) else problem
+                if attempt == ATTEMPTS or not lost_a_race(cause):
                     raise
                 time.sleep(0.005 * 2**attempt * random.uniform(0.5, 1.5))
         raise AssertionError("the last attempt returns or raises")

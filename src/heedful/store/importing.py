@@ -81,8 +81,9 @@ class _Adder:
         lot = _Lot(self.connection, self.project_id, {ranking.prompt_id for _, ranking in rankings})
         slots = [lot.slot_for(where, ranking, self._labelers[ranking.labeler]) for where, ranking in rankings]
         lot.free_taken_places()
-        ids = self.connection.execute(sa.insert(slot).returning(slot.c.id, sort_by_parameter_order=True), slots).scalars()
-        rows = [self._revision(s | {"id": i}, ranking, lot) for s, i, (_, ranking) in zip(slots, ids, rankings, strict=True)]
+        slots = [of_slot | {"id": i} for of_slot, i in zip(slots, _new_ids(self.connection, len(slots)), strict=True)]
+        self.connection.execute(sa.insert(slot), slots)
+        rows = [self._revision(of_slot, ranking, lot) for of_slot, (_, ranking) in zip(slots, rankings, strict=True)]
         self.connection.execute(sa.insert(judgement_revision), rows)
 
     def _learn_labelers(self, names: set[str]) -> None:
@@ -161,8 +162,10 @@ class _Lot:
         """Remove the open slots whose places are to be filled, and add the places that there were not."""
         if self._taken:
             self.connection.execute(sa.delete(slot).where(slot.c.id.in_(self._taken), slot.c.state == "open"))
-        for prompt_id in self._raised:
-            self.connection.execute(sa.update(prompt).where(prompt.c.id == prompt_id).values(overlap=self._overlap[prompt_id]))
+        raised = sa.update(prompt).where(prompt.c.id == sa.bindparam("raised"))
+        rows = [{"raised": prompt_id, "overlap": self._overlap[prompt_id]} for prompt_id in self._raised]
+        if rows:
+            self.connection.execute(raised.values(overlap=sa.bindparam("overlap")), rows)
 
     def _place(self, prompt_id: int) -> int:
         if places := self._open.get(prompt_id):
@@ -172,6 +175,15 @@ class _Lot:
         self._overlap[prompt_id] += 1
         self._raised.add(prompt_id)
         return self._overlap[prompt_id]
+
+
+def _new_ids(connection: sa.Connection, n: int) -> Iterable[int]:
+    """Ids for new slots, rising. Fetching them beforehand is many times faster than asking for them row by row."""
+    if connection.dialect.name == "postgresql":
+        drawn = "SELECT nextval(pg_get_serial_sequence('slot', 'id')) FROM generate_series(1, :n)"
+        return connection.execute(sa.text(drawn), {"n": n}).scalars()
+    first = 1 + (connection.execute(sa.select(sa.func.max(slot.c.id))).scalar() or 0)
+    return range(first, first + n)
 
 
 def _completions_by_prompt(connection: sa.Connection, prompt_ids: set[int]) -> dict[int, dict[str, int]]:

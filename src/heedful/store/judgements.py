@@ -21,7 +21,7 @@ from heedful.store.answers import Answer
 from heedful.store.audit import Digest, judgement_sha256, record
 from heedful.store.names import refuse_bad_name
 from heedful.store.projects import Project
-from heedful.store.schema import judgement_revision, project, prompt, slot
+from heedful.store.schema import judgement_revision, prompt, slot
 
 _R = judgement_revision.c
 
@@ -54,7 +54,7 @@ def submit(
     refuse_bad_name("key", key)
     labeler_id = labelers.hold(connection, labeler_name)
     sent_to = slots.mine(connection, token, labeler_id)
-    asked = _project_of(connection, sent_to.project_id)
+    asked = projects.get(connection, sent_to.project_id)
     if stored := _stored(connection, key):
         return _same_again(connection, stored, sent_to, answer, asked)
     answers.refuse_bad_answer(answer, len(sent_to.shown), asked)
@@ -66,11 +66,6 @@ def submit(
     row |= {"active_ms": _active_ms(answer, sent_to, now), "instructions_id": version[0]}
     row = _revise(connection, judged, row, version[1], f"labeler {labeler_id}", now)
     return Receipt(judged.token, row["number"], row["event"], judged.purpose, now, answers.warnings(answer, asked))
-
-
-def _project_of(connection: sa.Connection, project_id: int) -> Project:
-    name = connection.execute(sa.select(project.c.name).where(project.c.id == project_id)).scalar_one()
-    return projects.find(connection, name)[1]
 
 
 def _stored(connection: sa.Connection, key: str) -> Any:

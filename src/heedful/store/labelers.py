@@ -62,11 +62,12 @@ def hold(connection: sa.Connection, name: str) -> int:
     return int(_known(connection, name, lock=True).id)
 
 
-def refuse_inactive(connection: sa.Connection, name: str) -> None:
-    """Raise AnswerProblem for somebody who is paused or has left."""
-    state = _known(connection, name).state
-    if state != "active":
-        raise AnswerProblem(f"labeler {name!r} is {state}", "Ask whoever leads the project.")
+def hold_active(connection: sa.Connection, name: str) -> int:
+    """The same; raises AnswerProblem for somebody who is paused or has left."""
+    who = _known(connection, name, lock=True)
+    if who.state != "active":
+        raise AnswerProblem(f"labeler {name!r} is {who.state}", "Ask whoever leads the project.")
+    return int(who.id)
 
 
 def set_state(connection: sa.Connection, name: str, state: State, actor: str, now: datetime) -> None:

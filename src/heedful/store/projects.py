@@ -124,7 +124,7 @@ CHANGEABLE = (
 
 def create(connection: sa.Connection, new: Project, actor: str, now: datetime) -> int:
     """A new project; returns its id. Raises SettingProblem where the name is taken."""
-    if _find(connection, new.name):
+    if _first(connection, project.c.name == new.name):
         raise SettingProblem(f"there is a project {new.name!r} already", "Choose another name.")
     values = {f.name: getattr(new, f.name) for f in dataclasses.fields(new)}
     asked = {name: values.pop(key) for name, key in (("name", "criterion"), ("question", "question"), ("higher_is", "higher_is"))}
@@ -149,7 +149,7 @@ def change(connection: sa.Connection, name: str, actor: str, now: datetime, **ch
 
 def find(connection: sa.Connection, name: str, lock: bool = False) -> tuple[int, Project]:
     """A project's id and settings; ``lock``: nobody else changes it before this transaction ends."""
-    row = _find(connection, name, lock)
+    row = _first(connection, project.c.name == name, lock)
     if row is None:
         known = [str(other) for other in connection.execute(sa.select(project.c.name)).scalars()]
         raise SettingProblem(f"there is no project {name!r}.{nearest(name, known)}", f"There are: {', '.join(sorted(known)) or 'none'}.")
@@ -157,15 +157,22 @@ def find(connection: sa.Connection, name: str, lock: bool = False) -> tuple[int,
     return values.pop("id"), Project(**values)
 
 
+def get(connection: sa.Connection, project_id: int) -> Project:
+    """A project's settings by its id."""
+    values = dict(_first(connection, project.c.id == project_id)._mapping)
+    del values["id"]
+    return Project(**values)
+
+
 def names(connection: sa.Connection) -> list[str]:
     """All projects."""
     return list(connection.execute(sa.select(project.c.name).order_by(project.c.id)).scalars())
 
 
-def _find(connection: sa.Connection, name: str, lock: bool = False) -> Any:
+def _first(connection: sa.Connection, which: sa.ColumnElement[bool], lock: bool = False) -> Any:
     columns = [project.c[f.name] for f in dataclasses.fields(Project) if f.name in project.c]
     found = sa.select(project.c.id, *columns, criterion.c.name.label("criterion"), criterion.c.question, criterion.c.higher_is)
-    found = found.join(criterion, criterion.c.id == project.c.criterion_id).where(project.c.name == name)
+    found = found.join(criterion, criterion.c.id == project.c.criterion_id).where(which)
     return connection.execute(found.with_for_update(key_share=True, of=project) if lock else found).first()
 
 

@@ -35,6 +35,7 @@ DRAWS = 32
 """How many prompts are drawn before one falls back on going through all that are free."""
 
 _S = slot.c
+_MET = sa.alias(slot, "met")
 _TAKEABLE = sa.text("slot.state IN ('open', 'leased')")  # literally the condition of the index ix_slot_places
 
 
@@ -95,8 +96,8 @@ def calibration_prompt(connection: sa.Connection, project_id: int, labeler_id: i
 
 def repeat_of(connection: sa.Connection, project_id: int, labeler_id: int, before: datetime) -> Any:
     """A labeler's earliest judged slot from ``before`` that they were not asked about again; ``None`` where there is none."""
-    again = sa.alias(slot)
-    asked = sa.exists().where(again.c.prompt_id == _S.prompt_id, again.c.labeler_id == labeler_id, again.c.purpose == word("repeat"))
+    again = _MET.c
+    asked = sa.exists().where(again.prompt_id == _S.prompt_id, again.labeler_id == labeler_id, again.purpose == word("repeat"))
     first = judgement_revision.c
     found = (
         sa.select(slot)
@@ -219,9 +220,8 @@ def _taken_hold_of(connection: sa.Connection, places: sa.Select[Any]) -> Any:
 
 def _not_met(prompt_id: sa.ColumnElement[int], labeler_id: int) -> sa.ColumnElement[bool]:
     """The labeler has no voice at the prompt yet; literally the condition of the index uq_slot_voice."""
-    m = sa.alias(slot, "met")
     voice = sa.text("met.purpose <> 'repeat' AND met.state <> 'lapsed'")
-    return ~sa.exists().where(m.c.prompt_id == prompt_id, m.c.labeler_id == labeler_id, voice)
+    return ~sa.exists().where(_MET.c.prompt_id == prompt_id, _MET.c.labeler_id == labeler_id, voice)
 
 
 def _drawn(connection: sa.Connection, project_id: int, free: sa.Select[Any], chance: Random) -> list[int]:

@@ -9,9 +9,8 @@ import sqlalchemy as sa
 
 from heedful.errors import HeedfulError, StoreBusy, StoreProblem
 
-_AGAIN = {"40001": "a serialisation failure", "40P01": "a deadlock"}
-"""PostgreSQL's codes for transactions that lost a race: nothing was stored, and the same work may succeed."""
-_LOCKED = "55P03"
+SERIALISATION, DEADLOCK, UNIQUE, LOCKED = "40001", "40P01", "23505", "55P03"
+"""PostgreSQL's codes for what happens to transactions that get in each other's way."""
 _FULL = ("database or disk is full", "no space left", "disk I/O error", "File too large")
 _DAMAGED = ("malformed", "not a database", "disk image", "checksum", "could not read block")
 _NO_ENTRY = ("unable to open", "readonly database", "read-only", "permission denied")
@@ -33,7 +32,7 @@ def in_words(where: str) -> Iterator[None]:
 def explain(error: sa.exc.DBAPIError, where: str) -> HeedfulError | None:
     """The sentence for an error of the driver; ``None`` where it is heedful's own mistake."""
     text = str(error.orig)
-    if lost_a_race(error) or _code(error) == _LOCKED or _says(text, "is locked"):
+    if _code(error) in (SERIALISATION, DEADLOCK, LOCKED) or _says(text, "is locked"):
         return StoreBusy(f"{where} is busy: others have been writing for a while", "Nothing was stored. Try again.")
     if _says(text, *_DAMAGED):
         return StoreProblem(
@@ -47,14 +46,17 @@ def explain(error: sa.exc.DBAPIError, where: str) -> HeedfulError | None:
         )
     if _says(text, *_NO_ENTRY):
         return StoreProblem(f"{where} cannot be used: {text}", "Check the path and its permissions.")
-    if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
-        return StoreBusy(f"{where} cannot be reached: {text.strip()}", "Check that the database is running, then try again.")
+    if error.connection_invalidated or (_code(error) is None and _says(text, "connection")):
+        return StoreBusy(
+            f"{where} cannot be reached: {text.strip()}",
+            "Check that the database is running, then try again; an answer sent again under its key is stored once.",
+        )
     return None
 
 
 def lost_a_race(error: BaseException | None) -> bool:
-    """Whether the same work, done again, may well succeed."""
-    return isinstance(error, sa.exc.DBAPIError) and _code(error) in _AGAIN
+    """Whether the same work, done again, may well succeed; or finds what somebody else has just stored, and says so."""
+    return isinstance(error, sa.exc.DBAPIError) and _code(error) in (SERIALISATION, DEADLOCK, UNIQUE)
 
 
 def _code(error: sa.exc.DBAPIError) -> str | None:
