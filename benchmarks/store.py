@@ -25,7 +25,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import postgres
-
 from heedful.feedback.asking import ask
 from heedful.records import Completion, Labeler, Prompt, write_jsonl
 from heedful.store import Answer, Project, Store
@@ -44,7 +43,9 @@ def main() -> None:
     options = parser.parse_args()
     for database in options.databases:
         with somewhere(database) as where:
-            figures = concurrent(where, options.processes, options.seconds) if options.what == "concurrent" else large(where, options.prompts)
+            figures = (
+                concurrent(where, options.processes, options.seconds) if options.what == "concurrent" else large(where, options.prompts)
+            )
         print(json.dumps({"what": options.what, "database": database, **figures}), flush=True)
 
 
@@ -148,7 +149,12 @@ def rankings(prompts: int, version: str) -> Iterator[dict[str, Any]]:
         for j in range(PER_PROMPT):
             shown = [f"p{i}:{(c + j) % COMPLETIONS}" for c in range(COMPLETIONS)]
             row = {"prompt_id": f"p{i}", "labeler": f"l{(i + j) % 40}", "completion_ids": shown, "ranks": orders[(i + j) % 5]}
-            yield row | {"criterion": "helpfulness", "instructions_version": version, "judged_at": "2026-01-05T08:00:00+00:00", "active_ms": 9}
+            yield row | {
+                "criterion": "helpfulness",
+                "instructions_version": version,
+                "judged_at": "2026-01-05T08:00:00+00:00",
+                "active_ms": 9,
+            }
 
 
 def memory(work: Callable[[], object]) -> tuple[float, float]:
@@ -180,7 +186,12 @@ def spent(work: Callable[[], Any]) -> float:
 def percentiles(waits: list[float]) -> dict[str, float]:
     """Milliseconds."""
     cuts = statistics.quantiles(waits, n=100)
-    return {"p50": round(1000 * cuts[49], 1), "p95": round(1000 * cuts[94], 1), "p99": round(1000 * cuts[98], 1), "max": round(1000 * max(waits), 1)}
+    return {
+        "p50": round(1000 * cuts[49], 1),
+        "p95": round(1000 * cuts[94], 1),
+        "p99": round(1000 * cuts[98], 1),
+        "max": round(1000 * max(waits), 1),
+    }
 
 
 if __name__ == "__main__":

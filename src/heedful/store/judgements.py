@@ -53,7 +53,7 @@ def submit(
     """
     refuse_bad_name("key", key)
     labeler_id = labelers.hold(connection, labeler_name)
-    sent_to = slots.mine(connection, token, labeler_id)
+    sent_to = slots.mine(connection, token, labeler_id, lock=True)
     asked = projects.get(connection, sent_to.project_id)
     if stored := _stored(connection, key):
         return _same_again(connection, stored, sent_to, answer, asked)

@@ -202,8 +202,7 @@ slot = sa.Table(
     partial("uq_slot_lease", "project_id", "labeler_id", where="state = 'leased'", unique=True),
     partial("ix_slot_places", "project_id", "stratum_id", "prompt_id", "k", where="state IN ('open', 'leased')"),
     partial("ix_slot_judged", "project_id", "id", where="state = 'judged'"),
-    sa.Index("ix_slot_labeler", "labeler_id", "project_id", "state", "purpose"),
-    sa.Index("ix_slot_status", "project_id", "purpose", "state"),
+    sa.Index("ix_slot_labeler", "project_id", "labeler_id", "state", "purpose"),
 )
 
 judgement_revision = sa.Table(

@@ -36,7 +36,7 @@ DRAWS = 32
 
 _S = slot.c
 _MET = sa.alias(slot, "met")
-_TAKEABLE = sa.text("slot.state IN ('open', 'leased')")  # literally the condition of the index ix_slot_places
+TAKEABLE = sa.text("slot.state IN ('open', 'leased')")  # literally the condition of the index ix_slot_places
 
 
 def word(value: str) -> sa.ColumnElement[str]:
@@ -140,10 +140,10 @@ def lease_outside(
     return str(lease["token"])
 
 
-def mine(connection: sa.Connection, token: str, labeler_id: int) -> Any:
+def mine(connection: sa.Connection, token: str, labeler_id: int, lock: bool = False) -> Any:
     """A labeler's slot by its token. Raises AnswerProblem where it is not theirs, without a word on whether it exists."""
     found = sa.select(slot).where(_S.token == token, _S.labeler_id == labeler_id)
-    if row := connection.execute(found.with_for_update(key_share=True)).first():
+    if row := connection.execute(found.with_for_update(key_share=True) if lock else found).first():
         return row
     raise AnswerProblem("there is no such task of yours", "Ask for your next task; keep what you wrote until then.")
 
@@ -154,7 +154,7 @@ def renew(connection: sa.Connection, token: str, labeler_id: int, now: datetime)
     A lease that ran out is taken up again, unless somebody else has the place by now. It never
     gets shorter, even where the clock went back.
     """
-    row = mine(connection, token, labeler_id)
+    row = mine(connection, token, labeler_id, lock=True)
     if row.state != "leased":
         return None
     seconds = connection.execute(sa.select(project.c.lease).where(project.c.id == row.project_id)).scalar_one()
@@ -165,7 +165,7 @@ def renew(connection: sa.Connection, token: str, labeler_id: int, now: datetime)
 
 def skip(connection: sa.Connection, token: str, labeler_id: int, reason: str, now: datetime) -> None:
     """A labeler would rather not: the place opens for somebody else. Once a task is no longer held, this changes nothing."""
-    row = mine(connection, token, labeler_id)
+    row = mine(connection, token, labeler_id, lock=True)
     if row.state != "leased":
         return
     _give_up(connection, row, "skipped")
@@ -209,7 +209,7 @@ def _lease(labeler_id: int, shown: list[int], now: datetime, seconds: int) -> di
 def _free(who: Seeker) -> sa.Select[Any]:
     """Places that are open, or whose lease ran out, at prompts that this labeler has not met."""
     free = sa.or_(_S.state == word("open"), _S.lease_until <= who.now)
-    found = sa.select(slot).where(_S.project_id == who.project_id, _TAKEABLE, _S.k.is_not(None), free)
+    found = sa.select(slot).where(_S.project_id == who.project_id, TAKEABLE, _S.k.is_not(None), free)
     return found.where(_not_met(_S.prompt_id, who.labeler_id))
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import sqlalchemy as sa
 
 from heedful.records import Record
 from heedful.store import projects
 from heedful.store.schema import concern, labeler, prompt, slot, stratum
-from heedful.store.slots import word
+from heedful.store.slots import TAKEABLE, word
+
+T = TypeVar("T")
 
 _S = slot.c
+_PLACES = ("open", "leased", "judged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,60 +47,73 @@ class ProjectStatus(Record):
 def of_project(connection: sa.Connection, name: str) -> ProjectStatus:
     """Count everything in a project."""
     project_id, asked = projects.find(connection, name)
-    by_state = sa.select(_S.state, _S.purpose, sa.func.count().label("n")).where(_S.project_id == project_id)
-    slots = {(row.state, row.purpose): row.n for row in connection.execute(by_state.group_by(_S.state, _S.purpose))}
-    prompts = dict(_count_prompts(connection, project_id))
-    waiting = _count(
-        connection,
-        sa.select(_S.prompt_id).where(_S.project_id == project_id, _S.state.in_([word("open"), word("leased")]), _S.k.is_not(None)),
-    )
-    places = {state: slots.get((state, "overlap"), 0) for state in ("open", "leased", "judged")}
+    slots = _slots(connection, project_id)
+    prompts, calibration = _prompts(connection, project_id)
     kept = _kept_open(connection, project_id)
+    judged = Counter({(labeler_id, purpose): n for (labeler_id, state, purpose), n in slots.items() if state == "judged"})
+    places = {s: sum(n for (_, state, purpose), n in slots.items() if (state, purpose) == (s, "overlap")) for s in _PLACES}
     return ProjectStatus(
         project=name,
         task=asked.task,
         paused=asked.paused,
-        prompts=sum(prompts.values()),
-        complete=prompts.get(False, 0) - waiting,
-        calibration_prompts=prompts.get(True, 0),
+        prompts=prompts,
+        complete=prompts - calibration - _waiting(connection, project_id),
+        calibration_prompts=calibration,
         places=sum(places.values()),
         places_open=places["open"] - sum(kept.values()),
         places_leased=places["leased"],
         kept_open=kept,
-        judgements={purpose: n for (state, purpose), n in sorted(slots.items()) if state == "judged"},
-        skipped=sum(n for (state, _), n in slots.items() if state == "skipped"),
+        judgements=_added_up((purpose, n) for (_, purpose), n in judged.items()),
+        skipped=sum(n for (_, state, _), n in slots.items() if state == "skipped"),
         concerns=_concerns(connection, project_id),
-        labelers=_judged_by(connection, project_id),
+        labelers=_named(connection, _added_up((labeler_id, n) for (labeler_id, _), n in judged.items())),
     )
 
 
-def _count_prompts(connection: sa.Connection, project_id: int) -> list[tuple[bool, int]]:
-    found = sa.select(prompt.c.calibration, sa.func.count()).where(prompt.c.project_id == project_id).group_by(prompt.c.calibration)
-    return [(bool(calibration), n) for calibration, n in connection.execute(found)]
+def _slots(connection: sa.Connection, project_id: int) -> dict[tuple[int | None, str, str], int]:
+    """How many slots there are by labeler, state and purpose: one walk through the index ix_slot_labeler."""
+    columns = (_S.labeler_id, _S.state, _S.purpose)
+    found = sa.select(*columns, sa.func.count().label("n")).where(_S.project_id == project_id).group_by(*columns)
+    return {(row.labeler_id, row.state, row.purpose): row.n for row in connection.execute(found)}
+
+
+def _prompts(connection: sa.Connection, project_id: int) -> tuple[int, int]:
+    """How many prompts there are, and how many of them are for everybody."""
+    found = sa.select(sa.func.count()).where(prompt.c.project_id == project_id)
+    return connection.execute(found).scalar_one(), connection.execute(found.where(prompt.c.calibration)).scalar_one()
+
+
+def _waiting(connection: sa.Connection, project_id: int) -> int:
+    """Prompts with a place that is not filled.
+
+    In two halves, because SQLite, which does not know that few slots of a large project wait,
+    goes through all of them unless it sees that the index ix_slot_places fits.
+    """
+    found = sa.select(_S.prompt_id).where(_S.project_id == project_id, TAKEABLE, _S.k.is_not(None))
+    waiting = sa.union(found.where(_S.stratum_id.is_(None)), found.where(_S.stratum_id.is_not(None))).subquery()
+    return int(connection.execute(sa.select(sa.func.count()).select_from(waiting)).scalar_one())
 
 
 def _kept_open(connection: sa.Connection, project_id: int) -> dict[str, int]:
-    found = (
-        sa.select(stratum.c.dimension, stratum.c.value, sa.func.count())
-        .join(slot, _S.stratum_id == stratum.c.id)
-        .where(_S.project_id == project_id, _S.state == word("open"))
-        .group_by(stratum.c.dimension, stratum.c.value)
-        .order_by(stratum.c.dimension, stratum.c.value)
-    )
-    return {f"{dimension} {value}": n for dimension, value, n in connection.execute(found)}
+    kept = (_S.project_id == project_id, TAKEABLE, _S.state == word("open"), _S.stratum_id.is_not(None))
+    counted = sa.select(_S.stratum_id, sa.func.count().label("n")).where(*kept).group_by(_S.stratum_id)
+    n = {row.stratum_id: row.n for row in connection.execute(counted)}
+    rows = connection.execute(sa.select(stratum).where(stratum.c.id.in_(n)).order_by(stratum.c.dimension, stratum.c.value))
+    return {f"{row.dimension} {row.value}": n[row.id] for row in rows}
 
 
 def _concerns(connection: sa.Connection, project_id: int) -> int:
-    found = sa.select(sa.func.count()).select_from(concern).join(slot, concern.c.slot_id == _S.id)
-    return int(connection.execute(found.where(_S.project_id == project_id, ~concern.c.skipped)).scalar_one())
+    of_project = sa.select(_S.project_id).where(_S.id == concern.c.slot_id).scalar_subquery()
+    return int(connection.execute(sa.select(sa.func.count()).where(~concern.c.skipped, of_project == project_id)).scalar_one())
 
 
-def _judged_by(connection: sa.Connection, project_id: int) -> dict[str, int]:
-    n = sa.func.count().label("n")
-    counted = sa.select(_S.labeler_id, n).where(_S.project_id == project_id, _S.state == word("judged")).group_by(_S.labeler_id).subquery()
-    found = sa.select(labeler.c.name, counted.c.n).join(counted, counted.c.labeler_id == labeler.c.id).order_by(labeler.c.id)
-    return {row.name: row.n for row in connection.execute(found)}
+def _named(connection: sa.Connection, by_labeler: dict[int | None, int]) -> dict[str, int]:
+    rows = connection.execute(sa.select(labeler.c.id, labeler.c.name).where(labeler.c.id.in_(by_labeler)).order_by(labeler.c.id))
+    return {row.name: by_labeler[row.id] for row in rows}
 
 
-def _count(connection: sa.Connection, found: sa.Select[tuple[int]]) -> int:
-    return int(connection.execute(sa.select(sa.func.count()).select_from(found.distinct().subquery())).scalar_one())
+def _added_up(counts: Iterable[tuple[T, int]]) -> dict[T, int]:
+    found: Counter[T] = Counter()
+    for name, n in counts:
+        found[name] += n
+    return dict(found)
