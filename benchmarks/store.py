@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 import sys
 import tempfile
@@ -117,7 +116,7 @@ def labeler(where: str, name: str, version: str, seconds: float, ready: Any, res
 
 
 def large(where: str, prompts: int) -> dict[str, Any]:
-    """A store with ten judgements per prompt, brought in by the importer; what looking at it takes."""
+    """A store with ten judgements per prompt, brought in by the importer, and 1,000 prompts that wait; what using it takes."""
     figures: dict[str, Any] = {"prompts": prompts, "judgements": prompts * PER_PROMPT}
     began = time.monotonic()
     version = set_up(where, prompts, 50)
@@ -126,20 +125,48 @@ def large(where: str, prompts: int) -> dict[str, Any]:
         path = Path(folder) / "rankings.jsonl"
         write_jsonl(path, rankings(prompts, version))
         figures["import_s"] = spent(lambda: store.import_rankings("bench", path))
-        if store.database.file is None:
-            store.database.engine.execution_options(isolation_level="AUTOCOMMIT").connect().exec_driver_sql("VACUUM ANALYZE")
+        store.add_prompts("bench", items(prompts, prompts + 1000))
+        if store.database.file is None:  # as autovacuum does in its own time
+            with store.database.engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM ANALYZE")
         store.status()
-        waits: list[float] = []
-        for _ in range(5):
-            timed(waits, store.status)
-        figures["status_ms"] = round(1000 * statistics.median(waits), 1)
-        for _ in range(20):
-            timed(waits, lambda: ask(store, "bench", "l49"))
-        figures["export_peak_mib_over_idle"], figures["export_s"] = memory(lambda: sum(1 for _ in store.judgements("bench")))
-        figures["snapshot_s"] = spent(lambda: store.snapshot("bench"))
-        figures["check_s"] = spent(store.check)
+        figures["status_ms"] = [round(1000 * spent(store.status, 4)) for _ in range(5)]
+        waits: dict[str, list[float]] = {"ask": [], "submit": []}
+        for i in range(200):
+            name = f"l{40 + i % 10}"
+            task = timed(waits["ask"], lambda name=name: ask(store, "bench", name))
+            said = Answer(ranks=[1, 2, 3, 4])
+            timed(waits["submit"], lambda name=name, task=task, i=i, said=said: store.submit(task.token, name, f"k{i}", said, version))
+        figures |= {kind: percentiles(found) for kind, found in waits.items()}
         figures["mib"] = size(store)
+    for name in ("export", "snapshot", "check"):
+        figures[f"{name}_s"], figures[f"{name}_mib"] = alone(name, where)
     return figures
+
+
+def alone(what: str, where: str) -> tuple[float, float]:
+    """Seconds that something takes in a process of its own, and by how many MiB it raises that process's peak of memory."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(measured, (what, where))
+
+
+def measured(what: str, where: str) -> tuple[float, float]:
+    work: dict[str, Callable[[Store], object]] = {
+        "export": lambda store: sum(1 for _ in store.judgements("bench")),
+        "snapshot": lambda store: store.snapshot("bench"),
+        "check": lambda store: store.check(),
+    }
+    with Store.open(where) as store:
+        next(store.judgements("bench"))
+        before = peak_mib()
+        return spent(lambda: work[what](store)), round(peak_mib() - before, 1)
+
+
+def peak_mib() -> float:
+    """The peak of this process's memory by the kernel; getrusage would count what it inherited from its parent."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def rankings(prompts: int, version: str) -> Iterator[dict[str, Any]]:
@@ -157,13 +184,6 @@ def rankings(prompts: int, version: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def memory(work: Callable[[], object]) -> tuple[float, float]:
-    """By how much the peak of this process's memory rose (MiB), and seconds; the peak before is what importing took."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = spent(work)
-    return round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, 1), seconds
-
-
 def size(store: Store) -> float:
     if store.database.file:
         return round(store.database.file.stat().st_size / 2**20, 1)
@@ -177,10 +197,11 @@ def timed(waits: list[float], work: Callable[[], Any]) -> Any:
     return found
 
 
-def spent(work: Callable[[], Any]) -> float:
+def spent(work: Callable[[], Any], digits: int = 1) -> float:
+    """Seconds."""
     waits: list[float] = []
     timed(waits, work)
-    return round(waits[0], 1)
+    return round(waits[0], digits)
 
 
 def percentiles(waits: list[float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from heedful.errors import AnswerProblem, DataProblem, InstructionsChanged
 from heedful.feedback.asking import ask, ask_about, ask_more
 from heedful.feedback.assign import kinds_in_order, other_order
 from heedful.records import Ranking
-from heedful.store import Answer, Store, derived, labelers, projects
+from heedful.store import Answer, Store, derived, labelers, projects, prompts
 from heedful.store.derived import DerivedPair
 from heedful.store.schema import prompt, slot
 from stores import INSTRUCTIONS, Clock, answer, items, join, next_task, project, ready, work
@@ -293,9 +293,30 @@ def test_who_may_not_be_asked_hears_why(store: Store) -> None:
         ask(store, "helpful", "ann")
     assert answer(store, held, "ann").purpose == "overlap"  # what was under way is kept
     store.write(lambda c: labelers.set_state(c, "ann", "active", "test", store.clock()))
-    store.write(lambda c: projects.change(c, "helpful", "test", store.clock(), paused=True))
+    store.write(lambda c: projects.change(c, "helpful", "test", store.clock(), state="paused"))
     with pytest.raises(AnswerProblem, match="'helpful' is paused"):
         ask(store, "helpful", "ann")
+
+
+def test_nobody_is_asked_about_a_prompt_that_was_withdrawn(store: Store) -> None:
+    ready(store, prompts=3, labelers=2, overlap=2, calibration_share=0.4, repeat_share=0.4, random_share=0.2, repeat_after=0)
+    store.add_prompts("helpful", items(1, first=50), calibration=True)
+
+    def withdraw(withdrawn: bool, *ids: str) -> None:
+        store.write(lambda c: prompts.set_withdrawn(c, "helpful", ids, withdrawn, "test", store.clock()))
+
+    held = next_task(store, "l0")
+    withdraw(True, "p0", "p1", "p50")
+    answer(store, held, "l0")  # what was under way is kept
+    seen = {task.prompt for task in work(store, "l0")} | {task.prompt for task in work(store, "l1")}
+    assert seen - {held.prompt} == {"question 2"}
+    assert store.status()[0].withdrawn == 3
+    withdraw(False, "p0", "p1", "p50")
+    assert {task.prompt for task in work(store, "l1")} >= {"question 0", "question 1", "question 50"}
+    with pytest.raises(DataProblem, match="no prompt 'p9'"):
+        withdraw(True, "p0", "p9")
+    assert store.status()[0].withdrawn == 0
+    assert store.check().problem == ""
 
 
 def test_the_tasks_of_somebody_who_leaves_become_free(store: Store) -> None:

@@ -9,14 +9,16 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
+from conftest import create_database
 from heedful.errors import StoreProblem
 from heedful.records import Ranking
 from heedful.store import Store, backup, migrate, schema
 from heedful.store.database import Database
-from stores import ready, work
+from stores import answer, next_task, ready, work
 
 FIXTURES = Path(__file__).with_name("fixtures")
 RELEASED = ("0001",)
@@ -66,21 +68,38 @@ def test_the_code_knows_the_newest_migration() -> None:
 
 
 @pytest.mark.parametrize("version", RELEASED)
-def test_every_released_schema_still_opens(version: str, tmp_path: Path) -> None:
-    """The fixtures are dumps of stores as they were written when that schema was released."""
-    path = tmp_path / "old.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((FIXTURES / f"schema_{version}.sql").read_text())
-    with Store.open(path) as store:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_every_released_schema_still_opens(version: str, database: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The fixtures are dumps of stores as they were written when that schema was released; see ``write_fixture.py``."""
+    script = (FIXTURES / f"schema_{version}.{database}.sql").read_text()
+    if database == "sqlite":
+        where = str(tmp_path / "old.db")
+        with closing(sqlite3.connect(where)) as connection:
+            connection.executescript(script)
+    else:
+        server = request.getfixturevalue("postgres_server")
+        create_database(server, f"released_{version}")
+        where = server.format(f"released_{version}")
+        with psycopg.connect(where) as connection:
+            connection.execute(script)
+        migrate_by_hand(where, version)
+    with Store.open(where) as store:
         assert store.check().problem == ""
-        rows = [row for row in store.judgements("helpful") if isinstance(row, Ranking)]
-        said = [(row.prompt_id, row.labeler, row.ranks) for row in rows[:3]]
-        assert said == [
-            ("p0", "l0", [3, 2, 1]),
-            ("p1", "l0", [1, 2, 3]),
-            ("p0", "l1", [1, 1, None]),
-        ]
         assert store.snapshot("helpful").sha256 == (FIXTURES / f"schema_{version}.sha256").read_text().strip()
+        rows = [row for row in store.judgements("helpful") if isinstance(row, Ranking)]
+        said = [(row.prompt_id, row.labeler, row.completion_ids, row.ranks, row.purpose) for row in rows]
+        assert len(said) == 11
+        assert said[0] == ("p0", "l0", ["p0:a", "p0:c", "p0:b"], [3, 2, 1], "overlap")
+        assert said[1] == ("p0", "l1", ["p0:c", "p0:a", "p0:b"], [1, 1, None], "overlap")
+        assert said[-1] == ("p2", "elsewhere", ["p2:b", "p2:a"], [1, 2], "overlap")
+        assert [one.kind for one in store.labelers()] == ["person", "person", "person", "person", "ai"]
+        assert answer(store, next_task(store, "l2"), "l2").purpose == "calibration"  # and people go on
+
+
+def migrate_by_hand(where: str, version: str) -> None:
+    database = Database.existing(where)
+    migrate.bring_up_to_date(database, version, unattended=False)
+    database.close()
 
 
 def test_an_old_file_is_copied_and_migrated_when_it_is_opened(tmp_path: Path, sqlite_template: Path, next_schema: Path) -> None:
@@ -106,8 +125,6 @@ def test_two_processes_migrate_it_once(where: str, next_schema: Path) -> None:
 
 
 def test_postgresql_is_migrated_only_when_told_to(postgres_server: str, postgres_template: str, next_schema: Path) -> None:
-    from conftest import create_database
-
     create_database(postgres_server, "old", postgres_template)
     where = postgres_server.format("old")
     with pytest.raises(StoreProblem, match="Back it up \\(pg_dump\\), then run: heed store migrate"):

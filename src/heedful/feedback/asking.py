@@ -35,7 +35,7 @@ def ask(store: Store, project: str, labeler: str) -> Task | None:
 
     Raises:
         InstructionsChanged: they have not acknowledged the current instructions.
-        AnswerProblem: they or the project are paused, or there are no instructions.
+        AnswerProblem: they or the project are not active, or there are no instructions.
     """
     return store.write(lambda c: _ask(c, project, labeler, store.clock()))
 
@@ -93,8 +93,8 @@ class _Asking:
         self.connection, self.now = connection, now
         self.labeler_id = labelers.hold_active(connection, labeler)
         self.project_id, self.asked = projects.find(connection, project)
-        if self.asked.paused:
-            raise AnswerProblem(f"project {project!r} is paused", "Try again later.")
+        if self.asked.state != "active":
+            raise AnswerProblem(f"project {project!r} is {self.asked.state}", "Try again later, or ask whoever leads it.")
         _, self.version = instructions.acknowledged(connection, self.project_id, self.labeler_id)
         strata = labelers.strata_of(connection, self.labeler_id)
         self.seeker = slots.Seeker(self.project_id, self.asked.overlap, self.labeler_id, strata, now)

@@ -211,6 +211,15 @@ def _postgres_engine(url: str) -> sa.Engine:
         raise StoreProblem("psycopg, the driver for PostgreSQL, is not installed", "pip install 'heedful[postgres]'") from None
 
 
+def take_stock(connection: sa.Connection) -> None:
+    """After many rows have come in: let PostgreSQL count them, or it would plan for empty tables until it does so by itself.
+
+    The queries are written so that SQLite finds their indexes without having counted.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("ANALYZE prompt, completion, completion_origin, slot, judgement_revision")
+
+
 def create_private(file: Path) -> None:
     """An empty file that nobody else may read: it will hold what people said, and who they are."""
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -161,7 +161,7 @@ def undecided(connection: sa.Connection, project_name: str) -> list[int]:
     found = (
         sa.select(d.prompt_id)
         .join(prompt, prompt.c.id == d.prompt_id)
-        .where(d.run_id == run.id, prompt.c.project_id == project_id, prompt.c.overlap < asked.max_overlap, ~prompt.c.calibration)
+        .where(d.run_id == run.id, prompt.c.project_id == project_id, prompt.c.overlap < asked.max_overlap, ~prompt.c.withdrawn)
         .where(~waiting, ~news)
         .group_by(d.prompt_id)
         .having(best < asked.decided)

@@ -14,6 +14,7 @@ from heedful.errors import DataProblem
 from heedful.records import Labeler, Purpose, Ranking, read_jsonl
 from heedful.store import instructions, labelers, projects
 from heedful.store.audit import Digest, hold_chain, record
+from heedful.store.database import take_stock
 from heedful.store.judgements import seal
 from heedful.store.names import refuse_bad_name
 from heedful.store.prompts import MOST, external_ids
@@ -58,6 +59,7 @@ def add_rankings(connection: sa.Connection, project_name: str, rankings: Iterabl
         adder.add(some)
     details = {"source": source, "new_labelers": adder.new_labelers, "stored_judgements": adder.digest.details()}
     record(connection, "judgements.imported", actor, now, project=project_id, **details)
+    take_stock(connection)
     return adder.digest.count
 
 

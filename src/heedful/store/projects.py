@@ -35,7 +35,8 @@ class Project:
     ``random_share``: at least this share of tasks is drawn uniformly at random, so that figures
     computed on them are unbiased. ``calibration_share`` are items that everybody judges,
     ``repeat_share`` prompts that the same labeler judged at least ``repeat_after`` ago, again.
-    ``lease``: how long a task stays reserved without a sign of life.
+    ``lease``: how long a task stays reserved without a sign of life. ``state``: only an active
+    project asks; an archived one is out of sight, and everything in it stays.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Project:
     repeat_after: int = 24 * 3600
     lease: int = 30 * 60
     seed: int = 0
-    paused: bool = False
+    state: Literal["active", "paused", "archived"] = "active"
 
     def __post_init__(self) -> None:
         refuse_bad_name("project", self.name)
@@ -96,6 +97,7 @@ _ALLOWED = {
     "higher_is": ("better", "worse"),
     "task": ("ranking", "thumbs", "correction"),
     "tie_policy": ("none", "sparing", "free"),
+    "state": ("active", "paused", "archived"),
 }
 _RANGES: dict[str, tuple[float, float]] = {
     "overlap": (1, 100),
@@ -117,7 +119,7 @@ CHANGEABLE = (
     "repeat_share",
     "repeat_after",
     "lease",
-    "paused",
+    "state",
 )
 """What may change while people are at work. The rest decides what judgements mean, or which places prompts have."""
 

@@ -15,6 +15,7 @@ from heedful.records import Completion, Prompt
 from heedful.store import labelers, projects
 from heedful.store.audit import Digest, hold_chain, prompt_sha256, record
 from heedful.store.columns import canonical
+from heedful.store.database import take_stock
 from heedful.store.names import LONGEST_ID, refuse_bad_name
 from heedful.store.projects import Project
 from heedful.store.schema import completion, completion_origin, prompt, slot
@@ -39,6 +40,7 @@ def add(connection: sa.Connection, project_name: str, items: Iterable[Item], cal
     while some := list(islice(remaining, _AT_ONCE)):
         adder.add(some)
     record(connection, "prompts.added", actor, now, project=project_id, calibration=calibration, stored_prompts=adder.digest.details())
+    take_stock(connection)
     return adder.digest.count
 
 
@@ -82,7 +84,7 @@ class _Adder:
             "content": p.prompt,
         }
         row |= {"reference": p.reference, "columns": json.loads(canonical(p.columns)), "event": self.event}
-        row |= {"calibration": self.calibration, "overlap": len(self.places)}
+        row |= {"calibration": self.calibration, "withdrawn": False, "overlap": len(self.places)}
         row["sha256"] = prompt_sha256(row, completions)
         self.digest.add(row["sha256"])
         self.prompt_id, self.number = self.prompt_id + 1, self.number + 1
@@ -98,6 +100,21 @@ class _Adder:
             if external_id in known:
                 raise DataProblem(f"{what} id {external_id!r} stands twice", "Give each an id of its own. Nothing was added.")
             known.add(external_id)
+
+
+def set_withdrawn(connection: sa.Connection, project_name: str, ids: Sequence[str], withdrawn: bool, actor: str, now: datetime) -> None:
+    """Ask nobody about some prompts any more, or ask about them again. What was said of them stays.
+
+    Raises DataProblem for an unknown id.
+    """
+    project_id, _ = projects.find(connection, project_name)
+    which = (prompt.c.project_id == project_id, prompt.c.external_id.in_(ids))
+    found = {row.external_id: row.id for row in connection.execute(sa.select(prompt.c.id, prompt.c.external_id).where(*which))}
+    if strange := [name for name in ids if name not in found]:
+        raise DataProblem(f"there is no prompt {strange[0]!r} in project {project_name!r}", "Check its id. Nothing was changed.")
+    connection.execute(sa.update(prompt).where(*which).values(withdrawn=withdrawn))
+    kind = "prompts.withdrawn" if withdrawn else "prompts.brought_back"
+    record(connection, kind, actor, now, project=project_id, prompts=sorted(found.values()))
 
 
 def open_place(project_id: int, prompt_id: int, k: int, stratum: int | None) -> dict[str, Any]:

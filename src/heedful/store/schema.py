@@ -14,7 +14,7 @@ Migrations build the tables (``migrations/versions``); a test holds the two toge
 
 Three kinds of row. *Facts* are never changed or removed: triggers in the database forbid it for
 ``event``, ``judgement_revision``, ``instructions``, ``acknowledgement``, ``concern`` and
-``quarantine``. *States* change: ``project``, ``labeler``, ``prompt.overlap``, ``slot``. *Derived*
+``quarantine``. *States* change: ``project``, ``labeler``, ``slot``, and of ``prompt`` whether it is withdrawn and its overlap. *Derived*
 rows may be thrown away. No count is stored anywhere: whatever can be counted, is.
 """
 
@@ -66,7 +66,8 @@ project = sa.Table(
     sa.Column("lease", sa.Integer, nullable=False),
     sa.Column("coverage", Json, nullable=False),
     sa.Column("seed", sa.BigInteger, nullable=False),
-    sa.Column("paused", sa.Boolean, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    words("state", "active", "paused", "archived"),
     words("task", "ranking", "thumbs", "correction"),
     words("tie_policy", "none", "sparing", "free"),
     sa.CheckConstraint("1 <= overlap AND overlap <= max_overlap", name="overlap"),
@@ -134,6 +135,7 @@ prompt = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),  # of all that a labeler is shown of it, and of where it came from
     sa.Column("event", Id, reference("event.number", deferrable=True, initially="DEFERRED"), nullable=False),
     sa.Column("calibration", sa.Boolean, nullable=False),
+    sa.Column("withdrawn", sa.Boolean, nullable=False),
     sa.Column("overlap", sa.Integer, nullable=False),
     sa.UniqueConstraint("project_id", "external_id"),
     sa.UniqueConstraint("project_id", "number"),

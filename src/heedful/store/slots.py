@@ -36,6 +36,7 @@ DRAWS = 32
 
 _S = slot.c
 _MET = sa.alias(slot, "met")
+_GONE = sa.alias(prompt, "gone")
 TAKEABLE = sa.text("slot.state IN ('open', 'leased')")  # literally the condition of the index ix_slot_places
 
 
@@ -90,8 +91,8 @@ def random_place(connection: sa.Connection, who: Seeker, chance: Random) -> Any:
 def calibration_prompt(connection: sa.Connection, project_id: int, labeler_id: int) -> int | None:
     """The first item for everybody that a labeler has not been given; ``None`` when they have had all."""
     p = prompt.c
-    found = sa.select(p.id).where(p.project_id == project_id, p.calibration, _not_met(p.id, labeler_id)).order_by(p.number).limit(1)
-    return connection.execute(found).scalar()
+    found = sa.select(p.id).where(p.project_id == project_id, p.calibration, ~p.withdrawn, _not_met(p.id, labeler_id))
+    return connection.execute(found.order_by(p.number).limit(1)).scalar()
 
 
 def repeat_of(connection: sa.Connection, project_id: int, labeler_id: int, before: datetime) -> Any:
@@ -102,6 +103,7 @@ def repeat_of(connection: sa.Connection, project_id: int, labeler_id: int, befor
     found = (
         sa.select(slot)
         .join(judgement_revision, (first.slot_id == _S.id) & (first.number == 1))
+        .join(prompt, (prompt.c.id == _S.prompt_id) & ~prompt.c.withdrawn)
         .where(_S.labeler_id == labeler_id, _S.project_id == project_id, _S.state == word("judged"))
         .where(_S.purpose.in_(("overlap", "calibration")), first.judged_at <= before, ~asked)
         .order_by(_S.id)
@@ -207,10 +209,11 @@ def _lease(labeler_id: int, shown: list[int], now: datetime, seconds: int) -> di
 
 
 def _free(who: Seeker) -> sa.Select[Any]:
-    """Places that are open, or whose lease ran out, at prompts that this labeler has not met."""
+    """Places that are open, or whose lease ran out, at prompts that this labeler has not met and that are not withdrawn."""
+    withdrawn = sa.exists().where(_GONE.c.id == _S.prompt_id, _GONE.c.withdrawn)
     free = sa.or_(_S.state == word("open"), _S.lease_until <= who.now)
     found = sa.select(slot).where(_S.project_id == who.project_id, TAKEABLE, _S.k.is_not(None), free)
-    return found.where(_not_met(_S.prompt_id, who.labeler_id))
+    return found.where(_not_met(_S.prompt_id, who.labeler_id), ~withdrawn)
 
 
 def _taken_hold_of(connection: sa.Connection, places: sa.Select[Any]) -> Any:

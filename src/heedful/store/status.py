@@ -24,16 +24,18 @@ _PLACES = ("open", "leased", "judged")
 class ProjectStatus(Record):
     """One project in figures.
 
-    ``complete``: prompts whose overlap is filled. ``judgements`` are by purpose, ``labelers``
-    by name. ``places_open`` wait for anybody, ``kept_open`` for a stratum (``"language native"``).
+    ``complete``: prompts whose overlap is filled. ``withdrawn``: prompts that nobody is asked
+    about any more. ``judgements`` are by purpose, ``labelers`` by name. ``places_open`` wait for
+    anybody, ``kept_open`` for a stratum (``"language native"``).
     """
 
     project: str
     task: str
-    paused: bool
+    state: str
     prompts: int
     complete: int
     calibration_prompts: int
+    withdrawn: int
     places: int
     places_open: int
     places_leased: int
@@ -48,17 +50,18 @@ def of_project(connection: sa.Connection, name: str) -> ProjectStatus:
     """Count everything in a project."""
     project_id, asked = projects.find(connection, name)
     slots = _slots(connection, project_id)
-    prompts, calibration = _prompts(connection, project_id)
+    prompts, calibration = _count(connection, project_id), _count(connection, project_id, prompt.c.calibration)
     kept = _kept_open(connection, project_id)
     judged = Counter({(labeler_id, purpose): n for (labeler_id, state, purpose), n in slots.items() if state == "judged"})
     places = {s: sum(n for (_, state, purpose), n in slots.items() if (state, purpose) == (s, "overlap")) for s in _PLACES}
     return ProjectStatus(
         project=name,
         task=asked.task,
-        paused=asked.paused,
+        state=asked.state,
         prompts=prompts,
         complete=prompts - calibration - _waiting(connection, project_id),
         calibration_prompts=calibration,
+        withdrawn=_count(connection, project_id, prompt.c.withdrawn),
         places=sum(places.values()),
         places_open=places["open"] - sum(kept.values()),
         places_leased=places["leased"],
@@ -77,10 +80,10 @@ def _slots(connection: sa.Connection, project_id: int) -> dict[tuple[int | None,
     return {(row.labeler_id, row.state, row.purpose): row.n for row in connection.execute(found)}
 
 
-def _prompts(connection: sa.Connection, project_id: int) -> tuple[int, int]:
-    """How many prompts there are, and how many of them are for everybody."""
-    found = sa.select(sa.func.count()).where(prompt.c.project_id == project_id)
-    return connection.execute(found).scalar_one(), connection.execute(found.where(prompt.c.calibration)).scalar_one()
+def _count(connection: sa.Connection, project_id: int, *which: sa.ColumnElement[bool]) -> int:
+    """How many prompts there are, or how many of a kind."""
+    found = sa.select(sa.func.count()).select_from(prompt).where(prompt.c.project_id == project_id, *which)
+    return int(connection.execute(found).scalar_one())
 
 
 def _waiting(connection: sa.Connection, project_id: int) -> int:

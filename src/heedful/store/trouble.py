@@ -37,7 +37,7 @@ def explain(error: sa.exc.DBAPIError, where: str) -> HeedfulError | None:
     if _says(text, *_DAMAGED):
         return StoreProblem(
             f"{where} is damaged or no database ({text})",
-            "Run heed store check, then heed store restore with the last backup; leave the damaged file as it is.",
+            "Put the last backup in its place: heed store backups, then heed store restore. The damaged file is set aside, not deleted.",
         )
     if _says(text, *_FULL):
         return StoreProblem(
