@@ -93,7 +93,7 @@ def test_every_released_schema_still_opens(version: str, database: str, tmp_path
         assert said[1] == ("p0", "l1", ["p0:c", "p0:a", "p0:b"], [1, 1, None], "overlap")
         assert said[-1] == ("p2", "elsewhere", ["p2:b", "p2:a"], [1, 2], "overlap")
         assert [one.kind for one in store.labelers()] == ["person", "person", "person", "person", "ai"]
-        assert answer(store, next_task(store, "l2"), "l2").purpose == "calibration"  # and people go on
+        assert answer(store, next_task(store, "l2"), "l2", key="new").purpose == "calibration"  # and people go on
 
 
 def migrate_by_hand(where: str, version: str) -> None:
