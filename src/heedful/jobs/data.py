@@ -9,6 +9,7 @@ from typing import Any
 
 from heedful.errors import DataProblem
 from heedful.jobs.check import check_run
+from heedful.jobs.judgements import collect
 from heedful.jobs.workspace import Workspace
 from heedful.records import Ranking, read_jsonl, write_atomically, write_jsonl
 
@@ -62,7 +63,8 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
     from heedful.feedback.labelers import flagged, labeler_reports, panel_agreement
 
     criterion = criterion_of(ws)
-    rankings = ws.source.rankings(ws.prompts("train"), ws.completions())
+    collected = collect(ws, folder, criterion)
+    rankings = collected.rankings
     reports = labeler_reports(rankings, criterion)
     in_doubt = flagged(reports)
     excluded = in_doubt if ws.settings.feedback.quarantine_flagged else []
@@ -74,6 +76,7 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
         "line": f"{len(rankings)} rankings by {len(reports)} labelers; to look at: {', '.join(in_doubt) or 'none'}",
         "rankings": len(rankings),
         "labelers": len(reports),
+        "judgements": {"event": collected.snapshot.event, "sha256": collected.snapshot.sha256, "set_aside": collected.set_aside},
         "labelers_flagged": in_doubt,
         "quarantined": excluded,
         "decided_pairs": len(agreed.decided),

@@ -57,9 +57,10 @@ def add_rankings(connection: sa.Connection, project_name: str, rankings: Iterabl
     remaining = iter(rankings)
     while some := list(islice(remaining, _AT_ONCE)):
         adder.add(some)
-    details = {"source": source, "new_labelers": adder.new_labelers, "stored_judgements": adder.digest.details()}
-    record(connection, "judgements.imported", actor, now, project=project_id, **details)
-    take_stock(connection)
+    if adder.digest.count:
+        details = {"source": source, "new_labelers": adder.new_labelers, "stored_judgements": adder.digest.details()}
+        record(connection, "judgements.imported", actor, now, project=project_id, **details)
+        take_stock(connection)
     return adder.digest.count
 
 

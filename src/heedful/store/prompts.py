@@ -39,8 +39,10 @@ def add(connection: sa.Connection, project_name: str, items: Iterable[Item], cal
     remaining = iter(items)
     while some := list(islice(remaining, _AT_ONCE)):
         adder.add(some)
-    record(connection, "prompts.added", actor, now, project=project_id, calibration=calibration, stored_prompts=adder.digest.details())
-    take_stock(connection)
+    if adder.digest.count:
+        details = {"calibration": calibration, "stored_prompts": adder.digest.details()}
+        record(connection, "prompts.added", actor, now, project=project_id, **details)
+        take_stock(connection)
     return adder.digest.count
 
 

@@ -142,13 +142,9 @@ prompt = sa.Table(
     sa.UniqueConstraint("id", "project_id"),  # so that a slot's project can be held to its prompt's
     sa.Index("ix_prompt_event", "event", "id"),
 )
-sa.Index(
-    "ix_prompt_calibration",
-    prompt.c.project_id,
-    prompt.c.number,
-    sqlite_where=prompt.c.calibration,
-    postgresql_where=prompt.c.calibration,
-)
+_few = prompt.c.calibration, prompt.c.withdrawn
+sa.Index("ix_prompt_calibration", prompt.c.project_id, prompt.c.number, sqlite_where=_few[0], postgresql_where=_few[0])
+sa.Index("ix_prompt_withdrawn", prompt.c.project_id, sqlite_where=_few[1], postgresql_where=_few[1])
 
 completion = sa.Table(
     "completion",

@@ -32,11 +32,12 @@ from heedful.store.prompts import open_place
 from heedful.store.schema import concern, judgement_revision, project, prompt, slot
 
 DRAWS = 32
-"""How many prompts are drawn before one falls back on going through all that are free."""
+"""How many prompts are drawn before one goes through all that are free."""
 
 _S = slot.c
 _MET = sa.alias(slot, "met")
 _GONE = sa.alias(prompt, "gone")
+_FOR_ANYBODY = _S.stratum_id.is_(None)
 TAKEABLE = sa.text("slot.state IN ('open', 'leased')")  # literally the condition of the index ix_slot_places
 
 
@@ -74,16 +75,18 @@ def first_place(connection: sa.Connection, who: Seeker, kept: bool, beyond: bool
     ``kept``: one that is kept for a stratum of theirs, or else one that is for anybody.
     ``beyond``: one beyond the project's overlap, added where people did not agree, or else one within.
     """
-    fits = _S.stratum_id.in_(who.strata) if kept else _S.stratum_id.is_(None)
-    found = _free(who).where(fits, _S.k > who.overlap if beyond else _S.k <= who.overlap)
+    found = _free(who).where(_kept_for(who) if kept else _FOR_ANYBODY, _S.k > who.overlap if beyond else _S.k <= who.overlap)
     return _taken_hold_of(connection, found.order_by(_S.prompt_id, _S.k))
 
 
 def random_place(connection: sa.Connection, who: Seeker, chance: Random) -> Any:
     """A place within the overlap, of a prompt drawn uniformly from those that have one this labeler may take."""
-    free = _free(who).where(sa.or_(_S.stratum_id.is_(None), _S.stratum_id.in_(who.strata)), _S.k <= who.overlap)
-    for prompt_id in _drawn(connection, who.project_id, free, chance):
-        if place := _taken_hold_of(connection, free.where(_S.prompt_id == prompt_id).order_by(_S.k)):
+    within = _free(who).where(_S.k <= who.overlap)
+    mine = within.where(sa.or_(_FOR_ANYBODY, _kept_for(who)))
+    # One after the other, as an index can be walked for either, but not for both at once.
+    halves = [within.where(_FOR_ANYBODY), *([within.where(_kept_for(who))] if who.strata else [])]
+    for prompt_id in _drawn(connection, who.project_id, mine, chance) or _shuffled(connection, halves, chance):
+        if place := _taken_hold_of(connection, mine.where(_S.prompt_id == prompt_id).order_by(_S.k)):
             return place
     return None
 
@@ -96,20 +99,21 @@ def calibration_prompt(connection: sa.Connection, project_id: int, labeler_id: i
 
 
 def repeat_of(connection: sa.Connection, project_id: int, labeler_id: int, before: datetime) -> Any:
-    """A labeler's earliest judged slot from ``before`` that they were not asked about again; ``None`` where there is none."""
-    again = _MET.c
+    """A labeler's first slot, judged ``before``, that they were not asked about again; ``None`` where there is none."""
+    again, first = _MET.c, judgement_revision.c
     asked = sa.exists().where(again.prompt_id == _S.prompt_id, again.labeler_id == labeler_id, again.purpose == word("repeat"))
-    first = judgement_revision.c
     found = (
         sa.select(slot)
         .join(judgement_revision, (first.slot_id == _S.id) & (first.number == 1))
         .join(prompt, (prompt.c.id == _S.prompt_id) & ~prompt.c.withdrawn)
-        .where(_S.labeler_id == labeler_id, _S.project_id == project_id, _S.state == word("judged"))
-        .where(_S.purpose.in_(("overlap", "calibration")), first.judged_at <= before, ~asked)
+        .where(_S.project_id == project_id, _S.labeler_id == labeler_id, _S.state == word("judged"))
+        .where(first.judged_at <= before, ~asked)
         .order_by(_S.id)
         .limit(1)
     )
-    return connection.execute(found).first()
+    # One purpose after the other: the index ix_slot_labeler then gives them in the order of their ids.
+    rows = [connection.execute(found.where(_S.purpose == word(purpose))).first() for purpose in ("overlap", "calibration")]
+    return min((row for row in rows if row), key=lambda row: row.id, default=None)
 
 
 def has_voice(connection: sa.Connection, prompt_id: int, labeler_id: int) -> bool:
@@ -216,6 +220,10 @@ def _free(who: Seeker) -> sa.Select[Any]:
     return found.where(_not_met(_S.prompt_id, who.labeler_id), ~withdrawn)
 
 
+def _kept_for(who: Seeker) -> sa.ColumnElement[bool]:
+    return _S.stratum_id.in_(who.strata)
+
+
 def _taken_hold_of(connection: sa.Connection, places: sa.Select[Any]) -> Any:
     """The first of these places that nobody else is taking at this moment."""
     return connection.execute(places.limit(1).with_for_update(key_share=True, of=slot, skip_locked=True)).first()
@@ -228,20 +236,22 @@ def _not_met(prompt_id: sa.ColumnElement[int], labeler_id: int) -> sa.ColumnElem
 
 
 def _drawn(connection: sa.Connection, project_id: int, free: sa.Select[Any], chance: Random) -> list[int]:
-    """Free prompts in a uniformly random order, at least one where there is one.
+    """Some free prompts in a uniformly random order; none where few are free.
 
     Prompts are numbered without gaps, so drawing numbers until one is free draws uniformly from
-    the free ones, however many there are. Where few are free, all of them are shuffled instead.
+    the free ones, without counting them.
     """
     highest = connection.execute(sa.select(sa.func.max(prompt.c.number)).where(prompt.c.project_id == project_id)).scalar()
-    if highest is None:
-        return []
-    numbers = [chance.randint(0, highest) for _ in range(DRAWS)]
+    numbers = [chance.randint(0, highest) for _ in range(DRAWS)] if highest is not None else []
     drawn = sa.select(prompt.c.id, prompt.c.number).where(prompt.c.project_id == project_id, prompt.c.number.in_(numbers))
     drawn = drawn.where(free.where(_S.prompt_id == prompt.c.id).correlate(prompt).exists())
     found = {row.number: row.id for row in connection.execute(drawn)}
-    if found:
-        return [found[number] for number in dict.fromkeys(numbers) if number in found]
-    every = sorted(connection.execute(free.with_only_columns(_S.prompt_id).distinct()).scalars())
+    return [found[number] for number in dict.fromkeys(numbers) if number in found]
+
+
+def _shuffled(connection: sa.Connection, free: Sequence[sa.Select[Any]], chance: Random) -> list[int]:
+    """All free prompts in a uniformly random order: not many, if drawing found none."""
+    found = {i for part in free for i in connection.execute(part.with_only_columns(_S.prompt_id).distinct()).scalars()}
+    every = sorted(found)
     chance.shuffle(every)
     return every

@@ -69,6 +69,11 @@ def partial(name: str, *columns: str, where: str, unique: bool = False) -> sa.In
     return sa.Index(name, *columns, unique=unique, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
 
+def flagged(name: str, *columns: str, flag: str) -> sa.Index:
+    """An index of the rows in which a yes or no is a yes."""
+    return sa.Index(name, *columns, sqlite_where=sa.text(f"{flag} = 1"), postgresql_where=sa.text(flag))
+
+
 metadata = sa.MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -183,13 +188,8 @@ sa.Table(
     sa.UniqueConstraint("project_id", "number"),
     sa.UniqueConstraint("id", "project_id"),
     sa.Index("ix_prompt_event", "event", "id"),
-    sa.Index(
-        "ix_prompt_calibration",
-        "project_id",
-        "number",
-        sqlite_where=sa.text("calibration = 1"),
-        postgresql_where=sa.text("calibration"),
-    ),
+    flagged("ix_prompt_calibration", "project_id", "number", flag="calibration"),
+    flagged("ix_prompt_withdrawn", "project_id", flag="withdrawn"),
 )
 sa.Table(
     "completion",
