@@ -125,7 +125,7 @@ class Database:
         if not self._turn.acquire(timeout=PATIENCE):
             raise StoreBusy(f"other threads have been writing to {file} for {PATIENCE:.0f} seconds", "Try again.")
         try:
-            with beside(file, "lock").open("ab") as queue:
+            with _opened_beside(file, "lock") as queue:
                 until = time.monotonic() + PATIENCE
                 while not locked(queue, exclusive=True):
                     if time.monotonic() > until:  # a process that was stopped while it held the lock must not stop all
@@ -174,14 +174,19 @@ def locked(handle: IO[bytes], exclusive: bool) -> bool:
 
 def mark_open(file: Path, alone: bool = False) -> IO[bytes]:
     """Tell other processes, until the handle is closed, that this one has the store open; ``alone``: that nobody else may."""
-    try:
-        handle = beside(file, "open").open("ab")
-    except OSError as error:
-        raise StoreProblem(f"{file} cannot be used: {error.strerror}", "Check the path and its permissions.") from None
+    handle = _opened_beside(file, "open")
     if not locked(handle, exclusive=alone):
         handle.close()
         raise StoreProblem(f"{file} is in use", "Stop whatever has it open (heed label, another command), then try again.")
     return handle
+
+
+def _opened_beside(file: Path, ending: str) -> IO[bytes]:
+    path = beside(file, ending)
+    try:
+        return path.open("ab")
+    except OSError as error:
+        raise StoreProblem(f"{path} cannot be written: {error.strerror}", "Check the path and its permissions.") from None
 
 
 def _sqlite_engine(file: Path) -> sa.Engine:

@@ -15,6 +15,8 @@ from heedful.store.schema import instructions, judgement_revision, labeler, prom
 from heedful.store.slots import word
 
 Judgement = Ranking | Thumb | Correction
+Hashed = tuple[int, int, str]
+"""A slot, and number and hash of a revision of its judgement."""
 
 _R = judgement_revision.c
 
@@ -66,10 +68,10 @@ def page(
     return [(row.id, _records(row, names, criterion)) for row in rows]
 
 
-def hashes_page(connection: sa.Connection, project_id: int, as_of: int, after: int, limit: int) -> list[tuple[int, int, str]]:
-    """The next judged slots after a slot, each with number and hash of its latest revision up to an event."""
+def hashes_page(connection: sa.Connection, project_id: int, as_of: int, after: int, limit: int) -> list[tuple[int, Hashed]]:
+    """The next judged slots after a slot, each with what a snapshot hashes of its latest revision up to an event."""
     found = _latest(sa.select(slot.c.id, _R.number, _R.sha256), project_id, as_of, after, limit)
-    return [(row.id, row.number, row.sha256) for row in connection.execute(found)]
+    return [(row.id, (row.id, row.number, row.sha256)) for row in connection.execute(found)]
 
 
 def _latest(found: sa.Select[Any], project_id: int, as_of: int, after: int, limit: int) -> sa.Select[Any]:

@@ -159,11 +159,9 @@ class Store:
         """A name, by number and hash, for the judgements as they stand now or stood after an event."""
         number = as_of if as_of is not None else self.read(audit.chain_end).number
         project_id, _ = self.read(lambda c: projects.find(c, project))
-        found, after = SnapshotHash(), 0
-        while rows := self.read(lambda c, after=after: reading.hashes_page(c, project_id, number, after, PAGE)):  # type: ignore[misc]
-            for row in rows:
-                found.add(*row)
-            after = rows[-1][0]
+        found = SnapshotHash()
+        for row in self._pages(lambda c, after: reading.hashes_page(c, project_id, number, after, PAGE)):
+            found.add(*row)
         return Snapshot(project, number, found.count, found.hexdigest())
 
     def prompts(self, project: str) -> Iterator[Prompt]:
