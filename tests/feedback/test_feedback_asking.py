@@ -89,6 +89,13 @@ def test_a_heartbeat_keeps_a_task_and_a_lost_one_is_not_brought_back(store: Stor
         store.renew(task.token, "l1")
 
 
+def test_a_sign_of_life_never_shortens_a_lease(store: Store, clock: Clock) -> None:
+    ready(store, prompts=1, labelers=1, overlap=1)
+    task = next_task(store, "l0")
+    clock.turn(hours=-5)
+    assert store.renew(task.token, "l0") == next_task(store, "l0").lease_until == task.lease_until
+
+
 def test_whoever_lost_a_place_may_be_asked_again_and_has_one_voice(store: Store, clock: Clock) -> None:
     """l0's lease lapses, l1 takes the place and skips it; l0 gets the prompt again, and answers in the old tab."""
     ready(store, prompts=1, labelers=2, overlap=1)
@@ -155,10 +162,12 @@ def test_a_member_of_a_stratum_fills_its_places_before_any_other(store: Store) -
     assert all(of_prompt[0] == "native" for of_prompt in places(store).values())
 
 
-def test_prompts_are_finished_in_their_order(store: Store) -> None:
+def test_prompts_are_finished_in_their_order(store: Store, clock: Clock) -> None:
     ready(store, prompts=30, labelers=1, overlap=1, random_share=0.2)
-    rows = sa.select(slot.c.prompt_id).where(slot.c.state == "judged", ~slot.c.at_random).order_by(slot.c.asked_at, slot.c.id)
-    work(store, "l0", 20)
+    for _ in range(20):
+        work(store, "l0", 1)
+        clock.turn(minutes=1)
+    rows = sa.select(slot.c.prompt_id).where(slot.c.state == "judged", ~slot.c.at_random).order_by(slot.c.asked_at)
     directed = store.read(lambda c: list(c.execute(rows).scalars()))
     assert directed == sorted(directed)
     assert len(directed) > 8
@@ -184,6 +193,7 @@ def test_the_last_free_prompt_is_drawn_too(store: Store) -> None:
     """Where nearly nothing is free, drawing numbers finds nothing, and all that is free is looked through."""
     ready(store, prompts=60, labelers=1, overlap=1, random_share=1.0)
     assert len({task.prompt for task in work(store, "l0")}) == 60
+    assert store.read(lambda c: c.execute(sa.select(sa.func.count()).where(slot.c.at_random)).scalar_one()) == 60
 
 
 def test_calibration_items_go_to_everybody_and_repetitions_come_later_in_another_order(store: Store, clock: Clock) -> None:
@@ -230,7 +240,7 @@ def test_nothing_that_a_labeler_is_shown_tells_the_model(store: Store) -> None:
 
 
 def test_one_more_labeler_is_asked_where_nobody_is_sure_and_not_for_ever(store: Store) -> None:
-    ready(store, prompts=3, labelers=5, overlap=2, max_overlap=3, decided=0.75)
+    ready(store, prompts=3, labelers=5, overlap=2, max_overlap=4, decided=0.75)
     for name in ("l0", "l1"):
         work(store, name)
     assert ask_more(store, "helpful") == 0  # nothing has been derived yet
@@ -246,9 +256,10 @@ def test_one_more_labeler_is_asked_where_nobody_is_sure_and_not_for_ever(store: 
     assert {task.prompt for task in work(store, "l2")} == {"question 0", "question 1"}
     assert ask_more(store, "helpful") == 0  # the run does not know what l2 said
     derive(p0=0.6, p1=0.9, p2=0.9)
-    assert ask_more(store, "helpful") == 0  # p0 has been shown to max_overlap labelers
-    store.write(lambda c: projects.change(c, "helpful", "test", store.clock(), max_overlap=4))
     assert ask_more(store, "helpful") == 1
+    assert [task.prompt for task in work(store, "l3")] == ["question 0"]
+    derive(p0=0.6, p1=0.9, p2=0.9)
+    assert ask_more(store, "helpful") == 0  # p0 has been shown to max_overlap labelers
     assert [len(of_prompt) for of_prompt in places(store).values()] == [4, 3, 2]
     assert store.check().problem == ""
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from heedful.store import Answer, Store, audit
+from heedful.store import Answer, Store, audit, check
 from heedful.store.check import CheckReport
+from heedful.store.columns import canonical
+from heedful.store.schema import judgement_revision
 from stores import Clock, answer, next_task, ready, work
 
 Spoil = Callable[[sqlite3.Connection], object]
@@ -113,6 +115,16 @@ def test_a_judgement_cannot_be_slipped_in(path: Path) -> None:
     assert "judgement_revision 3 of slot 1 was changed" in spoiled(path, row)
 
 
+def test_a_judgement_that_was_changed_with_its_hash_is_found_by_the_log(path: Path) -> None:
+    """Whoever knows how a row is hashed still has the event against them."""
+    with Store.open(path) as store:
+        row = store.read(lambda c: c.execute(check.judgements_sealed().where(judgement_revision.c.slot_id == 3)).one())
+        forged = dict(row._mapping) | {"answer": {"ranks": {"4": 3, "5": 2, "6": 1}}}
+        sha256 = audit.judgement_sha256(forged)
+    change = f"UPDATE judgement_revision SET answer = '{canonical(forged['answer'])}', sha256 = '{sha256}' WHERE slot_id = 3"
+    assert "stored 1 judgements; 1 are there, or they are others" in spoiled(path, change)
+
+
 def test_a_page_that_was_overwritten(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[40960:45056] = b"\x5a" * 4096
@@ -122,8 +134,6 @@ def test_a_page_that_was_overwritten(path: Path) -> None:
 
 def test_a_lost_slot_or_revision_breaks_a_law(path: Path) -> None:
     """Even where the log has been made to agree, rows that contradict each other are found."""
-    from heedful.store import check
-
     with Store.open(path) as store:
         for table in ("event", "judgement_revision"):
             for verb in ("update", "delete"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from conftest import create_database
 from heedful.errors import SettingProblem, StoreBusy, StoreProblem
 from heedful.store import Store, database, labelers
 from heedful.store.database import Database, beside, locked, sqlite_file
@@ -84,6 +85,31 @@ def test_all_or_nothing(store: Store) -> None:
     assert store.labelers() == []
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_several_may_make_the_same_store_at_once(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    where = str(tmp_path / "new.db")
+    if database == "postgresql":
+        server = request.getfixturevalue("postgres_server")
+        create_database(server, "made_at_once")
+        where = server.format("made_at_once")
+    problems: list[BaseException] = []
+
+    def make() -> None:
+        try:
+            Store.open(where, create=True).close()
+        except BaseException as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    with Store.open(where) as store:
+        assert store.check().problem == ""
+
+
 def test_a_read_sees_one_moment(store: Store) -> None:
     ready(store, prompts=0, labelers=1)
 
@@ -143,8 +169,6 @@ def lock_both(store: Store, names: tuple[str, str], meet: threading.Barrier, don
 
 
 def test_a_deadlock_is_undone_and_tried_again(postgres_server: str, postgres_template: str) -> None:
-    from conftest import create_database
-
     create_database(postgres_server, "deadlock", postgres_template)
     with Store.open(postgres_server.format("deadlock")) as store:
         ready(store, prompts=0, labelers=2)
@@ -158,8 +182,6 @@ def test_a_deadlock_is_undone_and_tried_again(postgres_server: str, postgres_tem
 
 
 def test_a_serialisation_failure_is_tried_again(postgres_server: str, postgres_template: str) -> None:
-    from conftest import create_database
-
     create_database(postgres_server, "serial", postgres_template)
     with Store.open(postgres_server.format("serial")) as store:
         ready(store, prompts=0, labelers=1)

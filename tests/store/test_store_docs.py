@@ -23,3 +23,14 @@ def test_every_module_of_the_table_is_there(repository: Path) -> None:
     named = {name for row in re.findall(r"^\| (`\w+`.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     assert len(named) > 10
     assert [name for name in sorted(named) if not (repository / "src/heedful/store" / f"{name}.py").exists()] == []
+
+
+def test_every_test_that_the_page_names_is_there(repository: Path) -> None:
+    named = set(re.findall(r"`(test_\w+)`", (repository / "docs" / "store.md").read_text())) - {"test_store_migrate"}
+    assert len(named) > 20
+    written = {
+        name
+        for path in (repository / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert sorted(named - written) == []

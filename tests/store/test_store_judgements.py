@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -43,9 +44,14 @@ def test_the_same_key_after_everything_has_moved_on(store: Store, clock: Clock) 
 
 def test_a_key_that_was_used_for_another_answer_is_refused(store: Store) -> None:
     """Dropping the second answer would lose it; storing it would break the promise that a key stands for one answer."""
-    ready(store, labelers=2)
+    ready(store, labelers=2, random_share=0.2)
     task = next_task(store, "l0")
     answer(store, task, "l0", Answer(ranks=[1, 2, 3]), key="once")
+    other = next_task(store, "l1")
+    assert other.prompt == task.prompt
+    same = Answer(ranks=[task.completions.index(text) + 1 for text in other.completions])
+    with pytest.raises(AnswerProblem, match="used for another answer"):
+        answer(store, other, "l1", same, key="once")  # word for word the same, by somebody else
     with pytest.raises(AnswerProblem, match="used for another answer"):
         answer(store, task, "l0", Answer(ranks=[3, 2, 1]), key="once")
     with pytest.raises(AnswerProblem, match="used for another answer"):
@@ -95,8 +101,9 @@ def test_instructions_that_changed_meanwhile_are_read_first_and_the_work_is_kept
     with pytest.raises(InstructionsChanged, match=f"are now version {newer}") as caught:
         answer(store, task, "l0", key="once")
     assert "your task is still yours" in str(caught.value)
-    clock.turn(minutes=29)  # reading takes a while; the lease began anew
-    assert store.renew(task.token, "l0") is not None
+    clock.turn(minutes=29)  # reading takes a while, and nobody else gets the place: the lease began anew
+    store.acknowledge("helpful", "l1", newer)
+    assert ask(store, "helpful", "l1") is None
     store.acknowledge("helpful", "l0", newer)
     with pytest.raises(InstructionsChanged):
         answer(store, task, "l0", key="once")  # still names the old version
@@ -186,3 +193,34 @@ def test_the_last_answers_can_be_opened_again(store: Store, clock: Clock) -> Non
     assert recent[0].task.completions == done[2].completions
     assert answer(store, recent[1].task, "l0", Answer(ranks=[1, 3, 2])).revision == 2
     assert store.read(lambda c: tasks.recent(c, "helpful", "l1")) == []
+
+
+def test_every_order_is_stored_as_it_was_given(store: Store) -> None:
+    """All ways of ranking three completions, with ties and Fs; none is taken for the order shown."""
+    ready(store, prompts=1, labelers=1, tie_policy="free")
+    task = next_task(store, "l0")
+    shown = [text[7] for text in task.completions]
+    for number, ranks in enumerate(product([1, 2, 3, None], repeat=3), 1):
+        assert answer(store, task, "l0", Answer(ranks=ranks)).revision == number
+        [row] = store.judgements("helpful")
+        assert isinstance(row, Ranking)
+        assert {c[-1]: rank for c, rank in zip(row.completion_ids, row.ranks, strict=True)} == dict(zip(shown, ranks, strict=True))
+    assert len(revisions(store)) == 64
+
+
+def test_an_order_that_nobody_gave_is_no_answer(store: Store) -> None:
+    ready(store, prompts=1, labelers=1)
+    with pytest.raises(AnswerProblem, match="3 completions were shown, and 0 have a rank"):
+        answer(store, next_task(store, "l0"), "l0", Answer())
+    assert revisions(store) == []
+
+
+def test_two_people_may_say_the_same(store: Store) -> None:
+    ready(store, prompts=1, labelers=2, overlap=2)
+    for name in ("l0", "l1"):
+        task = next_task(store, name)
+        answer(store, task, name, Answer(ranks=[sorted(task.completions).index(text) + 1 for text in task.completions]))
+    first, second = store.judgements("helpful")
+    assert isinstance(first, Ranking)
+    assert isinstance(second, Ranking)
+    assert [first.rank_of(f"p0:{c}") for c in "abc"] == [second.rank_of(f"p0:{c}") for c in "abc"] == [1, 2, 3]

@@ -151,21 +151,20 @@ def _prompt_rows(connection: sa.Connection) -> Iterator[_SealedRow]:
 
 def _judgement_rows(connection: sa.Connection) -> Iterator[_SealedRow]:
     r = judgement_revision.c
-    found = (
-        sa.select(
-            *judgement_revision.columns,
-            *(slot.c.labeler_id, slot.c.purpose, slot.c.shown),
-            prompt.c.sha256.label("prompt_sha256"),
-            instructions.c.version.label("instructions"),
-        )
-        .join(slot, slot.c.id == r.slot_id)
-        .join(prompt, prompt.c.id == slot.c.prompt_id)
-        .join(instructions, instructions.c.id == r.instructions_id)
-        .order_by(r.event, r.slot_id, r.number)
-    )
-    for row in connection.execute(found, execution_options=_AT_ONCE):
+    for row in connection.execute(judgements_sealed().order_by(r.event, r.slot_id, r.number), execution_options=_AT_ONCE):
         name = f"judgement_revision {row.number} of slot {row.slot_id}"
         yield _SealedRow(name, row.event, row.sha256, judgement_sha256(row._mapping))
+
+
+def judgements_sealed() -> sa.Select[Any]:
+    """Every revision with all that its hash covers."""
+    prompt_sha256, version = prompt.c.sha256.label("prompt_sha256"), instructions.c.version.label("instructions")
+    return (
+        sa.select(*judgement_revision.columns, slot.c.labeler_id, slot.c.purpose, slot.c.shown, prompt_sha256, version)
+        .join(slot, slot.c.id == judgement_revision.c.slot_id)
+        .join(prompt, prompt.c.id == slot.c.prompt_id)
+        .join(instructions, instructions.c.id == judgement_revision.c.instructions_id)
+    )
 
 
 def _broken_laws(connection: sa.Connection) -> Iterator[str]:
