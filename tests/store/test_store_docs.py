@@ -28,9 +28,6 @@ def test_every_module_of_the_table_is_there(repository: Path) -> None:
 def test_every_test_that_the_page_names_is_there(repository: Path) -> None:
     named = set(re.findall(r"`(test_\w+)`", (repository / "docs" / "store.md").read_text())) - {"test_store_migrate"}
     assert len(named) > 20
-    written = {
-        name
-        for path in (repository / "tests").rglob("test_*.py")
-        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
-    }
+    files = [path.read_text() for path in (repository / "tests").rglob("test_*.py")]
+    written = {name for text in files for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
     assert sorted(named - written) == []
