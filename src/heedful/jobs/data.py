@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.jobs.check import check_run
+from heedful.jobs.judgements import collect
 from heedful.jobs.workspace import Workspace
 from heedful.records import Ranking, write_atomically, write_jsonl
 
@@ -61,7 +62,8 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
     from heedful.feedback.labelers import flagged, labeler_reports, panel_agreement
 
     criterion = criterion_of(ws)
-    rankings = ws.source.rankings(ws.prompts("train"), ws.completions())
+    collected = collect(ws, folder, criterion)
+    rankings = collected.rankings
     reports = labeler_reports(rankings, criterion)
     in_doubt = flagged(reports)
     excluded = in_doubt if ws.settings.feedback.quarantine_flagged else []
@@ -73,6 +75,7 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
         "line": f"{len(rankings)} rankings by {len(reports)} labelers; to look at: {', '.join(in_doubt) or 'none'}",
         "rankings": len(rankings),
         "labelers": len(reports),
+        "judgements": {"event": collected.snapshot.event, "sha256": collected.snapshot.sha256, "set_aside": collected.set_aside},
         "labelers_flagged": in_doubt,
         "quarantined": excluded,
         "decided_pairs": len(agreed.decided),
