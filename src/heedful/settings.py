@@ -248,6 +248,7 @@ class GrpoSettings(ReinforcementSettings):
     scale: Literal["group", "none"] = Field(
         default="group", description="Divide advantages by the standard deviation of their group's scores, or leave them as they are."
     )
+    epochs: int = Field(default=1, ge=1, description="Passes over one rollout.")
     clip_high: float | None = Field(default=None, gt=0, description="Upper end of the trust region; none takes clip, like the lower end.")
     kl_coef: float = Field(default=0.04, ge=0, description="Weight of the KL to the reference in the loss (beta); 0 leaves it out.")
     kl_estimator: Literal["exact", "k3"] = Field(

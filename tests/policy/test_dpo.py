@@ -186,7 +186,9 @@ def test_it_learns_what_is_preferred_on_pairs_it_has_not_seen(kind, lora, tmp_pa
     learner = LocalLearner(network, "policy", Optimiser(0.01))
     train, unseen = (preferring(20, n, seed) for n, seed in ((48, 1), (60, 2)))
     rows: list[dict[str, float]] = []
-    steps = run(learner, with_reference(learner, train, tmp_path / "reference.safetensors"), tmp_path, rows, epochs=5, batch_size=8, every=100)
+    steps = run(
+        learner, with_reference(learner, train, tmp_path / "reference.safetensors"), tmp_path, rows, epochs=5, batch_size=8, every=100
+    )
     assert steps == 30 == len(rows)
     assert rows[0]["rewards/margin"] == pytest.approx(0, abs=1e-4)
     assert rows[-1]["rewards/margin"] > 0.5
