@@ -28,8 +28,8 @@ from heedful.engines.seeding import seeded
 from heedful.maths.advantages import gae, shaped_rewards
 from heedful.maths.masking import masked_mean, standardise
 from heedful.maths.statistics import Interval, bootstrap, paired_bootstrap
+from heedful.policy.kl_control import make_kl_control
 from heedful.policy.ppo import ppo_step
-from heedful.policy.reinforce import make_kl_control
 from heedful.policy.rollout import Experience, collect, data_order, seeds_for
 from heedful.policy.shaping import RewardScale
 from heedful.prompts.chat import encode_prompts

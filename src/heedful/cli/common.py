@@ -26,7 +26,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")]
 Config = Annotated[Path | None, typer.Argument(metavar="[HEED.TOML]", help="A settings file; see heed init.")]
 
-MAY_DIFFER = ("ppo.max_steps", "model.device", "model.micro_batch_tokens", "output")
+MAY_DIFFER = ("ppo.max_steps", "grpo.max_steps", "model.device", "model.micro_batch_tokens", "output")
 
 
 def make_progress(quiet: bool) -> Progress:

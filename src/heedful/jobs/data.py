@@ -92,12 +92,21 @@ def build_pairs(ws: Workspace, folder: Path) -> dict[str, Any]:
     rankings = [] if from_file else read_rankings(ws.folder("feedback") / "rankings.jsonl")
     pairs = _pairs_from_file(ws) if from_file else _pairs_from_consensus(ws, rankings)
     split = split_pairs(pairs, ws.settings.reward.held_out, ws.settings.prompts.shuffle_seed)
+    _check_enough(ws, len(split["train"]))
     report = audit(split, rankings, criterion_of(ws).preferred)
     for warning in [*report.warnings, *report.labeler_warnings]:
         ws.progress.say(warning)
     snapshot = freeze(split, folder, parents={"source": ws.source.fingerprint()}, algorithm="user file" if from_file else "majority")
     line = ", ".join(f"{count} {name}" for name, count in snapshot.counts.items()) + f", snapshot {snapshot.sha256[:12]}"
     return {"line": line, "snapshot": snapshot.sha256, "counts": snapshot.counts, "audit": report.to_dict()}
+
+
+def _check_enough(ws: Workspace, pairs: int) -> None:
+    needed = ws.settings.dpo.batch_size
+    if ws.settings.policy.algorithm == "dpo" and pairs < needed:
+        raise DataProblem(
+            f"there are {pairs} pairs to learn from, fewer than one batch of {needed}", "Lower dpo.batch_size, or give more pairs."
+        )
 
 
 def criterion_of(ws: Workspace) -> Any:

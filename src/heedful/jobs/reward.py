@@ -84,7 +84,7 @@ def encode_for_policy(ws: Workspace) -> Encode:
     from heedful.prompts.chat import encode_completion, encode_prompts
     from heedful.records import Prompt
 
-    sampled = {c.id: c.token_ids for c in ws.completions()} if ws.settings.reward.kind == "learn" else {}
+    sampled = sampled_ids(ws)
     known: dict[str, list[int]] = {}
 
     def encode(pair: Pair, chosen_one: bool) -> tuple[list[int], list[int]]:
@@ -98,6 +98,11 @@ def encode_for_policy(ws: Workspace) -> Encode:
         return known[key], ids
 
     return encode
+
+
+def sampled_ids(ws: Workspace) -> dict[str, list[int]]:
+    """The very tokens of the completions that the run itself sampled, by their id."""
+    return {c.id: c.token_ids for c in ws.completions()} if ws.settings.reward.kind == "learn" else {}
 
 
 def shorten(ids: list[int], room: int) -> list[int]:

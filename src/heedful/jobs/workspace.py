@@ -130,7 +130,7 @@ class Workspace:
         """How rollouts and held-out completions are drawn."""
         from heedful.engines.base import Sampling
 
-        return Sampling(self.settings.completions.max_new_tokens, self.settings.ppo.temperature)
+        return Sampling(self.settings.completions.max_new_tokens, self.settings.algorithm.temperature)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -142,9 +142,10 @@ class Workspace:
     @cached_property
     def network(self) -> LanguageNetwork:
         """The policy's base in all its roles."""
-        return self.open_network(["policy", "reference", "reward", "monitor"] if self.shares_base else ["policy", "reference"])
+        roles: list[Role] = ["policy", "reference", "reward", "monitor"] if self.shares_base else ["policy", "reference"]
+        return self.open_network(roles, with_value=self.settings.policy.algorithm == "ppo")
 
-    def open_network(self, roles: Sequence[Role], *, adapters: bool | None = None, with_value: bool | None = None) -> LanguageNetwork:
+    def open_network(self, roles: Sequence[Role], *, adapters: bool | None = None, with_value: bool = False) -> LanguageNetwork:
         """The model of the settings in some roles; ``adapters`` overrides ``lora.enabled``."""
         from heedful.engines.models import open_base
         from heedful.engines.networks import LanguageNetwork, Lora
@@ -159,7 +160,7 @@ class Workspace:
                 self.tokenizer,
                 roles=roles,
                 lora=Lora(lora.r, lora.alpha, tuple(lora.targets)) if with_adapters else None,
-                with_value="policy" in roles if with_value is None else with_value,
+                with_value=with_value,
                 precision=precision,
             )
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from heedful.engines.base import Batch, Learner, Sampled, Sampling, Scorer, decode
+from heedful.maths import kl
 from heedful.records import Prompt
 
 
@@ -84,8 +85,6 @@ def collect(
     once more to compare. ``compare_all`` computes every row again and takes those numbers, so that
     before the first update KL is exactly 0; so does the exact KL, which needs every logit.
     """
-    from heedful.maths import kl
-
     drawn = learner.sampler().sample(prompt_ids, sampling, seeds)
     batch = Batch(list(prompt_ids), [d.token_ids for d in drawn])
     texts = decode(tokenizer, batch.completion_ids)
@@ -112,6 +111,21 @@ def collect(
         kl=divergence * batch.mask,
         drift=drift,
     )
+
+
+def describe(experience: Experience, scores: Tensor) -> dict[str, float]:
+    """What every iteration records about its rollout and the ``scores [B]`` that were learnt from; docs/algorithms/ppo.md explains each."""
+    mask, logprobs, reference = experience.batch.mask, experience.logprobs, experience.ref_logprobs
+    return {
+        "objective/score": float(experience.scores.mean()),
+        "objective/score_sd": float(experience.scores.std(unbiased=False)),
+        "objective/reward": float(scores.mean()),
+        "objective/kl": float(((logprobs - reference) * mask).sum(1).mean()),
+        "objective/kl_k3": float((kl.k3(logprobs, reference) * mask).sum(1).mean()),
+        "completions/length": float(mask.sum(1).mean()),
+        "completions/ended": float(np.mean([reason == "stop" for reason in experience.finish_reasons])),
+        "sampling/drift": experience.drift,
+    }
 
 
 def padded(rows: Sequence[Sequence[float]]) -> Tensor:
