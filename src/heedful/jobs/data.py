@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from heedful.errors import DataProblem
 from heedful.jobs.check import check_run
 from heedful.jobs.judgements import collect
 from heedful.jobs.workspace import Workspace
