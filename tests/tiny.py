@@ -23,6 +23,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from heedful.engines.attention import set_attention
 from heedful.engines.base import Batch, Role
 from heedful.engines.networks import LanguageNetwork, Lora
 
@@ -89,7 +90,7 @@ def oracle(network: Any, role: Role = "policy") -> Any:
         if role != "reference":
             model.set_adapter(role)
         found = model.unload() if role == "reference" else model.merge_and_unload(adapter_names=[role])
-    found.set_attn_implementation("eager")
+    set_attention(found, "eager")
     return found
 
 

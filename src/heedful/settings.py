@@ -123,10 +123,12 @@ class CompletionSettings(Section):
 class FeedbackSettings(Section):
     """What people say about them."""
 
-    source: Literal["simulated", "rankings", "none"] = Field(
-        default="none", description="Where judgements come from: simulated labelers, a file of rankings, or none."
+    source: Literal["simulated", "rankings", "store", "none"] = Field(
+        default="none",
+        description="Where judgements come from: simulated labelers, a file of rankings, a store, or none.",
     )
-    path: str = Field(default="", description="File of rankings (JSON lines).")
+    path: str = Field(default="", description="File of rankings (JSON lines); or the store's file or postgresql:// URL.")
+    project: str = Field(default="run", min_length=1, description="Name of the project in the store.")
     criterion: str = Field(default="helpfulness", description="What is judged.")
     question: str = Field(default="", description="The question that labelers answer; empty takes the criterion's own.")
     higher_is: Literal["better", "worse"] = Field(default="better", description="Whether more of the criterion is wanted.")
@@ -137,11 +139,10 @@ class FeedbackSettings(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.source == "rankings" and not self.path:
-            raise SettingProblem(
-                "feedback.source is 'rankings' but feedback.path is empty",
-                "Name the file of rankings, e.g. --set feedback.path=rankings.jsonl",
-            )
+        examples = {"rankings": "rankings.jsonl", "store": "labels.db"}
+        if self.source in examples and not self.path:
+            example = f"--set feedback.path={examples[self.source]}"
+            raise SettingProblem(f"feedback.source is {self.source!r} but feedback.path is empty", f"Name it, e.g. {example}")
         return self
 
 
@@ -248,6 +249,7 @@ class GrpoSettings(ReinforcementSettings):
     scale: Literal["group", "none"] = Field(
         default="group", description="Divide advantages by the standard deviation of their group's scores, or leave them as they are."
     )
+    epochs: int = Field(default=1, ge=1, description="Passes over one rollout.")
     clip_high: float | None = Field(default=None, gt=0, description="Upper end of the trust region; none takes clip, like the lower end.")
     kl_coef: float = Field(default=0.04, ge=0, description="Weight of the KL to the reference in the loss (beta); 0 leaves it out.")
     kl_estimator: Literal["exact", "k3"] = Field(

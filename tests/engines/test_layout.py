@@ -11,6 +11,7 @@ import tiny
 from heedful.engines.base import Batch
 from heedful.engines.layout import ALIKE, lay_out, similar
 from heedful.engines.local import LocalLearner
+from heedful.engines.padding import STEP
 
 CPU = torch.device("cpu")
 SHARED = Batch([[7, 8, 9], [7, 8, 9], [6], [7, 8, 9], [6]], [[10, 11], [12, 2], [9, 9, 9, 9], [13], [11, 2]])
@@ -75,11 +76,14 @@ def test_a_layout_by_hand():
     """Two prompts, of which one has two completions: it stands once, and both go on from its positions."""
     layout = lay_out(Batch([[5, 6, 7, 8], [9], [5, 6, 7, 8]], [[1, 2], [3, 4], [2]]), CPU)
     #                     prompts          completions of two tokens, then of one
-    assert layout.ids.tolist() == [[5, 6, 7, 8, 9, 1, 2, 3, 4, 2]]
-    assert layout.positions.tolist() == [[0, 1, 2, 3, 0, 4, 5, 1, 2, 4]]
+    assert layout.ids[0, :10].tolist() == [5, 6, 7, 8, 9, 1, 2, 3, 4, 2]
+    assert layout.positions[0, :10].tolist() == [0, 1, 2, 3, 0, 4, 5, 1, 2, 4]
+    assert (layout.spare, layout.ids.shape[1] % STEP) == (layout.ids.shape[1] - 10, 0), "rounded up; nothing reads what is spare"
     assert layout.before.tolist() == [3, 5, 4, 7, 3]
     assert layout.last.tolist() == [6, 8, 9]
-    assert [part.places.tolist() for part in layout.parts] == [[[0, 1, 2, 3]], [[4]], [[5, 6], [7, 8]], [[9]]]
+    assert [[row[m].tolist() for row, m in zip(p.places, p.mask, strict=True)] for p in layout.parts] == [
+        [[0, 1, 2, 3]], [[4]], [[5, 6], [7, 8]], [[9]]
+    ]  # fmt: skip
     assert [part.prefix and part.prefix.owner.tolist() for part in layout.parts] == [None, None, [0, 1], [0]]
 
 

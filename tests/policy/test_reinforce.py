@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -165,6 +166,43 @@ def test_killed_anywhere_and_resumed_is_uninterrupted(kill, whole, tmp_path):
     assert_same(*whole, Trial(tmp_path).run(rows), rows)
 
 
+CASES = [(kind, lora) for kind in tiny.KINDS for lora in (True, False)]
+NAMES = [f"{kind}-{'lora' if lora else 'full'}" for kind, lora in CASES]
+
+
+@pytest.mark.parametrize(("kind", "lora"), CASES, ids=NAMES)
+def test_grpo_killed_again_and_again_is_uninterrupted(kind, lora, tmp_path):
+    """While the first rollout is scored, while the second step is logged, while the third is scored, between its updates."""
+
+    def trial(folder):
+        network = partial(tiny.network, kind, lora=lora, roles=("policy", "reference"))
+        return Trial(folder, network, steps=3, kind="grpo", settings={"epochs": 1})
+
+    rows: list[Any] = []
+    whole_rows: list[Any] = []
+    whole = trial(tmp_path / "whole").run(whole_rows)
+    assert [step for step, _ in whole_rows] == [0, 1, 2, 2, 3, 3]
+    for kill in ({"kill_score": 0}, {"kill_log": 1}, {"kill_score": 0}, {"kill_update": 5}):
+        with pytest.raises(Killed):
+            trial(tmp_path / "killed").run(rows, **kill)
+    assert_same(whole, whole_rows, trial(tmp_path / "killed").run(rows), rows)
+
+
+def test_grpo_samples_several_completions_of_each_prompt(tmp_path):
+    """Three of each of two prompts, side by side; the next rollout takes the next two, so that three make a pass."""
+    loop, seen = Trial(tmp_path, steps=3, kind="grpo").start([]), []
+    score = loop.scorer.score
+    loop.scorer.score = lambda prompts, texts, batch: (seen.append((prompts, batch)), score(prompts, texts, batch))[1]
+    loop.train()
+    assert len(seen) == 3
+    for prompts, batch in seen:
+        assert [p.id for p in prompts[:3]] == [prompts[0].id] * 3
+        assert [p.id for p in prompts[3:]] == [prompts[3].id] * 3
+        assert batch.prompt_ids == [PROMPT_IDS[int(p.id)] for p in prompts]
+        assert len({tuple(ids) for ids in batch.completion_ids}) > 3, "completions of a prompt are drawn apart"
+    assert sorted(prompts[at].id for prompts, _ in seen for at in (0, 3)) == [p.id for p in PROMPTS]
+
+
 @pytest.mark.parametrize("every", [2, 3])
 def test_fewer_checkpoints_only_cost_time(every, whole, tmp_path):
     rows: list[Any] = []
@@ -223,6 +261,21 @@ def test_it_learns_to_write_the_token_it_is_paid_for(kind, rate, tmp_path):
     assert last["score"] > 0.5
     assert last["kl"] > 1
     assert next(metrics["objective/kl"] for at, metrics in rows if at == 1) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "lora"), CASES, ids=NAMES)
+def test_grpo_learns_to_write_the_token_it_is_paid_for(kind, lora, tmp_path):
+    def network():
+        with seeded(0):
+            adapters = Lora(8, 16, targets=("all-linear",)) if lora else None
+            return LanguageNetwork(tiny.language_model(kind), tiny.tokenizer(), lora=adapters)
+
+    settings = {"batch_size": 24, "minibatch_size": 24, "kl_controller": "fixed", "kl_coef": 0.01, "checkpoint_every": 20}
+    trial = Trial(tmp_path, network, steps=12, rate=0.02, tokens=4, evaluate_every=12, settings=settings, kind="grpo")
+    first, last = trial.run().stopping.history
+    assert first["score"] < 0.2
+    assert last["score"] > first["score"] + 0.3
+    assert last["kl"] > 0.5
 
 
 def test_a_policy_that_is_not_its_reference_at_the_start_is_refused(tmp_path):

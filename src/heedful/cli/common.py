@@ -98,7 +98,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
     drawn = Table(title=title, title_justify="left")
     for name in rows[0] if rows else []:
-        drawn.add_column(name, overflow="fold")
+        drawn.add_column(name, overflow="fold", min_width=max(map(len, name.split())))
     for row in rows:
         drawn.add_row(*[shown(value) for value in row.values()])
     Console().print(drawn)

@@ -37,22 +37,35 @@ _plan: Plan | None = None
 
 @contextmanager
 def following(plan: Plan | None) -> Iterator[None]:
-    """Let models that were given to :func:`adopt` follow a plan; ``None`` is the usual padded batch with its mask.
-
-    A plan stays in force until the next one: activation checkpointing computes layers again
-    during the backward pass.
-    """
+    """Let models that were given to :func:`adopt` follow a plan; ``None`` is the usual padded batch with its mask."""
     global _plan
-    _plan = plan
-    yield
+    before, _plan = _plan, plan
+    try:
+        yield
+    finally:
+        _plan = before
+
+
+def plan_in_force() -> Plan | None:
+    """The plan that is followed now."""
+    return _plan
 
 
 def adopt(model: Any) -> bool:
     """Give a model our attention; ``False``, and the model as it was, where its attention needs more than we know."""
-    if not getattr(model, "_supports_attention_backend", False) or _beyond_us(model.config):
+    if not model._can_set_attn_implementation() or _beyond_us(model.config):
         return False
-    model.set_attn_implementation(NAME)
+    set_attention(model, NAME)
     return True
+
+
+def set_attention(model: Any, name: str) -> None:
+    """Choose the attention of a model and all its parts. Parts may hold a configuration of their own, which
+    transformers forgets where an encoder and a decoder were put together by hand."""
+    model.set_attn_implementation(name)
+    for part in model.modules():
+        if hasattr(getattr(part, "config", None), "_attn_implementation"):
+            part.config._attn_implementation_internal = name
 
 
 def _beyond_us(config: Any) -> bool:
@@ -96,7 +109,8 @@ class Packed:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Every part by itself; the parts stand one behind the other in the row."""
         q, k, v = (x.transpose(0, 1) for x in (query, key, value))  # [N, heads, d]
-        return torch.cat([self._part(part, q, k, v, scale) for part in self.layout.parts])
+        found = [self._part(part, q, k, v, scale) for part in self.layout.parts]
+        return torch.cat([*found, q.new_zeros((self.layout.spare, *q.shape[1:]))])
 
     def _part(self, part: Part, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         queries, keys, values = (Unpack.apply(x[part.start : part.end], part.flat, part.mask.shape) for x in (q, k, v))

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from heedful.engines.attention import Packed
 from heedful.engines.layout import Layout
+from heedful.engines.padding import rounded
 
 
 class PromptReader(Packed):
@@ -31,7 +32,7 @@ class PromptReader(Packed):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """As :class:`Packed`; keys and values are kept as ``[U, k, P, d]``, one pair per layer."""
         for kept, states in ((self.keys, key), (self.values, value)):
-            by_prompt = states.new_zeros((len(self.lengths), len(states), int(self.lengths.max()), states.shape[-1]))
+            by_prompt = states.new_zeros((len(self.lengths), len(states), rounded(int(self.lengths.max())), states.shape[-1]))
             for part in self.layout.parts:
                 by_prompt[part.rows, :, : part.places.shape[1]] = states[:, part.places].transpose(0, 1)
             kept.append(by_prompt)
@@ -45,7 +46,7 @@ class Cache:
     """
 
     def __init__(self, rows: int, room: int, device: torch.device) -> None:
-        self.capacity, self.room, self.device = rows, room, device
+        self.capacity, self.room, self.device = rows, rounded(room), device
         self.owner = torch.zeros(0, dtype=torch.long, device=device)
         self.written = torch.zeros(0, dtype=torch.long, device=device)
         self.lengths = torch.zeros(0, dtype=torch.long, device=device)
@@ -101,7 +102,7 @@ class Cache:
         n, kv, width = len(self), keys.shape[1], keys.shape[3]
         rows = torch.arange(n, device=self.device)
         keys[rows, :, self.written], values[rows, :, self.written] = key.transpose(0, 1), value.transpose(0, 1)
-        seen = self._longest + 1
+        seen = self._seen
 
         q = (query.transpose(0, 1) * scale).view(n, kv, -1, width)  # [n, k, group, d]
         own = torch.matmul(q, keys[:n, :, :seen].transpose(-1, -2)).masked_fill_(self._unwritten, torch.finfo(q.dtype).min)
@@ -156,8 +157,9 @@ class Cache:
         self._measure()
 
     def _measure(self) -> None:
-        self._longest = int(self.written.max()) if len(self.written) else 0
-        later = torch.arange(self._longest + 1, device=self.device)[None, :] > self.written[:, None]
+        longest = int(self.written.max()) if len(self.written) else 0
+        self._seen = min(rounded(longest + 1), self.room)
+        later = torch.arange(self._seen, device=self.device)[None, :] > self.written[:, None]
         self._unwritten = later[:, None, None, :]
 
 

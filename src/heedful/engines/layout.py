@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from heedful.engines.base import Batch, distinct_rows, length_mask
+from heedful.engines.padding import STEP, rounded
 
 ALIKE = 0.75
 """Sequences this near in length share a rectangle: a higher share wastes less padding and makes more calls."""
@@ -76,6 +77,11 @@ class Layout:
     before: Tensor
     last: Tensor
     causal: bool = True
+
+    @property
+    def spare(self) -> int:
+        """How many places at the end of the row hold nothing: the row's length is rounded up."""
+        return self.ids.shape[1] - (self.parts[-1].end if self.parts else 0)
 
     @property
     def device(self) -> torch.device:
@@ -137,9 +143,10 @@ class _Row:
 
     def finish(self, before: Iterable[Iterable[int]], last: Sequence[int], device: torch.device, causal: bool = True) -> Layout:
         flat = [place for row in before for place in row]
+        spare = [0] * (rounded(len(self.ids), 4 * STEP) - len(self.ids))
         return Layout(
-            torch.tensor([self.ids], dtype=torch.long, device=device),
-            torch.tensor([self.positions], dtype=torch.long, device=device),
+            torch.tensor([self.ids + spare], dtype=torch.long, device=device),
+            torch.tensor([self.positions + spare], dtype=torch.long, device=device),
             tuple(_to(part, device) for part in self.parts),
             torch.tensor(flat, dtype=torch.long, device=device),
             torch.tensor(list(last), dtype=torch.long, device=device),
@@ -159,9 +166,9 @@ def similar(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def _places(ends: Sequence[int], lengths: Sequence[int]) -> Tensor:
-    """``[S, L]`` places of the tokens of sequences that end at ``ends``; padding repeats the last place."""
+    """``[S, L]`` places of the tokens of sequences that end at ``ends``, ``L`` rounded up; padding repeats the last place."""
     last, size = torch.tensor(list(ends)), torch.tensor(list(lengths))
-    steps = torch.arange(int(size.max()))[None, :]
+    steps = torch.arange(rounded(int(size.max())))[None, :]
     return torch.minimum(last[:, None] - size[:, None] + 1 + steps, last[:, None])
 
 

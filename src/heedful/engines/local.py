@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from heedful.engines.attention import Plan, following, plan_in_force
 from heedful.engines.base import Batch, Loss, Outputs, Role
-from heedful.engines.memory import keep_freed_memory
+from heedful.engines.fuse import fused
+from heedful.engines.memory import give_back_free_memory
 from heedful.engines.networks import LanguageNetwork, ScalarNetwork
 from heedful.engines.sampling import LocalSampler
 from heedful.errors import DeviceProblem, FileProblem, NotFinite
 
-SUITABLE = {True: 2048, False: 16384}
+SUITABLE = {True: 1024, False: 16384}
 """Tokens computed at once on a CPU, where what stays in its caches is quick, and on an accelerator, which wants to be full."""
 SMALLEST = 16
 """Fewer tokens than this are not worth trying again with."""
-OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,6 @@ class LocalLearner:
         self.network, self.trains, self.temperature, self.say = network, trains, temperature, say
         self.settings = optimiser or Optimiser()
         self.micro_batch_tokens = micro_batch_tokens or SUITABLE[network.device.type == "cpu"]
-        keep_freed_memory()
         self.parameters = network.trainable(trains)
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
@@ -97,8 +98,9 @@ class LocalLearner:
         while True:
             try:
                 return found()
-            except OUT_OF_MEMORY as error:
-                refuse_others(error)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if budget <= SMALLEST:
                     raise out_of_memory(budget) from None
                 budget //= 2
@@ -109,8 +111,9 @@ class LocalLearner:
         while True:
             try:
                 return self._forward_backward(batch, loss)
-            except OUT_OF_MEMORY as error:
-                refuse_others(error)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if not fresh or not self._save_memory(batch):
                     raise out_of_memory(self.micro_batch_tokens) from None
                 self.optimiser.zero_grad(set_to_none=True)  # what earlier rows left behind
@@ -165,6 +168,7 @@ class LocalLearner:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.steps += 1
+        give_back_free_memory()
         return {"grad_norm": norm, "lr": rate}
 
     def sampler(self) -> LocalSampler:
@@ -271,10 +275,9 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(batch.prompt_ids, batch.completion_ids, batch.groups, {k: v.to(device) for k, v in batch.columns.items()})
 
 
-def refuse_others(error: BaseException) -> None:
-    """Raise an error again unless it says that memory ran out: on a CPU torch has no kind of its own for that."""
-    if type(error) is RuntimeError and "can't allocate memory" not in str(error):
-        raise error
+def is_out_of_memory(error: BaseException) -> bool:
+    """Does the error say that memory ran out? On a CPU torch has no kind of its own for that."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def out_of_memory(tokens: int) -> DeviceProblem:
@@ -292,8 +295,14 @@ def recompute_layers(network: LanguageNetwork | ScalarNetwork) -> bool:
     from torch.utils.checkpoint import checkpoint
     from transformers.modeling_layers import GradientCheckpointingLayer
 
+    @contextmanager
+    def again(plan: Plan | None) -> Iterator[None]:
+        with following(plan), fused(network.plain, network.precision):
+            yield
+
     found = [m for m in network.model.modules() if isinstance(m, GradientCheckpointingLayer) and not m.gradient_checkpointing]
     for layer in found:
         layer.gradient_checkpointing = layer.training = True  # this flag alone: what is inside stays as in evaluation
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        both = lambda: (nullcontext(), again(plan_in_force()))  # noqa: E731 (a def in a loop would be stranger)
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=both)
     return bool(found)

@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heedful.engines.attention import Packed, adopt, following
+from heedful.engines.attention import Packed, following
 from heedful.engines.base import Batch, Outputs, Role, distinct_rows
 from heedful.engines.head import Head, token_statistics
 from heedful.engines.layout import lay_out
 from heedful.engines.models import add_adapter, set_dropout
 from heedful.engines.narrow import computing
 from heedful.engines.padding import lengths_mask, pad_left, pad_right, scatter, with_positions
-from heedful.engines.tap import examine, first_token, tapped_head
+from heedful.engines.tap import adopt_where_same, examine, first_token, tapped_head
 from heedful.engines.tokens import context_length, decoder_start_id, end_ids, pad_id
 from heedful.errors import ModelProblem
 from heedful.maths import kl as kl_maths
@@ -71,7 +71,7 @@ class LanguageNetwork(nn.Module):
         self.end_ids = end_ids(model, tokenizer)
         self.start_id = decoder_start_id(model) if self.encoder_decoder else None
         self.context = context_length(model)
-        set_dropout(model)
+        set_dropout(model.eval())
         self.packs, self.plain_head = examine(model)
         self.reference = copy.deepcopy(model).requires_grad_(False) if lora is None and "reference" in roles else None
         self.model = self._with_adapters(model, roles)
@@ -273,8 +273,16 @@ class ScalarNetwork(nn.Module):
         self.pad_id = pad_id(tokenizer)
         self.context = context_length(model)
         self.causal_head = getattr(model, "score", None) if hasattr(model, "score") else None
-        adopt(model)
         self.eval()
+        if model.device.type != "meta":
+            ids = torch.tensor([[1, 2, 3], [1, 2, 1]], device=model.device)
+            mask = torch.tensor([[1, 1, 1], [1, 1, 0]], device=model.device)
+            adopt_where_same(model, lambda: model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()])
+
+    @property
+    def plain(self) -> Any:
+        """The Hugging Face model itself."""
+        return self.model
 
     @property
     def device(self) -> torch.device:

@@ -11,6 +11,15 @@ from torch import Tensor
 
 from heedful.engines.base import length_mask
 
+STEP = 16
+"""Sizes that would differ in every batch are rounded up to a multiple of this: for each new size of a product
+in bfloat16 a CPU's library makes, and keeps, a kernel of its own."""
+
+
+def rounded(size: int, step: int = STEP) -> int:
+    """The next multiple of ``step``."""
+    return -(-size // step) * step
+
 
 def scatter(flat: Tensor, mask: Tensor) -> Tensor:
     """``[N]`` values of the masked positions -> ``[B, T]``, 0 elsewhere."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from heedful.engines.base import Role, Sampled, Sampling
 from heedful.engines.head import Head
+from heedful.engines.memory import give_back_free_memory
 from heedful.engines.networks import LanguageNetwork
 from heedful.engines.writing import Frontier, PackedWriter, PaddedWriter, Writer
 from heedful.maths.logprobs import scale_logits
@@ -59,6 +60,7 @@ class LocalSampler:
                 rows = rows[order]
                 if len(rows):
                     writer.read(tokens[order])
+        give_back_free_memory()
         return record.completions()
 
 
