@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks import models
+from benchmarks.limits import clock
 from benchmarks.orders import cliffs, exponent
 from benchmarks.texts import END, PAD, SPECIAL
 from heedful.engines.base import Batch, Sampled, Sampling
@@ -81,12 +82,12 @@ def cost(point: Point) -> dict[str, float]:
     prompts = prompts_of(point)
     sampling, learning = [], []
     for repeat in range(3):
-        began = time.perf_counter()
+        began = clock()
         drawn = learner.sampler().sample(prompts, Sampling(point.new_tokens), range(repeat, repeat + len(prompts)))
-        between = time.perf_counter()
+        between = clock()
         learn(learner, prompts, drawn)
         sampling.append(between - began)
-        learning.append(time.perf_counter() - between)
+        learning.append(clock() - between)
     parameters = sum(p.numel() for p in network.model.parameters())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"sampling": min(sampling[1:]), "learning": min(learning[1:]), "memory": (peak - idle) / 2**30, "parameters": parameters}

@@ -68,22 +68,28 @@ def bandwidth(megabytes: int = 256) -> float:
     return 3 * 4 * count / fastest(lambda: torch.add(b, c, alpha=3.0, out=a), "cpu")
 
 
+def clock() -> float:
+    """Seconds. On one thread of a processor those of that thread: what else the machine does then lengthens nothing."""
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    return time.process_time() if alone else time.perf_counter()
+
+
 def fastest(work: Callable[[], object], device: str, repeats: int = REPEATS) -> float:
     """Seconds of the fastest of several repeats, each long enough to be timed."""
     wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     work()
     wait()
-    began = time.perf_counter()
+    began = clock()
     work()
     wait()
-    times = max(1, int(0.02 / max(time.perf_counter() - began, 1e-6)))
+    times = max(1, int(0.02 / max(clock() - began, 1e-6)))
     found = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began = clock()
         for _ in range(times):
             work()
         wait()
-        found.append((time.perf_counter() - began) / times)
+        found.append((clock() - began) / times)
     return min(found)
 
 

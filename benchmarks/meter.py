@@ -6,7 +6,6 @@ kept by phase.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks import flops
+from benchmarks.limits import clock
 from heedful.engines.base import Batch, Loss, Outputs, Role, Sampled, Sampler, Sampling
 from heedful.engines.local import LocalLearner
 from heedful.engines.networks import SCALAR_ROLES
@@ -35,10 +35,10 @@ class Meter:
     def watch(self, phase: str) -> Iterator[None]:
         """Count the time of a phase, an accelerator's too."""
         _finish_queue()
-        began = time.perf_counter()
+        began = clock()
         yield
         _finish_queue()
-        self.seconds[phase] += time.perf_counter() - began
+        self.seconds[phase] += clock() - began
 
     def clear(self) -> None:
         """Begin again."""
@@ -151,10 +151,10 @@ def decoding_step(
 
 def _timed(sampler: Sampler, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int]) -> tuple[float, list[Sampled]]:
     _finish_queue()
-    began = time.perf_counter()
+    began = clock()
     drawn = sampler.sample(prompts, Sampling(length), seeds)
     _finish_queue()
-    return time.perf_counter() - began, drawn
+    return clock() - began, drawn
 
 
 def _rows(batch: Batch) -> flops.Rows:

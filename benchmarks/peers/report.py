@@ -13,9 +13,10 @@ from benchmarks.peers.rows import TOLERANCE
 
 @dataclass
 class Taken:
-    """What one contestant took, one entry per repeat: seconds of its work, and peak bytes of its process."""
+    """What one contestant took, one entry per repeat: seconds of its work, the same of one core, and peak bytes of its process."""
 
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
 
 
@@ -28,6 +29,8 @@ class Result:
     """
 
     row: str
+    bars: tuple[float, float | None]
+    """At least so many times quicker; at most this share of the memory, where the row has such a bar."""
     peers: Mapping[str, Taken]
     ours: Taken
     ours_float32: Taken
@@ -39,6 +42,11 @@ class Result:
     def time_ratios(self) -> dict[str, float]:
         """The peer's time over ours, by the peer's variant."""
         return {name: median_ratio(taken.seconds, self.ours.seconds) for name, taken in self.peers.items()}
+
+    @property
+    def cpu_ratios(self) -> dict[str, float]:
+        """The same of the seconds of a core: what a busy machine leaves comparable."""
+        return {name: median_ratio(taken.cpu_seconds, self.ours.cpu_seconds) for name, taken in self.peers.items()}
 
     @property
     def memory_ratios(self) -> dict[str, float]:
@@ -65,7 +73,10 @@ class Result:
             "max_difference": significant(self.max_difference),
             "share_of_limit_decoding": significant(median(self.decoding)) if self.decoding else None,
             "max_difference_bfloat16": significant(max(self.differences["bfloat16"].values())),
+            "bar": self.bars[0],
+            "cpu_ratio": significant(min(self.cpu_ratios.values())),
             "time_ratios": {name: significant(ratio) for name, ratio in self.time_ratios.items()},
+            "cpu_ratios": {name: significant(ratio) for name, ratio in self.cpu_ratios.items()},
             "memory_ratios": {name: significant(ratio) for name, ratio in self.memory_ratios.items()},
             "time_ratio_float32": significant(min(median_ratio(t.seconds, self.ours_float32.seconds) for t in self.peers.values())),
             "repeats": len(self.ours.seconds),
@@ -77,11 +88,11 @@ class Result:
         """For people."""
         contestants = [(f"{peer}, {name}", taken, meanings[name]) for name, taken in self.peers.items()]
         contestants += [(f"heedful, {precision}", self.ours, ""), ("heedful, float32", self.ours_float32, "")]
-        found = ["| side | seconds: median (min-max) | peak GiB: median (min-max) | |", "|---|---|---|---|"]
+        found = ["| side | seconds: median (min-max) | seconds of a core | peak GiB | |", "|---|---|---|---|---|"]
         for name, taken, meaning in contestants:
-            found.append(f"| {name} | {spread(taken.seconds)} | {spread([p / 2**30 for p in taken.peaks])} | {meaning} |")
-        for name in self.peers:
-            found.append(f"{name}: {self.time_ratios[name]:.2f} times quicker, {self.memory_ratios[name]:.2f} of the memory")
+            figures = (taken.seconds, taken.cpu_seconds, [peak / 2**30 for peak in taken.peaks])
+            found.append(f"| {name} | {' | '.join(map(spread, figures))} | {meaning} |")
+        found += [self._against(name) for name in self.peers]
         found.append(f"scoring and learning at {median(self.share):.0%} of the matrix-product rate measured in the same run")
         if self.decoding:
             found.append(f"decoding 32 rows at {median(self.decoding):.0%} of what bytes and operations allow")
@@ -89,6 +100,18 @@ class Result:
             drift = self.differences["bfloat16"][name]
             found.append(f"largest difference in {name}: {gap:.1e} in float32 (allowed: {TOLERANCE:.0e}), {drift:.1e} in bfloat16")
         return [*found, "" if self.counts else "DOES NOT COUNT: the two sides compute different things"]
+
+    def _against(self, variant: str) -> str:
+        ratio, memory = self.time_ratios[variant], self.memory_ratios[variant]
+        quicker, leaner = self.bars
+        times = f"{ratio:.2f} times quicker ({self.cpu_ratios[variant]:.2f} by seconds of a core), bar {quicker:g}: {met(ratio >= quicker)}"
+        bar = "" if leaner is None else f", bar {leaner:g}: {met(memory <= leaner)}"
+        return f"{variant}: {times}; {memory:.2f} of the memory{bar}"
+
+
+def met(is_met: bool) -> str:
+    """In a word."""
+    return "met" if is_met else "missed"
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.environments import CURRENT, LAST_WITH_ENCODER_DECODER, LAST_WITH_PPO, Environment
+from benchmarks.peers.environments import CURRENT, LAST_WITH_ENCODER_DECODER, LAST_WITH_PPO, REQUIREMENTS, Environment
 
 CAUSAL = {"hidden": 384, "intermediate": 1024, "layers": 6, "heads": 6, "vocabulary": 8192}
 ENCODER_DECODER = {"hidden": 256, "intermediate": 1024, "layers": 4, "heads": 4, "vocabulary": 8192}
@@ -20,7 +21,8 @@ TOLERANCE = 1e-4
 @dataclass(frozen=True)
 class Row:
     """One kind of work. ``variants`` are the ways in which the peer is run, with what each means; ``smoke`` overrides
-    ``full``, for a run that only proves that the row works."""
+    ``full``, for a run that only proves that the row works, ``part`` for one of the same shapes that stops early.
+    ``bar`` is how many times quicker heedful shall be, ``memory_bar`` what share of the peer's memory it may take."""
 
     name: str
     work: str
@@ -29,11 +31,20 @@ class Row:
     script: str
     variants: Mapping[str, str]
     full: Mapping[str, Any]
+    part: Mapping[str, Any]
     smoke: Mapping[str, Any]
+    bar: float
+    memory_bar: float | None = None
+
+    @property
+    def code(self) -> list[Path]:
+        """What runs the peer, and the pins of its environment."""
+        names = [name for name in (self.environment.name, self.environment.overlay) if name]
+        return [Path(__file__).parent / f"{self.script}.py", *(REQUIREMENTS / f"{name}.txt" for name in names)]
 
     def settings(self, size: str) -> dict[str, Any]:
         """What both sides are told."""
-        return {"row": self.name, **self.full, **(self.smoke if size == "smoke" else {})}
+        return {"row": self.name, **self.full, **{"full": {}, "part": self.part, "smoke": self.smoke}[size]}
 
 
 ROWS = {
@@ -61,7 +72,10 @@ ROWS = {
                 "temperature": 0.7,
                 "kl_coef": 0.05,
             },
+            {"iterations": 1},
             {"model": TINY, "batch": 8, "iterations": 2, "new_tokens": 12, "longest": 40},
+            bar=7,
+            memory_bar=0.5,
         ),
         Row(
             "reward",
@@ -71,7 +85,9 @@ ROWS = {
             "trl_pairs",
             {"defaults": "its defaults (activation checkpointing), float32", "tuned": "no checkpointing"},
             {"model": CAUSAL, "pairs": 256, "longest": 512, "batch": 8, "learning_rate": 1e-5},
+            {"pairs": 32},
             {"model": TINY, "pairs": 16, "longest": 96, "batch": 8},
+            bar=4,
         ),
         Row(
             "dpo",
@@ -81,7 +97,9 @@ ROWS = {
             "trl_pairs",
             {"defaults": "its defaults (activation checkpointing), float32", "tuned": "no checkpointing, reference computed before"},
             {"model": CAUSAL, "pairs": 256, "longest": 512, "batch": 8, "learning_rate": 1e-5, "beta": 0.1},
+            {"pairs": 32},
             {"model": TINY, "pairs": 16, "longest": 96, "batch": 8},
+            bar=5,
         ),
         Row(
             "grpo",
@@ -103,7 +121,9 @@ ROWS = {
                 "beta": 0.04,
                 "clip": 0.2,
             },
+            {"rollouts": 1},
             {"model": TINY, "new_tokens": 12, "longest": 40, "iterations": 2},
+            bar=5,
         ),
         Row(
             "encoder-decoder",
@@ -128,7 +148,9 @@ ROWS = {
                 "kl_coef": 0.2,
                 "temperature": 1.0,
             },
+            {"iterations": 1},
             {"model": TINY, "new_tokens": 12, "shortest": 20, "longest": 60},
+            bar=5,
         ),
     )
 }

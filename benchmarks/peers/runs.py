@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,24 +30,30 @@ def processor() -> str:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a process wrote to its result file, its peak memory in bytes, and how long it lived in seconds."""
+    """What a process wrote to its result file, its peak memory in bytes, and how busy the machine was: the load
+    (processes that want a core, the last minute's mean, this one's threads among them) before and after."""
 
     result: dict[str, Any]
     peak: int
-    lived: float
+    load: tuple[float, float]
 
 
 def run(command: Sequence[str | Path], result: Path | None, log: Path, environment: Mapping[str, str]) -> Finished:
-    """Run a command that writes JSON to ``result``, if to anything; what it prints goes to ``log``. A failure shows the end of the log."""
+    """Run a command that writes JSON to ``result``, if to anything; what it prints goes to ``log``. A failure shows the
+    end of the log; whoever interrupts us ends the command, too."""
     if result is not None:
         result.unlink(missing_ok=True)
+    before = os.getloadavg()[0]
     with log.open("w") as output:
-        began = time.perf_counter()
         process = subprocess.Popen([str(word) for word in command], cwd=ROOT, env=dict(environment), stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        lived = time.perf_counter() - began
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode or (result is not None and not result.exists()):
         end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise SystemExit(f"{command[0]} ended with {process.returncode}:\n{end}\nthe whole log: {log}")
-    return Finished({} if result is None else json.loads(result.read_text()), usage.ru_maxrss * 1024, lived)
+    return Finished({} if result is None else json.loads(result.read_text()), usage.ru_maxrss * 1024, (before, os.getloadavg()[0]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from benchmarks.curves import AXES, MEASURES, judge
 from benchmarks.orders import cliffs, exponent
 

@@ -7,11 +7,10 @@ import subprocess
 import sys
 
 import pytest
-
-from benchmarks.peers import environments, runs
+from benchmarks.peers import environments, kept, runs
 
 MIB = 2**20
-WRITES = "import json, sys; block = b'x' * ({} * 2**20); json.dump({{'seconds': {{'total': 1.5}}}}, open(sys.argv[1], 'w'))"
+WRITES = "import json, sys; block = b'x' * ({} * 2**20); json.dump({{'seconds': 1.5}}, open(sys.argv[1], 'w'))"
 
 
 def test_the_peak_is_that_of_the_process(tmp_path):
@@ -19,7 +18,7 @@ def test_the_peak_is_that_of_the_process(tmp_path):
         runs.run([sys.executable, "-c", WRITES.format(size), tmp_path / "r.json"], tmp_path / "r.json", tmp_path / "log", os.environ)
         for size in (1, 300)
     )
-    assert large.result == {"seconds": {"total": 1.5}}
+    assert large.result == {"seconds": 1.5}
     assert large.peak - small.peak == pytest.approx(299 * MIB, rel=0.1)
 
 
@@ -42,7 +41,8 @@ def test_the_parent_stays_small():
 
 
 def test_what_peers_run_imports_nothing_of_ours():
-    code = "import sys\nfor n in ('ppo', 'pairs', 'grpo', 'encoder_decoder'): __import__(f'benchmarks.peers.trl_{n}')\nprint('heedful' in sys.modules)"
+    names = [f"benchmarks.peers.trl_{name}" for name in ("ppo", "pairs", "grpo", "encoder_decoder")]
+    code = f"import sys, {', '.join(names)}; print('heedful' in sys.modules)"
     found = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=runs.ROOT, check=True)
     assert found.stdout.strip() == "False"
 
@@ -64,3 +64,57 @@ def test_a_peer_does_not_see_our_packages_but_its_overlay(monkeypatch):
     assert "PYTHONPATH" not in environments.CURRENT.variables()
     assert environments.LAST_WITH_PPO.variables()["PYTHONPATH"].endswith("trl-1.12")
     assert environments.CURRENT.variables()["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.fixture
+def counted(tmp_path):
+    """A row's kept processes, and one that counts how often it runs."""
+    runs_made = []
+
+    def run():
+        runs_made.append(1)
+        return runs.Finished({"seconds": float(len(runs_made))}, 10 * MIB, (1.0, 2.0))
+
+    return kept.Kept(tmp_path / "kept"), run, runs_made
+
+
+def test_what_has_finished_is_not_run_again(counted):
+    store, run, runs_made = counted
+    first, again = store.once("tuned-0", "a", run), kept.Kept(store.folder).once("tuned-0", "a", run)
+    assert (first[1], again[1]) == (False, True)
+    assert again[0].result == first[0].result == {"seconds": 1.0}
+    assert again[0].peak == 10 * MIB
+    assert len(runs_made) == 1
+
+
+def test_what_was_made_from_something_else_runs_again(counted):
+    store, run, runs_made = counted
+    assert store.once("tuned-0", "a", run)[0].result == {"seconds": 1.0}
+    assert store.once("tuned-0", "b", run)[0].result == {"seconds": 2.0}
+    assert store.once("tuned-1", "b", run)[0].result == {"seconds": 3.0}
+    assert len(runs_made) == 3
+
+
+def test_an_interrupted_process_leaves_nothing_behind(counted):
+    store, run, _ = counted
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.once("tuned-0", "a", interrupted)
+    assert store.once("tuned-0", "a", run)[1] is False
+
+
+def test_a_fingerprint_knows_code_settings_and_threads(monkeypatch, tmp_path):
+    monkeypatch.setattr(kept, "ROOT", tmp_path)
+    file = tmp_path / "code.py"
+    file.write_text("1")
+    found = {kept.fingerprint([file], {"batch": 8})}
+    found.add(kept.fingerprint([file], {"batch": 4}))
+    file.write_text("2")
+    found.add(kept.fingerprint([file], {"batch": 8}))
+    monkeypatch.setenv("OMP_NUM_THREADS", str(kept.threads() + 1))
+    found.add(kept.fingerprint([file], {"batch": 8}))
+    assert len(found) == 4
+    assert kept.fingerprint([file], {"batch": 8}) in found
