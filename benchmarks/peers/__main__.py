@@ -23,10 +23,9 @@ from pathlib import Path
 from benchmarks.peers import kept, runs
 from benchmarks.peers.environments import QUIET
 from benchmarks.peers.report import Result, Taken
-from benchmarks.peers.rows import CHECK, ROWS, Row
+from benchmarks.peers.rows import CHECK, ROWS, SIZES, Row
 
 WORK = runs.ROOT / "benchmarks" / ".work"
-SIZES = ("full", "part", "smoke")
 
 
 class Contest:
@@ -133,6 +132,8 @@ def _environment() -> dict[str, str]:
 def compare(row: Row, size: str, repeats: int, variants: Sequence[str], fresh: bool) -> bool:
     """Run a row and say what came out; whether it counts."""
     print(f"{row.name} ({size}): {row.work}", flush=True)
+    if size != "full":
+        print(f"  but: {', '.join(f'{name} {value}' for name, value in row.changes(size).items())}")
     print(f"  peer: {row.peer}; {runs.processor()}, {os.cpu_count()} cores, {kept.threads()} threads a process", flush=True)
     contest = Contest(row, size, variants)
     contest.prepare(fresh)

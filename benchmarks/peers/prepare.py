@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks import models, texts
-from benchmarks.peers.rows import ROWS
+from benchmarks.peers.rows import ROWS, SIZES
 
 CHECKED = 8
 """Rows of the batch on which both sides must agree."""
@@ -71,6 +71,6 @@ def write(folder: Path, name: str, content: Any) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("row", choices=list(ROWS))
-    parser.add_argument("size", choices=["full", "smoke"])
+    parser.add_argument("size", choices=SIZES)
     parser.add_argument("folder", type=Path)
     prepare(**vars(parser.parse_args()))

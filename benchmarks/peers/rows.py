@@ -14,6 +14,7 @@ ENCODER_DECODER = {"hidden": 256, "intermediate": 1024, "layers": 4, "heads": 4,
 TINY = {"hidden": 64, "intermediate": 128, "layers": 2, "heads": 2, "vocabulary": 512}
 
 CHECK = "check"
+SIZES = ("full", "part", "smoke")
 TOLERANCE = 1e-4
 """Losses and log-probabilities (nats), values and scores of the two sides in float32 may differ by this."""
 
@@ -44,7 +45,11 @@ class Row:
 
     def settings(self, size: str) -> dict[str, Any]:
         """What both sides are told."""
-        return {"row": self.name, **self.full, **{"full": {}, "part": self.part, "smoke": self.smoke}[size]}
+        return {"row": self.name, **self.full, **self.changes(size)}
+
+    def changes(self, size: str) -> Mapping[str, Any]:
+        """What a size changes of the full row."""
+        return {"full": {}, "part": self.part, "smoke": self.smoke}[size]
 
 
 ROWS = {
