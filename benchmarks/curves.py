@@ -1,10 +1,11 @@
 """How time and memory grow with the work: one axis at a time, everything else fixed.
 
-    python -m benchmarks.curves [--quick] [--output docs/benchmarks]
+    python -m benchmarks.curves [--axes prompts,vocabulary] [--quick] [--minutes 18] [--output docs/benchmarks]
 
 Each point is a process of its own: a rollout and one optimiser step of PPO on a random Llama, all
-weights learning. Drawn as SVG and written as JSON; the order of every curve is fitted and set
-beside the one expected, and a cliff is named.
+weights learning. The order of every curve is fitted and set beside the one expected, and a cliff is
+named. Every finished axis is written to ``curves.json``, where those of earlier runs stay, and all
+that it holds is drawn in ``curves.svg``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from heedful.policy.rollout import padded
 
 MEASURES = {"sampling": "seconds to sample", "learning": "seconds to learn", "memory": "GiB above an idle process"}
 OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
+COLOURS = ({"sampling": "#2f7ed8", "learning": "#d97a1f"}, {"memory": "#3a8f5c"})
+"""Of the measures in the upper and in the lower panels."""
 SLACK = 0.15
 """A fitted exponent may pass the expected one by this: the points are few."""
 
@@ -133,7 +136,7 @@ def walk(axis: Axis, quick: bool, deadline: float) -> list[dict[str, float]]:
                 print(f"  {axis.name}: no time left for {size} and above")
                 break
             taken = children.apply(cost, (replace(Point(), **{axis.setting: size}),))
-            found.append({"x": taken["parameters"] if axis.name == "parameters" else size, **taken})
+            found.append({"x": taken["parameters"] if axis.setting == "hidden" else size, **taken})
             print(f"  {axis.name} {found[-1]['x']}: " + ", ".join(f"{name} {taken[name]:.3f}" for name in MEASURES), flush=True)
     return found
 
@@ -153,27 +156,38 @@ def judge(axis: Axis, points: Sequence[dict[str, float]]) -> dict[str, dict[str,
     return found
 
 
-def draw(axis: Axis, points: Sequence[dict[str, float]], path: Path) -> None:
-    """Seconds on the left, memory on the right, both logarithmic; a thin line grows in proportion."""
+def draw(axes: Sequence[tuple[Axis, Sequence[dict[str, float]]]], path: Path) -> None:
+    """A column for each axis, seconds above, memory below, all logarithmic; a thin line grows in proportion."""
     from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.7 * len(axes), 4.6), layout="constrained")
+    panels = figure.subplots(2, len(axes), sharex="col", sharey="row", squeeze=False)
+    for column, (axis, points) in enumerate(axes):
+        for panel, colours in zip(panels[:, column], COLOURS, strict=True):
+            draw_panel(panel, points, colours)
+        panels[1, column].set_xlabel(axis.name)
+    for panel, label in zip(panels[:, 0], ("seconds", MEASURES["memory"]), strict=True):
+        panel.set_ylabel(label)
+        panel.legend(frameon=False, fontsize=8)
+    figure.savefig(path, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def draw_panel(panel: Any, points: Sequence[dict[str, float]], colours: dict[str, str]) -> None:
+    """Measures against what grew, each with a line in proportion from its last point downwards."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    figure = Figure(figsize=(7.2, 2.7), layout="constrained")
-    times, memory = figure.subplots(1, 2)
     xs = [point["x"] for point in points]
-    for axes, names in ((times, ("sampling", "learning")), (memory, ("memory",))):
-        for name, colour in zip(names, ("#2f7ed8", "#d97a1f") if axes is times else ("#3a8f5c",), strict=True):
-            axes.plot(xs, [point[name] for point in points], "o-", color=colour, label=name, markersize=4)
-        first = points[0][names[-1]]
-        axes.plot(xs, [first * x / xs[0] for x in xs], color="#868e9a", linewidth=0.8, linestyle=":", label="in proportion")
-        axes.set(xscale="log", yscale="log", xlabel=axis.name, ylabel="seconds" if axes is times else MEASURES["memory"])
-        axes.set_xticks(xs, [short(x) for x in xs])
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    for name, colour in colours.items():
+        ys = [point[name] for point in points]
+        panel.plot(xs, ys, "o-", color=colour, label=name, markersize=4)
+        panel.plot(xs, [ys[-1] * x / xs[-1] for x in xs], color=colour, linewidth=0.8, linestyle=":", label="_")
+    panel.plot([], [], color="#868e9a", linewidth=0.8, linestyle=":", label="in proportion")
+    panel.set(xscale="log", yscale="log")
+    panel.set_xticks(xs, [short(x) for x in xs], fontsize=8)
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    panel.grid(alpha=0.25)
+    panel.spines[["top", "right"]].set_visible(False)
 
 
 def short(x: float) -> str:
@@ -186,21 +200,25 @@ def short(x: float) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--axes", type=lambda text: text.split(","), default=[axis.setting for axis in AXES])
     parser.add_argument("--quick", action="store_true", help="three small points an axis, in under two minutes")
+    parser.add_argument("--minutes", type=float, default=18, help="no point is begun later than this")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     chosen = parser.parse_args(arguments)
     chosen.output.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + (100 if chosen.quick else 1080)
-    everything = {}
+    path, deadline = chosen.output / "curves.json", time.monotonic() + 60 * chosen.minutes
+    found = json.loads(path.read_text()) if path.exists() else {}
     for axis in AXES:
+        if axis.setting not in chosen.axes:
+            continue
         print(axis.name, flush=True)
         points = walk(axis, chosen.quick, deadline)
         if len(points) < 3:
             print("  too few points to judge")
             continue
-        draw(axis, points, chosen.output / f"{axis.setting}.svg")
-        everything[axis.setting] = {"axis": asdict(axis), "points": points, "judged": judge(axis, points)}
-    (chosen.output / "curves.json").write_text(json.dumps({"base": asdict(Point()), "axes": everything}, indent=1) + "\n")
+        found[axis.setting] = {"base": asdict(Point()), "threads": torch.get_num_threads(), "points": points, "judged": judge(axis, points)}
+        path.write_text(json.dumps(found, indent=1) + "\n")
+        draw([(axis, found[axis.setting]["points"]) for axis in AXES if axis.setting in found], chosen.output / "curves.svg")
 
 
 if __name__ == "__main__":
