@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from benchmarks.flops import Shape, Stack
 from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
 from benchmarks import flops
+from benchmarks.flops import Shape, Stack
 
 CAUSAL = Shape(Stack(layers=2, weights=100, width=8, kept=4), head=50)
 

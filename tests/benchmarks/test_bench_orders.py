@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+
+from benchmarks import curves
 from benchmarks.curves import AXES, MEASURES, judge
 from benchmarks.orders import cliffs, exponent
 
@@ -44,3 +48,14 @@ def test_a_verdict_names_the_curve_that_grows_too_fast(capsys):
     found = judge(AXES[0], points)
     assert {name: found[name]["as_expected"] for name in MEASURES} == {"sampling": True, "learning": False, "memory": True}
     assert "learning grows as x^2.00, expected at most x^1: MORE" in capsys.readouterr().out
+
+
+def test_axes_of_earlier_runs_stay_and_are_drawn(tmp_path, monkeypatch):
+    points = [{"x": x, "sampling": x, "learning": 2 * x, "memory": 1.0} for x in DOUBLING]
+    monkeypatch.setattr(curves, "walk", lambda axis, quick, deadline: points)
+    for axis in ("vocabulary", "prompts"):
+        curves.main(["--axes", axis, "--output", str(tmp_path)])
+    assert set(json.loads((tmp_path / "curves.json").read_text())) == {"vocabulary", "prompts"}
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert all(f"<!-- {label} -->" in drawn for label in ("words in the vocabulary", "completions in the batch", "seconds"))
+    assert "parameters" not in drawn

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+
 from benchmarks.peers.report import Result, Taken, median_ratio, significant, spread
 from benchmarks.peers.rows import ROWS
 

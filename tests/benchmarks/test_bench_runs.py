@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from benchmarks.peers import environments, kept, runs
 
 MIB = 2**20

@@ -6,13 +6,13 @@ import json
 
 import pytest
 import torch
+
+import tiny
+from benchmarks import flops, gpu, meter, texts
 from benchmarks.curves import Point, cost, short
 from benchmarks.peers.__main__ import Contest
 from benchmarks.peers.agreement import largest_gaps
 from benchmarks.peers.rows import ROWS, TOLERANCE
-
-import tiny
-from benchmarks import flops, gpu, meter, texts
 from heedful.engines.base import Sampling
 from heedful.engines.local import LocalLearner
 from heedful.policy.sft import SFTLoss
