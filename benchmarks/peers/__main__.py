@@ -120,6 +120,7 @@ class Contest:
         taken.seconds.append(found["seconds"])
         taken.cpu_seconds.append(found["cpu_seconds"])
         taken.peaks.append(finished.peak)
+        taken.loads.append(max(finished.load))
         load = f"load {finished.load[0]:.1f} to {finished.load[1]:.1f}{', kept' if was_kept else ''}"
         figures = f"{found['seconds']:.2f} s ({found['cpu_seconds']:.2f} s of a core), {finished.peak / 2**30:.2f} GiB"
         print(f"  {name}: {figures}, {found['optimiser_steps']} optimiser steps; {load}", flush=True)

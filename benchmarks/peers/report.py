@@ -13,11 +13,13 @@ from benchmarks.peers.rows import TOLERANCE
 
 @dataclass
 class Taken:
-    """What one contestant took, one entry per repeat: seconds of its work, the same of one core, and peak bytes of its process."""
+    """What one contestant took, one entry per repeat: seconds of its work, the same of one core, peak bytes of its
+    process, and the machine's highest load meanwhile."""
 
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
+    loads: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Result:
         return max(self.differences["float32"].values())
 
     @property
+    def load(self) -> float:
+        """The highest."""
+        return max(load for taken in (*self.peers.values(), self.ours, self.ours_float32) for load in taken.loads)
+
+    @property
     def counts(self) -> bool:
         """A row whose results differ is no comparison."""
         return self.max_difference <= TOLERANCE
@@ -79,6 +86,7 @@ class Result:
             "cpu_ratios": {name: significant(ratio) for name, ratio in self.cpu_ratios.items()},
             "memory_ratios": {name: significant(ratio) for name, ratio in self.memory_ratios.items()},
             "time_ratio_float32": significant(min(median_ratio(t.seconds, self.ours_float32.seconds) for t in self.peers.values())),
+            "load": significant(self.load),
             "repeats": len(self.ours.seconds),
             "counts": self.counts,
         }
@@ -93,6 +101,7 @@ class Result:
             figures = (taken.seconds, taken.cpu_seconds, [peak / 2**30 for peak in taken.peaks])
             found.append(f"| {name} | {' | '.join(map(spread, figures))} | {meaning} |")
         found += [self._against(name) for name in self.peers]
+        found.append(f"the machine's load (processes that want a core) was up to {self.load:.1f}: beyond its cores, seconds say little")
         found.append(f"scoring and learning at {median(self.share):.0%} of the matrix-product rate measured in the same run")
         if self.decoding:
             found.append(f"decoding 32 rows at {median(self.decoding):.0%} of what bytes and operations allow")
@@ -102,9 +111,10 @@ class Result:
         return [*found, "" if self.counts else "DOES NOT COUNT: the two sides compute different things"]
 
     def _against(self, variant: str) -> str:
-        ratio, memory = self.time_ratios[variant], self.memory_ratios[variant]
+        """A bar is met by seconds and by seconds of a core, or it is not: other work on the machine must not help anybody."""
+        ratio, cores, memory = self.time_ratios[variant], self.cpu_ratios[variant], self.memory_ratios[variant]
         quicker, leaner = self.bars
-        times = f"{ratio:.2f} times quicker ({self.cpu_ratios[variant]:.2f} by seconds of a core), bar {quicker:g}: {met(ratio >= quicker)}"
+        times = f"{ratio:.2f} times quicker ({cores:.2f} by seconds of a core), bar {quicker:g}: {met(min(ratio, cores) >= quicker)}"
         bar = "" if leaner is None else f", bar {leaner:g}: {met(memory <= leaner)}"
         return f"{variant}: {times}; {memory:.2f} of the memory{bar}"
 
