@@ -186,6 +186,8 @@ def draw_panel(panel: Any, points: Sequence[dict[str, float]], colours: dict[str
     panel.set_xticks(xs, [short(x) for x in xs], fontsize=8)
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    panel.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "25" else ""))
+    panel.tick_params(axis="y", which="both", labelsize=8)
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
 
