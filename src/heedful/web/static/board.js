@@ -1,24 +1,23 @@
 // Where the ranking takes shape: a tray of what has no place yet, and a lane for every place.
 
-import { beginning, h } from "./dom.js";
+import { beginning, h, visible } from "./dom.js";
 import { F, letter } from "./ranking.js";
 
 /** The lanes of a task, from the top: {place, title, hint}. */
-export function lanesOf(state, ends) {
+function lanesOf(state) {
   if (state.kind === "thumbs") return [{ place: "up", title: "👍", hint: "thumb up" }, { place: "down", title: "👎", hint: "thumb down" }];
-  const ranks = Array.from({ length: state.count }, (_, index) => ({ place: index + 1, title: `${index + 1}`, hint: "" }));
-  ranks[0].hint = ends.first;
-  ranks[state.count - 1].hint ||= ends.last;
-  return [...ranks, { place: F, title: "F", hint: "nonsensical, confusing or irrelevant" }];
+  return Array.from({ length: state.count }, (_, index) => ({ place: index + 1, title: `${index + 1}`, hint: "" }));
 }
+
+const F_LANE = { place: F, title: "F", hint: "nonsensical, confusing or irrelevant" };
 
 /** The board in line with a state: built anew, with the focus where it was. */
 export function showBoard(board, task, state, ends, act, goTo, locked) {
   const focused = board.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
   const chip = (card) => buildChip(card, task, state, act, goTo, locked);
   const on = (place) => state.places.map((_, card) => card).filter((card) => state.places[card] === place);
-  const lane = ({ place, title, hint }) =>
-    h("li", { class: `lane${place === F ? " f" : ""}`, "data-place": place },
+  const lane = (tag, { place, title, hint }) =>
+    h(tag, { class: `lane${place === F ? " f" : ""}`, "data-place": place },
       h("span", { class: "lane-title" }, h("span", { class: "sr-only" }, typeof place === "number" ? "Rank " : ""), title),
       h("div", { class: "chips" }, ...on(place).map(chip), hint && on(place).length === 0 ? h("span", { class: "lane-hint" }, hint) : null));
   const unplaced = on(null);
@@ -26,8 +25,15 @@ export function showBoard(board, task, state, ends, act, goTo, locked) {
     h("div", { class: "tray", "data-place": "tray" },
       h("h3", {}, state.kind === "thumbs" ? "No thumb yet" : "Unranked", h("span", { class: "badge" }, `${unplaced.length}`)),
       h("div", { class: "chips" }, ...unplaced.map(chip), unplaced.length === 0 ? h("span", { class: "lane-hint" }, "Everything has its place.") : null)),
-    h("ol", { class: "lanes", "aria-label": state.kind === "thumbs" ? "Thumbs" : "Ranks, from most to least" }, ...lanesOf(state, ends).map(lane)));
+    end(ends.first, state),
+    h("ol", { class: "lanes", "aria-label": state.kind === "thumbs" ? "Thumbs" : "Ranks, from most to least" }, ...lanesOf(state).map((each) => lane("li", each))),
+    end(ends.last, state),
+    state.kind === "ranking" ? lane("div", F_LANE) : "");
   if (focused) (board.querySelector(`[data-focus="${focused}"]`) ?? board.querySelector("[data-focus]"))?.focus();
+}
+
+function end(text, state) {
+  return state.kind === "ranking" ? h("p", { class: "lane-end" }, text) : "";
 }
 
 function buildChip(card, task, state, act, goTo, locked) {
@@ -38,7 +44,7 @@ function buildChip(card, task, state, act, goTo, locked) {
   return h("div", { class: "chip", "data-drag": card },
     h("span", { class: "grip", "aria-hidden": true }, "⠿"),
     h("button", { type: "button", class: "chip-name", "data-focus": `go:${card}`, title: `Go to ${name}`, onclick: () => goTo(card) },
-      h("strong", {}, name), h("span", { class: "chip-text" }, beginning(task.completions[card].text))),
+      h("strong", {}, name), h("span", { class: "chip-text" }, ...visible(beginning(task.completions[card].text)))),
     steps ? step(-1, "↑", `Move ${name} up`) : null,
     steps && state.places[card] !== F ? step(+1, "↓", `Move ${name} down`) : null);
 }

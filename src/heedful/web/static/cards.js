@@ -23,7 +23,7 @@ function buildCard(text, card, state, act) {
   const name = letter(card);
   const body = h("div", { class: "text", id: `text-${card}`, dir: "auto" }, ...visible(text));
   if (text === "") body.append(h("em", { class: "note" }, "(an empty text)"));
-  return h("article", { class: "completion", role: "group", "data-card": card, "aria-labelledby": `name-${card} place-${card}`, tabindex: 0 },
+  return h("section", { class: "completion", role: "group", "data-card": card, "aria-labelledby": `name-${card} place-${card}`, tabindex: 0 },
     h("header", {},
       state.kind === "correction" ? null : h("span", { class: "grip", "data-drag": card, title: `Drag ${name} to a rank`, "aria-hidden": true }, "⠿"),
       h("h3", { id: `name-${card}` }, h("span", { class: "sr-only" }, "Completion "), name),

@@ -62,7 +62,8 @@ function open(next) {
   sending = false;
   view.open(task, state);
   show();
-  view.status(draft.state ? "Your draft is back as you left it." : task.previous ? "Your earlier answer, to look at again." : "");
+  if (draft.state) view.status("Your draft is back as you left it.");
+  else if (task.previous) view.status("Your earlier answer, to look at again.");
 }
 
 // Judging
