@@ -5,7 +5,7 @@ import { F, letter } from "./ranking.js";
 
 /** The lanes of a task, from the top: {place, title, hint}. */
 function lanesOf(state) {
-  if (state.kind === "thumbs") return [{ place: "up", title: "👍", hint: "thumb up" }, { place: "down", title: "👎", hint: "thumb down" }];
+  if (state.kind === "thumbs") return [{ place: "up", title: "▲", hint: "thumb up" }, { place: "down", title: "▼", hint: "thumb down" }];
   return Array.from({ length: state.count }, (_, index) => ({ place: index + 1, title: `${index + 1}`, hint: "" }));
 }
 

@@ -42,8 +42,8 @@ export function buildPlaces(card, state, act) {
     h("button", { type: "button", class: "place-button", "data-place": place, "aria-pressed": false, "aria-label": label, title: label, onclick: () => act(action, card) }, text);
   if (state.kind === "thumbs")
     return h("div", { class: "places", role: "group", "aria-label": `Thumb for ${name}` },
-      button("up", "👍 Up", `${name}: thumb up`, { type: "thumb", card, up: true }),
-      button("down", "👎 Down", `${name}: thumb down`, { type: "thumb", card, up: false }));
+      button("up", "▲ Up", `${name}: thumb up`, { type: "thumb", card, up: true }),
+      button("down", "▼ Down", `${name}: thumb down`, { type: "thumb", card, up: false }));
   const ranks = Array.from({ length: state.count }, (_, index) => index + 1);
   return h("div", { class: "places", role: "group", "aria-label": `Rank of ${name}` },
     ...ranks.map((rank) => button(rank, `${rank}`, `${name}: rank ${rank} of ${state.count}`, { type: "place", card, rank })),
