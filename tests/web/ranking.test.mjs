@@ -142,6 +142,12 @@ test("a correction is enough where corrections are asked for", () => {
   assert.deepEqual(answer(mended), { corrections: { 1: "So." } });
 });
 
+test("a note goes along, where there is one", () => {
+  const state = reduce(type(begin("thumbs", 1), "1"), { type: "note", text: "A phone number." });
+  assert.deepEqual(answer(state), { thumbs: [true], corrections: {}, note: "A phone number." });
+  assert.deepEqual(answer(reduce(state, { type: "note", text: " " })), { thumbs: [true], corrections: {} });
+});
+
 test("an answer that is reopened gives the same answer, and can be changed", () => {
   const given = { ranks: [2, null, 1, 2], reasons: { 1: "confusing" }, corrections: { 0: "x" } };
   const state = ranking.reopen(begin("ranking", 4), given);
@@ -156,7 +162,7 @@ test("a draft survives its way through text; another task's or a damaged one is 
   const again = ranking.restore(begin("ranking", 3), JSON.parse(JSON.stringify(state)));
   assert.deepEqual(again, state);
   const fresh = begin("ranking", 3);
-  for (const bad of [null, 7, {}, { ...state, count: 2 }, { ...state, kind: "thumbs" }, { ...state, places: [1, 9, null] }, { ...state, past: [[1]] }, { ...state, past: 3 }, { ...state, reasons: { 0: 5 } }, { ...state, corrections: null }])
+  for (const bad of [null, 7, {}, { ...state, count: 2 }, { ...state, kind: "thumbs" }, { ...state, places: [1, 9, null] }, { ...state, past: [[1]] }, { ...state, past: 3 }, { ...state, reasons: { 0: 5 } }, { ...state, corrections: null }, { ...state, note: 1 }])
     assert.equal(ranking.restore(fresh, bad), fresh, JSON.stringify(bad));
 });
 

@@ -4,8 +4,8 @@
 //   ranking     null (in the tray) · 1..count (1 holds most of the criterion; equal ranks tie) · "F"
 //   thumbs      null · "up" · "down"
 //   correction  null, always: here only `corrections` count
-// with `reasons` (why an F) and `corrections` (what a completion should have said) by position, and
-// the places before (`past`) and after (`future`) for undo and redo. Texts are not undone: their
+// with `reasons` (why an F) and `corrections` (what a completion should have said) by position, a `note`
+// on the task, and the places before (`past`) and after (`future`) for undo and redo. Texts are not undone: their
 // fields do that themselves. An action that changes nothing returns the very state it was given.
 
 export const F = "F";
@@ -14,7 +14,7 @@ const MOST_UNDO = 200;
 
 /** The state in which a task begins: nothing is placed, as the order shown is never an answer. `ties`: none, sparing or free. */
 export function begin(kind, count, ties = "sparing") {
-  return { kind, count, ties, places: Array(count).fill(null), reasons: {}, corrections: {}, past: [], future: [] };
+  return { kind, count, ties, places: Array(count).fill(null), reasons: {}, corrections: {}, note: "", past: [], future: [] };
 }
 
 /** The state that shows an answer that was given before, to be changed. */
@@ -29,12 +29,12 @@ export function reopen(state, answer) {
 /** A draft that was kept, or `state` where the draft is not one of this task. */
 export function restore(state, draft) {
   if (draft?.kind !== state.kind || draft.count !== state.count) return state;
-  const { places, reasons, corrections, past, future } = draft;
+  const { places, reasons, corrections, note, past, future } = draft;
   const fit = Array.isArray(past) && Array.isArray(future) && [places, ...past, ...future].every((row) => allowed(state, row));
-  return fit && isTexts(reasons) && isTexts(corrections) ? { ...state, places, reasons, corrections, past, future } : state;
+  return fit && isTexts(reasons) && isTexts(corrections) && isTexts([note]) ? { ...state, places, reasons, corrections, note, past, future } : state;
 }
 
-/** The state after an action: place, insert, flag, thumb, move, unplace, clear, undo, redo, reason or correct. */
+/** The state after an action: place, insert, flag, thumb, move, unplace, clear, undo, redo, reason, correct or note. */
 export function reduce(state, action) {
   const act = Object.hasOwn(ACTIONS, action.type) && ACTIONS[action.type];
   const onACard = action.card === undefined || (Number.isInteger(action.card) && action.card >= 0 && action.card < state.count);
@@ -53,6 +53,7 @@ const ACTIONS = {
   redo: (state) => travelled(state, "future", "past"),
   reason: (state, { card, text }) => withText(state, "reasons", card, text),
   correct: (state, { card, text }) => withText(state, "corrections", card, text),
+  note: (state, { text }) => (state.note === text ? state : { ...state, note: text }),
 };
 
 /** On a rank, beside whatever stands there; where ties are not allowed, before it. */
@@ -121,12 +122,12 @@ export function nextWaiting(state, card = -1) {
 
 /** The answer as the server takes it. Only for a state in which nothing waits. */
 export function answer(state) {
-  const corrections = written(state.corrections);
-  if (state.kind === "thumbs") return { thumbs: state.places.map((place) => place === "up"), corrections };
-  if (state.kind === "correction") return { corrections };
+  const texts = { corrections: written(state.corrections), ...(state.note.trim() && { note: state.note }) };
+  if (state.kind === "thumbs") return { thumbs: state.places.map((place) => place === "up"), ...texts };
+  if (state.kind === "correction") return texts;
   const ranks = state.places.map((place) => (place === F ? null : place));
   const reasons = Object.fromEntries(Object.entries(written(state.reasons)).filter(([card]) => state.places[card] === F));
-  return { ranks, reasons, corrections };
+  return { ranks, reasons, ...texts };
 }
 
 /** What one might think about once more. None of it keeps an answer from being sent. */

@@ -48,7 +48,7 @@ async function load(what = "next", body = {}) {
   if (status !== 200) return refused(status, data, null);
   view.progress(data.progress);
   view.problem("");
-  if (!data.task) return view.nothing(data.message ?? "There is nothing to judge just now. Thank you: look again later.");
+  if (!data.task) return view.nothing(page.idle);
   return open(data.task);
 }
 
@@ -283,6 +283,7 @@ on("#skip", "click", () => find("#skipping").showModal());
 on("#skipping form", "submit", (event) => {
   if (event.submitter?.value === "skip") skip(new FormData(event.currentTarget).get("reason") ?? "");
 });
+on("#note", "input", (event) => act({ type: "note", text: event.currentTarget.value }));
 on("#again", "click", () => load());
 on("#try-now", "click", () => dispatchEvent(new Event("heedful-try-now")));
 for (const dialog of document.querySelectorAll("dialog[data-must]")) dialog.addEventListener("cancel", (event) => event.preventDefault());

@@ -58,6 +58,8 @@ export class View {
     showCards(this.#cards, state, at, locked);
     if (state.kind !== "correction") showBoard(find("#board"), this.#task, state, this.ends, this.#act, (card) => this.goTo(card), locked);
     for (const places of document.querySelectorAll("#compare-columns [data-card]")) showPlace(places, state, Number(places.dataset.card));
+    if (find("#note").value !== state.note) find("#note").value = state.note;
+    find("#note").disabled = locked;
     find("#undo").disabled = locked || state.past.length === 0;
     find("#redo").disabled = locked || state.future.length === 0;
     find("#warnings").replaceChildren(...warnings(state).map((sentence) => h("p", {}, sentence)));
@@ -118,8 +120,8 @@ export class View {
     find("#status").textContent = sentence;
   }
 
-  progress({ judged = 0, skipped = 0 } = {}) {
-    find("#progress").textContent = `${judged} judged${skipped > 0 ? `, ${skipped} skipped` : ""}`;
+  progress({ done, today }) {
+    find("#progress").textContent = `${done} judged, ${today} of them today`;
   }
 
   /** A sentence that stays until the next task, with what is wrong. */
