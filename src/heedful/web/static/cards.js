@@ -38,8 +38,13 @@ function buildCard(text, card, state, act) {
 /** The buttons that give a completion its place without dragging. */
 export function buildPlaces(card, state, act) {
   const name = letter(card);
+  const press = (event, action) => {
+    act(action, card);
+    // After a click Enter means "submit", not this button again. By keys (no clicks counted) the focus stays.
+    if (event.detail > 0) event.currentTarget.closest(".completion")?.focus({ preventScroll: true });
+  };
   const button = (place, text, label, action) =>
-    h("button", { type: "button", class: "place-button", "data-place": place, "aria-pressed": false, "aria-label": label, title: label, onclick: () => act(action, card) }, text);
+    h("button", { type: "button", class: "place-button", "data-place": place, "aria-pressed": false, "aria-label": label, title: label, onclick: (event) => press(event, action) }, text);
   if (state.kind === "thumbs")
     return h("div", { class: "places", role: "group", "aria-label": `Thumb for ${name}` },
       button("up", "▲ Up", `${name}: thumb up`, { type: "thumb", card, up: true }),
