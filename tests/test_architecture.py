@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "engines": FOUNDATION | {"engines.base"},
     "store": {"errors", "records", "config", "settings"},
     **dict.fromkeys(STAGES, ENGINES | {"store"}),
-    "web": {"errors", "records", "config", "store", "feedback", "pairs", "report"},
+    "web": {"__init__", "errors", "records", "config", "store", "feedback", "pairs", "report"},
     "jobs": EVERY_STAGE,
     "lifecycle": EVERY_STAGE | {"jobs"},
     "demo.words": set(),

@@ -47,7 +47,7 @@ class Member:
 
     account: Account
     role: str
-    labeler_state: str
+    paused: bool
 
 
 def create(
@@ -87,12 +87,13 @@ def any_owner(connection: sa.Connection) -> bool:
     return connection.execute(sa.select(_A.id).where(_A.owner, _A.state == "active").limit(1)).first() is not None
 
 
-def role_in(connection: sa.Connection, who: Account, project_id: int) -> str | None:
-    """What somebody is in a project: an owner everywhere; ``None`` where they have no part in it."""
+def part_in(connection: sa.Connection, who: Account, project_id: int) -> tuple[str, bool] | None:
+    """What somebody is in a project (an owner everywhere), and whether they are paused; ``None`` where they have no part in it."""
     if who.owner:
-        return "owner"
-    found = sa.select(membership.c.role).where(membership.c.account_id == who.id, membership.c.project_id == project_id)
-    return connection.execute(found).scalar()
+        return "owner", False
+    mine = (membership.c.account_id == who.id, membership.c.project_id == project_id)
+    row = connection.execute(sa.select(membership.c.role, membership.c.paused).where(*mine)).first()
+    return (row.role, row.paused) if row else None
 
 
 def projects_of(connection: sa.Connection, who: Account) -> list[tuple[int, str, str]]:
@@ -112,8 +113,8 @@ def project_name(connection: sa.Connection, project_id: int) -> str:
 def members(connection: sa.Connection, project_id: int) -> list[Member]:
     """Who has a part in a project."""
     m = membership.c
-    rows = connection.execute(_rows(m.role).join(membership, m.account_id == _A.id).where(m.project_id == project_id).order_by(_A.id))
-    return [Member(_account(row), row.role, row.labeler_state) for row in rows]
+    found = _rows(m.role, m.paused).join(membership, m.account_id == _A.id).where(m.project_id == project_id)
+    return [Member(_account(row), row.role, row.paused) for row in connection.execute(found.order_by(_A.id))]
 
 
 def set_role(connection: sa.Connection, number: int, project_id: int, role: str | None, actor: str, now: datetime) -> None:
@@ -123,9 +124,19 @@ def set_role(connection: sa.Connection, number: int, project_id: int, role: str 
     mine = (membership.c.account_id == number, membership.c.project_id == project_id)
     connection.execute(sa.delete(membership).where(*mine))
     if role:
-        connection.execute(sa.insert(membership).values(account_id=number, project_id=project_id, role=role))
+        connection.execute(sa.insert(membership).values(account_id=number, project_id=project_id, role=role, paused=False))
     connection.execute(sa.delete(session).where(session.c.account_id == number))
     record(connection, "account.role", actor, now, account=number, project=project_id, role=role)
+
+
+def set_paused(connection: sa.Connection, number: int, project_id: int, paused: bool, actor: str, now: datetime) -> None:
+    """Ask somebody nothing new in a project, or let them go on; what they hold becomes free for others, what they send in is kept."""
+    mine = (membership.c.account_id == number, membership.c.project_id == project_id)
+    if not connection.execute(sa.update(membership).where(*mine).values(paused=paused)).rowcount:
+        raise DataProblem("they have no part in this project", "Invite them first.")
+    if paused:
+        labelers.let_go(connection, get(connection, number).labeler_id, now, project_id)
+    record(connection, "account.paused" if paused else "account.goes_on", actor, now, account=number, project=project_id)
 
 
 def set_password(connection: sa.Connection, number: int, password: str, actor: str, now: datetime) -> None:
@@ -156,7 +167,7 @@ def _others(connection: sa.Connection, number: int) -> bool:
 
 def _rows(*more: Any) -> sa.Select[Any]:
     columns = (_A.id, _A.name, _A.owner, _A.state, _A.labeler_id, _A.password, labeler.c.name.label("labeler"))
-    found: sa.Select[Any] = sa.select(*columns, labeler.c.state.label("labeler_state"), *more).select_from(account)
+    found: sa.Select[Any] = sa.select(*columns, *more).select_from(account)
     return found.join(labeler, labeler.c.id == _A.labeler_id)
 
 

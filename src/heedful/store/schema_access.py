@@ -39,6 +39,7 @@ membership = sa.Table(
     sa.Column("account_id", Id, reference("account.id"), primary_key=True, autoincrement=False),
     sa.Column("project_id", Id, reference("project.id"), primary_key=True, autoincrement=False),
     sa.Column("role", sa.String(11), nullable=False),
+    sa.Column("paused", sa.Boolean, nullable=False),  # is asked nothing new in this project
     words("role", *ROLES),
     sa.Index(None, "project_id"),
 )

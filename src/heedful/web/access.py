@@ -32,7 +32,16 @@ MAY: dict[str, frozenset[str]] = {
 }
 """What a role may do in a project. An owner may do everything everywhere."""
 
-SCOPE = {"view": "read", "member": "read", "account": "read", "label": "label", "adjudicate": "manage", "manage": "manage", "own": "manage"}
+SCOPE = {
+    "view": "read",
+    "member": "read",
+    "account": "read",
+    "label": "label",
+    "finish label": "label",
+    "adjudicate": "manage",
+    "manage": "manage",
+    "own": "manage",
+}
 """The scope that a token needs for what a route does."""
 
 LARGEST_FIELD = 1_000_000
@@ -169,22 +178,39 @@ def _in_project(store: Store, request: Request, visitor: Visitor, need: str) -> 
         raise _not_here()
     number = int(named)
 
-    def look(c: sa.Connection) -> tuple[str, Project] | None:
+    def look(c: sa.Connection) -> tuple[str, bool, Project] | None:
         there = c.execute(sa.select(project_table.c.id).where(project_table.c.id == number)).first()
-        role = accounts.role_in(c, who, number) if there else None
-        return (role, projects.get(c, number)) if role else None
+        part = accounts.part_in(c, who, number) if there else None
+        return (*part, projects.get(c, number)) if part else None
 
     found = store.read(look)
     if found is None:
         raise _not_here()
-    role, project = found
-    if need != "member" and need not in MAY[role]:
+    role, paused, project = found
+    if need.removeprefix("finish ") not in MAY[role]:
         raise Refusal(403, "forbidden", f"As {role} you may not do this. Ask whoever leads the project.")
+    if paused and need in ("label", "adjudicate"):
+        raise Refusal(403, "paused", "You are asked nothing new in this project just now. Whoever leads it will tell you why.")
     return Visitor(visitor.cookie, visitor.fresh, who, role, number, project)
 
 
 def _not_here() -> Refusal:
     return Refusal(404, "not_found", "There is no such page, or it is not for you.")
+
+
+@dataclass(frozen=True, slots=True)
+class Adjudicators:
+    """Who may settle what others left undecided: the names they judge under, and their numbers as labelers."""
+
+    names: frozenset[str]
+    labeler_ids: frozenset[int]
+
+
+def adjudicators(connection: sa.Connection, project_id: int) -> Adjudicators:
+    """Whose role in a project allows it."""
+    found = [m.account for m in accounts.members(connection, project_id) if "adjudicate" in MAY[m.role]]
+    found += [who for who in accounts.everybody(connection) if who.owner]
+    return Adjudicators(frozenset(who.labeler for who in found), frozenset(who.labeler_id for who in found))
 
 
 Admitted = Annotated[Visitor, Depends(admitted)]

@@ -16,17 +16,20 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from heedful import __version__
 from heedful.errors import AnswerProblem, HeedfulError, InstructionsChanged, NoSuchTask, StoreBusy, StoreProblem
 from heedful.store import Store
 from heedful.store.store import Clock, utc_now
+from heedful.web import api
 from heedful.web.access import Refusal, admitted
 from heedful.web.auth import Passwords, TooManyTries
 from heedful.web.labelling import CheckNeeded
-from heedful.web.pages import entry, label
+from heedful.web.pages import account, adjudication, entry, exports, label, people, projects
 from heedful.web.pages.entry import sentence
 from heedful.web.rendering import page
 from heedful.web.security import API, LARGEST_BODY, Guard
 from heedful.web.site import Site
+from heedful.web.worker import Worker
 
 _log = logging.getLogger("heedful.web")
 _PROBLEMS: list[tuple[type[HeedfulError], int, str]] = [
@@ -54,6 +57,7 @@ def create_app(
 
     app = FastAPI(
         title="heedful",
+        version=__version__,
         lifespan=lifespan,
         dependencies=[Depends(admitted)],
         max_body_size=LARGEST_BODY,
@@ -64,11 +68,13 @@ def create_app(
     )
     app.state.site = Site(public_url)
     app.state.passwords = passwords or Passwords()
+    app.state.worker = Worker()
     app.add_middleware(Guard, site=app.state.site)
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")
     app.add_api_route("/health", health, methods=["GET"], include_in_schema=False)
-    for part in (entry, label):
+    for part in (entry, account, projects, people, adjudication, exports, label):
         app.include_router(part.router, include_in_schema=False)
+    app.include_router(api.router)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app

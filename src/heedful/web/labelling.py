@@ -7,7 +7,6 @@ never held back by either: what somebody has judged is stored.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -22,8 +21,8 @@ from heedful.store.comprehension import Standing
 from heedful.store.projects import Project
 from heedful.store.schema import slot
 from heedful.store.tasks import Answered, Task
+from heedful.web.bodies import Submitted
 
-LONGEST_NOTE = 10_000
 Step = Literal["instructions", "check", "waiting", "task"]
 
 
@@ -69,22 +68,21 @@ def next_task(store: Store, asked: Project, project_id: int, who: Account) -> Ta
     return ask(store, asked.name, who.labeler)
 
 
-def submit(store: Store, who: Account, token: str, key: str, version: str, answer: Answer, note: str = "") -> Receipt:
+def submit(store: Store, who: Account, sent: Submitted) -> Receipt:
     """Store an answer, and what was noted on the task, once; see :meth:`heedful.store.Store.submit`."""
-    if len(note) > LONGEST_NOTE:
-        raise AnswerProblem(f"the note has {len(note)} characters", f"Shorten it to {LONGEST_NOTE}.")
+    answer = sent.answer.answer()
 
     def work(c: sa.Connection) -> Receipt:
         before = audit.chain_end(c).number
-        receipt = judgements.submit(c, token, who.labeler, key, answer, version, store.clock())
-        if note.strip() and receipt.event > before:
-            slots.raise_concern(c, slots.mine(c, token, who.labeler_id), note, store.clock())
+        receipt = judgements.submit(c, sent.token, who.labeler, sent.key, answer, sent.version, store.clock())
+        if sent.answer.note.strip() and receipt.event > before:
+            slots.raise_concern(c, slots.mine(c, sent.token, who.labeler_id), sent.answer.note, store.clock())
         return receipt
 
     try:
         return store.write(work)
     except InstructionsChanged:
-        store.renew(token, who.labeler)
+        store.renew(sent.token, who.labeler)
         raise
 
 
@@ -143,10 +141,3 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
     """What was stored. Only whether it came too late to count is told, not why the task was given."""
     purpose = "extra" if receipt.purpose == "extra" else "overlap"
     return {"stored": True, "revision": receipt.revision, "purpose": purpose, "warnings": receipt.warnings}
-
-
-def positions(texts: Mapping[str, str], what: str) -> dict[int, str]:
-    """Texts by position, from JSON, whose keys are text."""
-    if strange := [key for key in texts if not (key.isascii() and key.isdigit() and len(key) < 3)]:
-        raise AnswerProblem(f"{what} names position {strange[0][:20]!r}", "Name completions by their position: 0 is the first shown.")
-    return {int(key): text for key, text in texts.items()}

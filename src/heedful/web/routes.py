@@ -1,7 +1,8 @@
 """Every route, and what it takes to be let in.
 
-``anyone``; ``account``: whoever is signed in; ``member``: whoever has any role in the project of the
-address; else what a role has to allow there (see ``access.MAY``).
+``anyone``; ``account``: whoever is signed in; else what a role has to allow in the project of the
+address (see ``access.MAY``), and ``finish label`` also lets those
+in who are paused: what they have begun is never lost.
 """
 
 from __future__ import annotations
@@ -14,6 +15,37 @@ ACCESS: dict[str, str] = {
     "POST /logout": "anyone",
     "GET /join/{secret}": "anyone",
     "POST /join/{secret}": "anyone",
+    "GET /account": "account",
+    "POST /account/password": "account",
+    "POST /account/sessions/end": "account",
+    "POST /account/tokens": "account",
+    "POST /account/tokens/{number}/revoke": "account",
+    "GET /accounts": "own",
+    "POST /accounts/invite": "own",
+    "POST /accounts/{number}/state": "own",
+    "POST /accounts/{number}/pseudonym": "own",
+    # A project
+    "GET /projects/new": "own",
+    "POST /projects/new": "own",
+    "GET /projects/{project}": "view",
+    "POST /projects/{project}/findings": "manage",
+    "GET /projects/{project}/settings": "manage",
+    "POST /projects/{project}/settings": "manage",
+    "GET /projects/{project}/instructions": "manage",
+    "POST /projects/{project}/instructions": "manage",
+    "GET /projects/{project}/prompts": "manage",
+    "POST /projects/{project}/prompts": "manage",
+    "GET /projects/{project}/people": "manage",
+    "POST /projects/{project}/invitations": "manage",
+    "POST /projects/{project}/invitations/{number}/revoke": "manage",
+    "POST /projects/{project}/people/{number}/role": "manage",
+    "POST /projects/{project}/people/{number}/pause": "manage",
+    "POST /projects/{project}/people/{number}/check": "manage",
+    "POST /projects/{project}/quarantine": "manage",
+    "GET /projects/{project}/undecided": "adjudicate",
+    "POST /projects/{project}/undecided": "adjudicate",
+    "GET /projects/{project}/exports": "manage",
+    "GET /projects/{project}/exports/{name}": "manage",
     # Labelling
     "GET /label/{project}": "label",
     "GET /label/{project}/instructions": "label",
@@ -22,8 +54,26 @@ ACCESS: dict[str, str] = {
     "POST /label/{project}/check": "label",
     "GET /label/{project}/mine": "label",
     "POST /label/{project}/next": "label",
-    "POST /label/{project}/heartbeat": "label",
-    "POST /label/{project}/submit": "label",
-    "POST /label/{project}/skip": "label",
+    "POST /label/{project}/heartbeat": "finish label",
+    "POST /label/{project}/submit": "finish label",
+    "POST /label/{project}/skip": "finish label",
     "POST /label/{project}/reopen": "label",
+    # The API
+    "GET /api/v1/openapi.json": "anyone",
+    "GET /api/v1/me": "account",
+    "GET /api/v1/projects": "account",
+    "POST /api/v1/projects": "own",
+    "GET /api/v1/projects/{project}": "view",
+    "PATCH /api/v1/projects/{project}": "manage",
+    "POST /api/v1/projects/{project}/instructions": "manage",
+    "POST /api/v1/projects/{project}/prompts": "manage",
+    "GET /api/v1/projects/{project}/judgements": "manage",
+    "GET /api/v1/projects/{project}/findings": "view",
+    "POST /api/v1/projects/{project}/findings": "manage",
+    "GET /api/v1/projects/{project}/instructions": "label",
+    "POST /api/v1/projects/{project}/acknowledge": "label",
+    "POST /api/v1/projects/{project}/next": "label",
+    "POST /api/v1/projects/{project}/heartbeat": "finish label",
+    "POST /api/v1/projects/{project}/submit": "finish label",
+    "POST /api/v1/projects/{project}/skip": "finish label",
 }

@@ -6,59 +6,17 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from heedful.errors import AnswerProblem, InstructionsChanged
-from heedful.store import Answer, Store, comprehension, tasks
+from heedful.store import Store, comprehension, tasks
 from heedful.web import labelling
 from heedful.web.access import Admitted, Form, Visitor, text
+from heedful.web.bodies import OfTask, Skipped, Submitted
 from heedful.web.pages.entry import sentence
 from heedful.web.rendering import go, page
 from heedful.web.texts import difference, markdown
 
 router = APIRouter(prefix="/label/{project}")
-
-
-class Body(BaseModel):
-    """JSON with these fields and no others."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class OfTask(Body):
-    """A task by its token."""
-
-    token: StrictStr = Field(max_length=100)
-
-
-class Skipped(OfTask):
-    """A task that somebody would rather not judge."""
-
-    reason: StrictStr = Field("", max_length=labelling.LONGEST_NOTE)
-
-
-class AnswerBody(Body):
-    """What was answered. Completions are named by their position, "0" for the one shown first; see heedful.store.Answer."""
-
-    ranks: list[StrictInt | None] | None = Field(None, max_length=20)
-    reasons: dict[str, StrictStr] = Field({}, max_length=20)
-    thumbs: list[StrictBool] | None = Field(None, max_length=20)
-    corrections: dict[str, StrictStr] = Field({}, max_length=20)
-    note: StrictStr = ""
-    active_ms: StrictInt | None = Field(None, ge=0, le=2**53)
-
-    def answer(self) -> Answer:
-        """The same for the store."""
-        texts = labelling.positions(self.reasons, "a reason"), labelling.positions(self.corrections, "a correction")
-        return Answer(self.ranks, texts[0], self.thumbs, texts[1], self.active_ms)
-
-
-class Submitted(OfTask):
-    """An answer, under the key that makes sending it twice the same as once."""
-
-    key: StrictStr = Field(min_length=1, max_length=200)
-    version: StrictStr = Field(max_length=100)
-    answer: AnswerBody
 
 
 @router.get("")
@@ -160,9 +118,7 @@ def heartbeat(request: Request, visitor: Admitted, body: OfTask) -> dict[str, An
 @router.post("/submit")
 def submit(request: Request, visitor: Admitted, body: Submitted) -> dict[str, Any]:
     """Store an answer."""
-    said = body.answer.answer()
-    receipt = labelling.submit(request.app.state.store, visitor.user, body.token, body.key, body.version, said, body.answer.note)
-    return labelling.receipt_json(receipt)
+    return labelling.receipt_json(labelling.submit(request.app.state.store, visitor.user, body))
 
 
 @router.post("/skip")

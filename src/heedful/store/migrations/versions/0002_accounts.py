@@ -85,6 +85,7 @@ sa.Table(
     sa.Column("account_id", ID, reference("account.id"), primary_key=True, autoincrement=False),
     sa.Column("project_id", ID, reference("project.id"), primary_key=True, autoincrement=False),
     sa.Column("role", sa.String(11), nullable=False),
+    sa.Column("paused", sa.Boolean, nullable=False),  # is asked nothing new in this project
     words("role", "manager", "adjudicator", "labeler", "viewer"),
     sa.Index(None, "project_id"),
 )
