@@ -32,11 +32,11 @@ class Browser(TestClient):
         """The token that a page carries."""
         return csrf_in(self.get(path).text)
 
-    def send(self, path: str, **fields: Any) -> Any:
+    def fill(self, path: str, **fields: Any) -> Any:
         """Post a form as a page of ours would."""
         return self.post(path, data={"csrf": self.csrf(), **fields})
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    def fetch(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """Post JSON as the labelling page does."""
         return self.post(path, json=body or {}, headers={"x-csrf-token": self.csrf(), "accept": "application/json"})
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 import uvicorn
 from argon2 import PasswordHasher
 
-from heedful.records import Completion, Prompt
+from heedful.records import Completion, Prompt, Ranking
 from heedful.store import Store, accounts, projects, sessions
 from heedful.web.app import create_app
 from heedful.web.auth import Passwords
@@ -63,10 +63,10 @@ class Served:
         return cookie
 
     def rows(self, labeler: str) -> dict[str, Any]:
-        """What is stored of a labeler, by the text of the completions: ``{prompt text: {completion text: rank}}``; one per prompt."""
+        """The rankings that are stored of a labeler, by the text of the completions: ``{prompt text: {completion text: rank}}``; one per prompt."""
         texts = {c.id: c.text for c in self.store.completions("helpful")}
         asked = {p.id: p.prompt for p in self.store.prompts("helpful")}
-        found = [row for row in self.store.judgements("helpful") if row.labeler == labeler]
+        found = [row for row in self.store.judgements("helpful") if isinstance(row, Ranking) and row.labeler == labeler]
         return {asked[row.prompt_id]: {texts[c]: rank for c, rank in zip(row.completion_ids, row.ranks, strict=True)} for row in found}
 
 
@@ -95,7 +95,7 @@ def serve(store_path: Path) -> Iterator[Served]:
 
 def add_project(store: Store, prompts: int = 3, completions: int = 4, **settings: Any) -> None:
     """The project ``helpful``: prompts "question 0", ... with completions "answer a to question 0", ..."""
-    store.create_project(project(**settings))
+    store.create_project(replace(project(), **settings))
     store.publish("helpful", INSTRUCTIONS)
     letters = "abcdefghi"[:completions]
     store.add_prompts(

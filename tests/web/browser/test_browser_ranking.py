@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from heedful.records import Correction, Ranking
+
 Visit = Callable[..., Any]
 
 
@@ -131,9 +133,11 @@ def test_by_buttons_with_reason_and_correction(task: Any, served: Any) -> None:
     task.get_by_role("button", name="Submit").click()
     task.get_by_text("Stored at").wait_for()
     check_stored(served, screen)
-    row = next(row for row in served.store.judgements("helpful"))
     by_id = {c.id: c.text for c in served.store.completions("helpful")}
-    assert {by_id[c]: why for c, why in row.reasons.items()} == {texts[1]: "it contradicts itself"}
+    rows = list(served.store.judgements("helpful"))
+    (ranking,), (correction,) = ([row for row in rows if isinstance(row, kind)] for kind in (Ranking, Correction))
+    assert {by_id[c]: why for c, why in ranking.reasons.items()} == {texts[1]: "it contradicts itself"}
+    assert (by_id[correction.completion_id], correction.text) == (texts[0], "Much better.")
 
 
 def test_undo_and_redo(task: Any, served: Any) -> None:

@@ -196,7 +196,7 @@ def test_the_heartbeat_keeps_the_task(served: Any, visit: Visit) -> None:
     page = opened(visit, served, served.person("ann"))
     with page.expect_response("**/heartbeat", timeout=15_000) as beat:
         page.mouse.move(5, 5)
-    assert beat.value.json()["lease_seconds"] == 6
+    assert beat.value.json()["lease_seconds"] in (5, 6), "the whole lease again, less what the clock has gone on"
 
 
 def test_a_browser_that_cannot_keep_drafts_says_so(task: Any, served: Any) -> None:

@@ -207,6 +207,7 @@ addEventListener("storage", (event) => {
   }
   draft = drafts.open(task.token);
   state = ranking.restore(state, draft.state);
+  at = ranking.nextWaiting(state) ?? at;
   show();
   view.status(draft.sent ? "Being sent in another tab." : "This task is open in another tab too; both show the same.");
 });
