@@ -45,9 +45,9 @@ class Served:
         """A project's number, as it stands in addresses."""
         return self.store.read(lambda c: projects.find(c, name))[0]
 
-    def person(self, name: str, role: str = "labeler", ready: bool = True) -> str:
-        """An account with a role in the project ``helpful``; ``ready``: has read its instructions. Returns a session's cookie."""
-        hashed, number = QUICK.hash(name, PASSWORD), None if role == "owner" else self.project_id()
+    def person(self, name: str, role: str = "labeler", ready: bool = True, project: str = "helpful") -> str:
+        """An account with a role in a project; ``ready``: has read its instructions. Returns a session's cookie."""
+        hashed, number = QUICK.hash(name, PASSWORD), None if role == "owner" else self.project_id(project)
         now = self.store.clock()
 
         def work(c: sa.Connection) -> str:
@@ -58,8 +58,7 @@ class Served:
 
         cookie = self.store.write(work)
         if ready and number is not None:
-            version = self.store.publish("helpful", INSTRUCTIONS)
-            self.store.acknowledge("helpful", name, version)
+            self.store.acknowledge(project, name, self.store.publish(project, INSTRUCTIONS))
         return cookie
 
     def rows(self, labeler: str) -> dict[str, Any]:
