@@ -42,7 +42,7 @@ class Browser(TestClient):
 
     def sign_in(self, store: Store, who: Account) -> Browser:
         """Be somebody, without the cost of a password."""
-        self.cookies.set("heedful", store.write(lambda c: sessions.begin(c, who.id, "a test", store.clock())))
+        self.cookies.set("heedful", store.write(lambda c: sessions.begin(c, who.id, "a test", store.clock())), domain="testserver.local")
         return self
 
 

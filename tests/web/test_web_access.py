@@ -41,6 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Store
         store.add_prompts("mine", items(40))
         people = {role: person(store, f"{role} one", role, None if role == "owner" else 1) for role in ROLES}
         people["stranger"] = person(store, "stranger", "manager", 2)
+        people["victim"] = person(store, "victim", "labeler", 1)  # whom others do things to
         store.add_prompts("theirs", items(5))
         with serving(path, clock) as app:
             yield app, store, people
@@ -96,7 +97,7 @@ def test_pages_let_in_whom_the_tables_let_in(place: tuple[Any, Store, dict[str, 
     if role != "nobody":
         browser.sign_in(store, people[role])
     csrf = browser.csrf()
-    victim = people["viewer"] if own else people["stranger"]
+    victim = people["victim"] if own else people["stranger"]
     wrong = []
     for key in PAGES:
         method, path = address(key, 1 if own else 2, victim.id)

@@ -146,6 +146,8 @@ def change(connection: sa.Connection, name: str, actor: str, now: datetime, **ch
         raise SettingProblem(
             f"{fixed[0]!r} of a project cannot be changed once people are asked.{nearest(fixed[0], CHANGEABLE)}", "Make a new project."
         )
+    if not changes:
+        return before
     after = dataclasses.replace(before, **changes)
     connection.execute(sa.update(project).where(project.c.id == project_id).values(changes))
     record(connection, "project.changed", actor, now, project=project_id, changes=changes)

@@ -108,8 +108,9 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         503: "The store is busy; the same request may be sent again.",
     }.items()
 }
-router = APIRouter(prefix="/api/v1", responses=_PROBLEMS, dependencies=[Depends(HTTPBearer(auto_error=False))])
-one = APIRouter(prefix="/projects/{project}", dependencies=[Depends(project_number)])
+_BEARER = Depends(HTTPBearer(auto_error=False))  # for the description: who is let in is decided in ``access``
+router = APIRouter(prefix="/api/v1", responses=_PROBLEMS, dependencies=[_BEARER])
+one = APIRouter(prefix="/api/v1/projects/{project}", responses=_PROBLEMS, dependencies=[_BEARER, Depends(project_number)])
 
 
 @router.get("/openapi.json", include_in_schema=False)
@@ -249,9 +250,6 @@ def skip(request: Request, visitor: Admitted, body: Skipped) -> dict[str, bool]:
     """The task goes to somebody else."""
     _store(request).skip(body.token, visitor.user.labeler, body.reason)
     return {"skipped": True}
-
-
-router.include_router(one)
 
 
 def _store(request: Request) -> Store:

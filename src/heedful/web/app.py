@@ -74,7 +74,8 @@ def create_app(
     app.add_api_route("/health", health, methods=["GET"], include_in_schema=False)
     for part in (entry, account, projects, people, adjudication, exports, label):
         app.include_router(part.router, include_in_schema=False)
-    app.include_router(api.router)
+    app.include_router(api.router)  # side by side: the route of a router inside another does not know its whole address
+    app.include_router(api.one)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app

@@ -60,7 +60,7 @@ def overview(request: Request, visitor: Admitted) -> Response:
     found = analysis.newest(store, visitor.asked.name)
     counted = store.read(lambda c: status.of_project(c, visitor.asked.name))
     last = store.last_backup()
-    shown: dict[str, Any] = {"status": counted, "last_backup": last, "keeps_backups": store.database.file is not None}
+    shown: dict[str, Any] = {"counted": counted, "last_backup": last, "keeps_backups": store.database.file is not None}
     if found:
         figures = {name: inline(drawn) for name, drawn in found.summary.get("figures", {}).items() if drawn}
         news = sum(counted.judgements.values()) - found.summary.get("tasks", 0)
@@ -137,7 +137,7 @@ def prompts_form(request: Request, visitor: Admitted) -> Response:
     """How many prompts there are, and where more are uploaded."""
     store: Store = request.app.state.store
     counted = store.read(lambda c: status.of_project(c, visitor.asked.name))
-    return page(request, visitor, "manage/prompts.html", status=200, counted=counted, example=uploads.EXAMPLE)
+    return page(request, visitor, "manage/prompts.html", counted=counted, example=uploads.EXAMPLE)
 
 
 @router.post("/{project}/prompts", max_body_size=LARGEST_UPLOAD)
