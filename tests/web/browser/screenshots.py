@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -26,8 +26,10 @@ from heedful.feedback.instructions import instructions_for
 from heedful.records import Completion, Labeler, Prompt
 from heedful.store import Answer, Project, Store, comprehension, invitations
 from heedful.store.comprehension import Question
+from heedful.store.store import utc_now
 from heedful.web import analysis
 from served import Served, serve
+from stores import Clock
 
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 QUESTIONS = [
@@ -53,7 +55,7 @@ SHOWN: list[tuple[Any, list[str]]] = [
     ("Why is the sky blue?", ["Air scatters short waves more than long ones.", "Because of the sea.", "It scatters light.", "Blue is a colour."]),
 ]
 ANSWERS = ["a full answer with its reasons", "an answer that is short of reasons", "an answer to half of it", "something beside the point"]
-PEOPLE = {"amal": 1.6, "boris": 1.4, "chen": 1.8, "dara": 1.2, "emil": 0.0, "fay": 1.5, "gus": -1.5}
+PEOPLE = {"amal": 2.2, "gus": -2.0, "boris": 1.9, "chen": 2.4, "emil": 0.0, "dara": 1.6, "fay": 2.0, "hiro": 2.1}
 """How well they see what is better; emil guesses, gus reads the scale upside down."""
 
 
@@ -62,15 +64,16 @@ def build(store: Store) -> None:
     store.create_project(Project("garden-helper", "helpfulness", CRITERIA["helpfulness"].question, calibration_share=0.2))
     version = store.publish("garden-helper", instructions_for(CRITERIA["helpfulness"]).text)
     others = [(f"How do I grow {plant}?", [f"{plant.title()}: {text}." for text in ANSWERS]) for plant in PLANTS]
-    items = [(Prompt(f"p{i:02}", asked), completions(f"p{i:02}", texts)) for i, (asked, texts) in enumerate(SHOWN + others)]
-    store.add_prompts("garden-helper", items[:34])
-    store.add_prompts("garden-helper", items[34:], calibration=True)
+    items = [(Prompt(f"p{i:02}", asked), completions(f"p{i:02}", texts)) for i, (asked, texts) in enumerate(others)]
+    store.add_prompts("garden-helper", items[:-4])
+    store.add_prompts("garden-helper", items[-4:], calibration=True)
     store.add_labelers(*(Labeler(name) for name in PEOPLE))
     quality = {completion.text: -i for _, shown in items for i, completion in enumerate(shown)}
     for name, skill in PEOPLE.items():
         store.acknowledge("garden-helper", name, version)
         work(store, name, skill, quality, Random(name))
     analysis.work_out(store, "garden-helper")
+    store.add_prompts("garden-helper", [(Prompt(f"shown{i}", asked), completions(f"shown{i}", texts)) for i, (asked, texts) in enumerate(SHOWN)])
 
 
 PLANTS = """basil mint thyme sage dill chives parsley rosemary lemons figs plums cherries apples pears quinces beans peas leeks onions garlic
@@ -95,7 +98,14 @@ def work(store: Store, name: str, skill: float, quality: dict[str, int], chance:
         if chance.random() < 0.15:
             ranks[order[-1]] = None
         said = Answer(ranks=ranks, active_ms=int(chance.lognormvariate(4.2, 0.4) * 1000))
+        store.clock.turn(minutes=chance.uniform(2, 60))  # type: ignore[attr-defined]
         store.submit(task.token, name, f"{name} {number}", said, task.instructions_version)
+
+
+def lead_to(store: Store, name: str, prompt: Any) -> None:
+    """Skip tasks until the one comes that makes the better picture."""
+    while (task := ask(store, "garden-helper", name)) is not None and task.prompt != prompt:
+        store.skip(task.token, name)
 
 
 class Camera:
@@ -114,23 +124,24 @@ class Camera:
         return page
 
     def shoot(self, page: Any, name: str, whole: bool = False) -> None:
-        """A PNG of 128 colours: a quarter of the size, and nobody sees the difference."""
+        """A PNG of 255 colours: a third of the size, and nobody sees the difference."""
         target = self.folder / f"{name}.png"
         page.wait_for_timeout(150)
         page.screenshot(path=target, full_page=whole)
         with Image.open(target) as picture:
-            picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
+            picture.convert("RGB").quantize(255, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
-def ranked(page: Any, keys: str) -> Any:
-    """The labelling page after some keys."""
+def ranked(page: Any, how_many: int) -> Any:
+    """The labelling page on which so many completions got their place: the best rank 1, the last an F."""
     page.wait_for_selector(".completion")
-    for key in keys:
-        page.keyboard.press(key)
+    texts = page.locator(".completion .folding .text").all_inner_texts()
+    for text in texts[:how_many]:
+        page.keyboard.press("123i"[SHOWN[0][1].index(text)])
     return page
 
 
-def labeler_pages(camera: Camera, cookie: str, label: str) -> None:
+def labeler_pages(camera: Camera, cookie: str, label: str, store: Store) -> None:
     """What a labeler sees, from the instructions to their own work."""
     page = camera.page(cookie, label)
     camera.shoot(page, "instructions")
@@ -139,15 +150,18 @@ def labeler_pages(camera: Camera, cookie: str, label: str) -> None:
     page.get_by_label(QUESTIONS[0].choices[0]).check()
     page.get_by_label(QUESTIONS[1].choices[1]).check()
     page.get_by_role("button", name="Send").click()
-    camera.shoot(ranked(page, ""), "task")
-    camera.shoot(ranked(page, "12n"), "ranking")
-    camera.shoot(ranked(camera.page(cookie, label, "dark"), "3124"), "ranking-dark")
-    camera.shoot(ranked(camera.page(cookie, label, size=PHONE), "12"), "ranking-phone", whole=True)
+    lead_to(store, "hana", BASIL)
+    page.goto(page.url)
+    camera.shoot(ranked(page, 0), "task")
+    camera.shoot(ranked(page, 3), "ranking")
+    camera.shoot(ranked(camera.page(cookie, label, "dark"), 4), "ranking-dark")
+    camera.shoot(ranked(camera.page(cookie, label, size=PHONE), 2), "ranking-phone", whole=True)
     for key, name in (("x", "side-by-side"), ("?", "help")):
         page.locator("#prompt-title").focus()
         page.keyboard.press(key)
         camera.shoot(page, name)
         page.keyboard.press("Escape")
+    page.locator("#prompt-title").focus()
     page.keyboard.press("3")
     page.context.set_offline(True)
     page.get_by_role("button", name="Submit").click()
@@ -155,7 +169,6 @@ def labeler_pages(camera: Camera, cookie: str, label: str) -> None:
     page.evaluate("() => scrollTo(0, 0)")
     camera.shoot(page, "no-network")
     page.context.set_offline(False)
-    page.get_by_role("button", name="Try now").click()
     page.get_by_text("Stored at").wait_for()
     camera.shoot(camera.page(cookie, f"{label}/mine"), "my-work")
 
@@ -174,9 +187,11 @@ def manager_pages(camera: Camera, cookie: str, project: str) -> None:
 def main(folder: Path) -> None:
     """All pictures."""
     folder.mkdir(parents=True, exist_ok=True)
+    clock = Clock()
+    clock.now = utc_now() - timedelta(days=8)
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
         path = Path(place) / "labels.db"
-        with Store.open(path, create=True) as store:
+        with Store.open(path, create=True, clock=clock) as store:
             build(store)
         with serve(path) as served:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -194,7 +209,7 @@ def take(camera: Camera, served: Served) -> None:
     owner = served.person("olga", "owner")
     number = served.project_id("garden-helper")
     store.write(lambda c: comprehension.publish(c, "garden-helper", QUESTIONS, "screenshots", now()))
-    labeler_pages(camera, served.person("hana", project="garden-helper", ready=False), f"/label/{number}")
+    labeler_pages(camera, served.person("hana", project="garden-helper", ready=False), f"/label/{number}", store)
     manager_pages(camera, owner, f"/projects/{number}")
 
 

@@ -65,7 +65,7 @@ def test_from_setup_to_export(served: Any, visit: Visit, prompts_file: Path, sch
     for pair in pairs:
         ranks = served.rows("ann")[pair["prompt"]]
         assert ranks[pair["chosen"]] < ranks[pair["rejected"]]
-    assert found == []
+    assert "\n".join(found) == ""
 
 
 def make_project(page: Any, prompts_file: Path, look: Callable[[Any, str], None]) -> None:
