@@ -33,8 +33,15 @@ from stores import Clock
 
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 QUESTIONS = [
-    Question("What does rank 1 hold?", ["The completion that helps most", "The completion that helps least"], 0, "Rank 1 is the best completion."),
-    Question("Two completions are almost equal. What do you do?", ["They share a rank", "I look for the difference"], 1, "A small difference is one."),
+    Question(
+        "What does rank 1 hold?", ["The completion that helps most", "The completion that helps least"], 0, "Rank 1 is the best completion."
+    ),
+    Question(
+        "Two completions are almost equal. What do you do?",
+        ["They share a rank", "I look for the difference"],
+        1,
+        "A small difference is one.",
+    ),
 ]
 BASIL = [
     {"role": "user", "content": "How do I keep basil alive on a window sill in winter?"},
@@ -52,7 +59,10 @@ SHOWN: list[tuple[Any, list[str]]] = [
             "Basil is a herb of the mint family. It is used in many kitchens, and the Greeks thought that it had to be cursed to grow.",
         ],
     ),
-    ("Why is the sky blue?", ["Air scatters short waves more than long ones.", "Because of the sea.", "It scatters light.", "Blue is a colour."]),
+    (
+        "Why is the sky blue?",
+        ["Air scatters short waves more than long ones.", "Because of the sea.", "It scatters light.", "Blue is a colour."],
+    ),
 ]
 ANSWERS = ["a full answer with its reasons", "an answer that is short of reasons", "an answer to half of it", "something beside the point"]
 PEOPLE = {"amal": 2.2, "gus": -2.0, "boris": 1.9, "chen": 2.4, "emil": 0.0, "dara": 1.6, "fay": 2.0, "hiro": 2.1}
@@ -73,7 +83,9 @@ def build(store: Store) -> None:
         store.acknowledge("garden-helper", name, version)
         work(store, name, skill, quality, Random(name))
     analysis.work_out(store, "garden-helper")
-    store.add_prompts("garden-helper", [(Prompt(f"shown{i}", asked), completions(f"shown{i}", texts)) for i, (asked, texts) in enumerate(SHOWN)])
+    store.add_prompts(
+        "garden-helper", [(Prompt(f"shown{i}", asked), completions(f"shown{i}", texts)) for i, (asked, texts) in enumerate(SHOWN)]
+    )
 
 
 PLANTS = """basil mint thyme sage dill chives parsley rosemary lemons figs plums cherries apples pears quinces beans peas leeks onions garlic

@@ -151,7 +151,9 @@ def test_hostile_text_is_shown_and_does_nothing(served: Any, visit: Visit) -> No
     for key in "1nci2345":
         page.keyboard.press(key)
     page.locator(".reason input:visible").first.fill(HOSTILE[1])
-    page.locator("#note").evaluate("(field, text) => { field.value = text; field.dispatchEvent(new Event('input', {bubbles: true})); }", HOSTILE[0])
+    page.locator("#note").evaluate(
+        "(field, text) => { field.value = text; field.dispatchEvent(new Event('input', {bubbles: true})); }", HOSTILE[0]
+    )
     page.keyboard.press("Control+Enter")
     page.locator("#nothing").wait_for()
     page.get_by_role("link", name="What I judged").click()

@@ -31,10 +31,15 @@ def test_the_row_is_what_the_screen_showed(n: int, served: Any, visit: Callable[
         page.wait_for_function("() => document.querySelectorAll('.tray .chip').length === document.querySelectorAll('.completion').length")
         for rank in ranks:
             page.keyboard.press("f" if rank is None else str(rank))
-        prompt, texts, badges = (page.locator(where).all_inner_texts() for where in ("#prompt-body .text", ".completion .folding .text", ".badge.place"))
+        prompt, texts, badges = (
+            page.locator(where).all_inner_texts() for where in ("#prompt-body .text", ".completion .folding .text", ".badge.place")
+        )
         shown[prompt[0]] = dict(zip(texts, [None if badge == "F" else int(badge.split()[1].rstrip(",")) for badge in badges], strict=True))
         assert list(shown[prompt[0]].values()) == list(ranks)
         page.keyboard.press("Enter")
-        page.wait_for_function("before => document.querySelector('#task').hidden || document.querySelector('#prompt-body .text').innerText !== before", arg=prompt[0])
+        page.wait_for_function(
+            "before => document.querySelector('#task').hidden || document.querySelector('#prompt-body .text').innerText !== before",
+            arg=prompt[0],
+        )
     assert len(shown) == len(wanted)
     assert served.rows("ann") == shown

@@ -49,7 +49,9 @@ def press(page: Any, keys: str) -> None:
 def submit(page: Any) -> None:
     before = page.locator("#prompt-body .text").inner_text()
     page.keyboard.press("Enter")
-    page.wait_for_function("before => document.querySelector('#task').hidden || document.querySelector('#prompt-body .text').innerText !== before", arg=before)
+    page.wait_for_function(
+        "before => document.querySelector('#task').hidden || document.querySelector('#prompt-body .text').innerText !== before", arg=before
+    )
 
 
 def check_stored(served: Any, screen: tuple[str, dict[str, int | None]], labeler: str = "ann") -> None:

@@ -40,7 +40,9 @@ def ranks_by_text(page: Any, ranks: list[int | None]) -> dict[str, int | None]:
 
 
 def wait_for_other_prompt(page: Any, before: str) -> None:
-    page.wait_for_function("before => document.querySelector('#task').hidden || document.querySelector('#prompt-body .text').innerText !== before", arg=before)
+    page.wait_for_function(
+        "before => document.querySelector('#task').hidden || document.querySelector('#prompt-body .text').innerText !== before", arg=before
+    )
 
 
 def test_a_network_that_fails_before_the_answer_is_stored(task: Any, served: Any) -> None:
