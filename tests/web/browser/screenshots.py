@@ -1,6 +1,6 @@
 """Draw the pages of the labelling app for the documentation, from a small made-up project in which people have been at work.
 
-    python tests/web/browser/screenshots.py docs/images/labelling
+    PYTHONPATH=tests python tests/web/browser/screenshots.py docs/images/labelling
 
 needs playwright, pillow and chromium. The people and what they say are drawn from a seed, so the figures come out the same.
 """
@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from pathlib import Path
 from datetime import timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])]
-
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from served import Served, serve
 
 from conftest import CHROMIUM
 from heedful.feedback.asking import ask
@@ -28,7 +27,6 @@ from heedful.store import Answer, Project, Store, comprehension, invitations
 from heedful.store.comprehension import Question
 from heedful.store.store import utc_now
 from heedful.web import analysis
-from served import Served, serve
 from stores import Clock
 
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
@@ -52,8 +50,8 @@ SHOWN: list[tuple[Any, list[str]]] = [
     (
         BASIL,
         [
-            "Give it a lamp: basil wants twelve hours of light, and a north window in winter has three. Move it away from the glass at night, "
-            "where it falls below 10 °C. Water it from below when the top of the soil is dry, and pinch off the flowers.",
+            "Give it a lamp: basil wants twelve hours of light, and a north window in winter has three. Move it away from the glass "
+            "at night, where it falls below 10 °C. Water it from below when the top of the soil is dry, and pinch off the flowers.",
             "Move it away from the glass at night and water it less than in summer. A warmer room helps.",
             "Water it a lot, every evening, and leave it at the window so that it gets used to the cold.",
             "Basil is a herb of the mint family. It is used in many kitchens, and the Greeks thought that it had to be cursed to grow.",
@@ -88,8 +86,46 @@ def build(store: Store) -> None:
     )
 
 
-PLANTS = """basil mint thyme sage dill chives parsley rosemary lemons figs plums cherries apples pears quinces beans peas leeks onions garlic
-carrots beets kale chard spinach lettuce radishes squash melons okra tomatoes peppers maize rye oats flax hemp hops""".split()
+PLANTS = [
+    "basil",
+    "mint",
+    "thyme",
+    "sage",
+    "dill",
+    "chives",
+    "parsley",
+    "rosemary",
+    "lemons",
+    "figs",
+    "plums",
+    "cherries",
+    "apples",
+    "pears",
+    "quinces",
+    "beans",
+    "peas",
+    "leeks",
+    "onions",
+    "garlic",
+    "carrots",
+    "beets",
+    "kale",
+    "chard",
+    "spinach",
+    "lettuce",
+    "radishes",
+    "squash",
+    "melons",
+    "okra",
+    "tomatoes",
+    "peppers",
+    "maize",
+    "rye",
+    "oats",
+    "flax",
+    "hemp",
+    "hops",
+]
 
 
 def completions(prompt_id: str, texts: list[str]) -> list[Completion]:

@@ -62,7 +62,7 @@ class Served:
         return cookie
 
     def rows(self, labeler: str) -> dict[str, Any]:
-        """The rankings that are stored of a labeler, by the text of the completions: ``{prompt text: {completion text: rank}}``; one per prompt."""
+        """The rankings stored of a labeler: ``{prompt text: {completion text: rank}}``; one per prompt."""
         texts = {c.id: c.text for c in self.store.completions("helpful")}
         asked = {p.id: p.prompt for p in self.store.prompts("helpful")}
         found = [row for row in self.store.judgements("helpful") if isinstance(row, Ranking) and row.labeler == labeler]

@@ -21,7 +21,8 @@ HOSTILE = [
     "[click](javascript:alert(1)) ![x](x onerror=alert(1)) <javascript:alert(1)>",
     "{{ 7 * 7 }} ${alert(1)} {% raw %} <%= 1 %>",
     "<iframe srcdoc='<script>parent.alert(1)</script>'></iframe><base href=//evil><meta http-equiv=refresh content='0;url=//evil'>",
-    "<a href='data:text/html,<script>alert(1)</script>'>x</a><math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=alert(1)&gt;'>",
+    "<a href='data:text/html,<script>alert(1)</script>'>x</a>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=alert(1)&gt;'>",
 ]
 
 
@@ -111,8 +112,11 @@ def test_targets_are_large_enough_and_nothing_sticks_out(ready: Any, visit: Visi
     page.wait_for_selector(".completion")
     page.keyboard.press("1")
     small = page.evaluate(
-        """() => [...document.querySelectorAll('button, a, summary, input, select, textarea')].filter((e) => e.checkVisibility() && !e.matches('.skip-link'))
-        .map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()]).filter(([, box]) => box.width < 24 || box.height < 24).map(([html]) => html)"""
+        """() => [...document.querySelectorAll('button, a, summary, input, select, textarea')]
+        .filter((e) => e.checkVisibility() && !e.matches('.skip-link'))
+        .map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
+        .filter(([, box]) => box.width < 24 || box.height < 24)
+        .map(([html]) => html)"""
     )
     assert small == []
     assert page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
@@ -148,7 +152,7 @@ def test_hostile_text_is_shown_and_does_nothing(served: Any, visit: Visit) -> No
     assert sorted(page.locator(".completion .folding .text").all_text_contents()) == sorted(HOSTILE)
     assert page.locator(".message .text").all_text_contents() == HOSTILE
     assert name in page.locator(".who").inner_text()
-    for key in "1nci2345":
+    for key in "1nci23456":
         page.keyboard.press(key)
     page.locator(".reason input:visible").first.fill(HOSTILE[1])
     page.locator("#note").evaluate(
@@ -161,7 +165,8 @@ def test_hostile_text_is_shown_and_does_nothing(served: Any, visit: Visit) -> No
     page.get_by_role("link", name="Open answer 1 again").click()
     page.wait_for_selector(".completion")
     assert HOSTILE[1] in [field.input_value() for field in page.locator(".reason input").all()]
-    alive = "script:not([src]), img:not([src='/static/icon.svg']), iframe, svg, math, base, [onerror], [onload], [onfocus], a[href^='javascript'], a[href^='data']"
+    alive = "script:not([src]), img:not([src='/static/icon.svg']), iframe, svg, math, base, [onerror], [onload], [onfocus]"
+    alive += ", a[href^='javascript'], a[href^='data']"
     assert page.locator(alive).count() == 0
     assert "secret-model" not in page.content()
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_browser_pages import PHONE, WIDE, faults
 
 from heedful.store import accounts, invitations
-from test_browser_pages import PHONE, WIDE, faults
 
 Visit = Callable[..., Any]
 PASSWORD = "seven quiet owls by the sea"
