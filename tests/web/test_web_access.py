@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from apps import Browser, person, serving
+
 from heedful.store import Store, api_tokens, invitations
 from heedful.store.accounts import Account
 from heedful.web.access import MAY, SCOPE
@@ -107,7 +107,7 @@ def test_pages_let_in_whom_the_tables_let_in(place: tuple[Any, Store, dict[str, 
         may = role != "nobody" and expected(key, role, own)
         if turned_away == may or answer.status_code >= 500:
             wrong.append((key, answer.status_code, answer.text[:80]))
-        if role != "nobody" and not browser.csrf() == csrf:  # whoever lost their session by what they did gets another
+        if role != "nobody" and browser.csrf() != csrf:  # whoever lost their session by what they did gets another
             csrf = browser.sign_in(store, people[role]).csrf()
     assert wrong == []
 

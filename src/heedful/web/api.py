@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Path, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
@@ -18,6 +18,7 @@ from heedful.store.comprehension import Question
 from heedful.web import analysis, exporting, labelling, uploads
 from heedful.web.access import MAY, Admitted, adjudicators
 from heedful.web.bodies import Body, OfTask, Skipped, Submitted
+from heedful.web.rendering import as_json
 
 LARGEST_PROMPTS = 16 * 2**20
 """Bytes of prompts in one request; more come in several."""
@@ -225,11 +226,11 @@ def acknowledge(request: Request, visitor: Admitted, body: Acknowledged) -> dict
 
 
 @one.post("/next")
-def next_task(request: Request, visitor: Admitted) -> dict[str, Any]:
+def next_task(request: Request, visitor: Admitted) -> Response:
     """The next task, or none."""
     store = _store(request)
     task = labelling.next_task(store, visitor.asked, visitor.project_id, visitor.user)
-    return {"task": labelling.task_json(task, store.clock()) if task else None}
+    return as_json({"task": labelling.task_json(task, store.clock()) if task else None})
 
 
 @one.post("/heartbeat")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from fastapi import Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from heedful.web.access import Visitor
 
@@ -62,10 +63,15 @@ def page(
     }
     if visitor and visitor.project:
         common |= {"project": visitor.project, "project_id": visitor.project_id}
-    response = HTMLResponse(environment.get_template(template).render(**common | context), status)
+    response = HTMLResponse(environment.get_template(template).render(**common | context).encode("utf-8", "replace"), status)
     if visitor and visitor.fresh:
         keep_cookie(request, response, visitor.cookie)
     return response
+
+
+def as_json(content: Any) -> Response:
+    """JSON in ASCII: models write half characters, which nothing else could send."""
+    return Response(json.dumps(content, allow_nan=False), media_type="application/json")
 
 
 def go(path: str, said: str = "") -> RedirectResponse:

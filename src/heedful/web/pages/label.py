@@ -13,7 +13,7 @@ from heedful.web import labelling
 from heedful.web.access import Admitted, Form, Visitor, text
 from heedful.web.bodies import OfTask, Skipped, Submitted
 from heedful.web.pages.entry import sentence
-from heedful.web.rendering import go, page
+from heedful.web.rendering import as_json, go, page
 from heedful.web.texts import difference, markdown
 
 router = APIRouter(prefix="/label/{project}")
@@ -100,12 +100,12 @@ def _pause(request: Request, visitor: Visitor, reason: str) -> Response:
 
 
 @router.post("/next")
-def next_task(request: Request, visitor: Admitted) -> dict[str, Any]:
+def next_task(request: Request, visitor: Admitted) -> Response:
     """The next task, or none."""
     store: Store = request.app.state.store
     task = labelling.next_task(store, visitor.asked, visitor.project_id, visitor.user)
     progress = store.read(lambda c: labelling.progress(c, visitor.project_id, visitor.user, store.clock()))
-    return {"task": labelling.task_json(task, store.clock()) if task else None, "progress": progress}
+    return as_json({"task": labelling.task_json(task, store.clock()) if task else None, "progress": progress})
 
 
 @router.post("/heartbeat")
@@ -129,9 +129,9 @@ def skip(request: Request, visitor: Admitted, body: Skipped) -> dict[str, Any]:
 
 
 @router.post("/reopen")
-def reopen(request: Request, visitor: Admitted, body: OfTask) -> dict[str, Any]:
+def reopen(request: Request, visitor: Admitted, body: OfTask) -> Response:
     """A task of one's own that was judged, with the answer, to change it."""
     store: Store = request.app.state.store
     found = labelling.reopen(store, visitor.user, visitor.project_id, body.token)
     progress = store.read(lambda c: labelling.progress(c, visitor.project_id, visitor.user, store.clock()))
-    return {"task": labelling.task_json(found.task, store.clock(), found.answer), "progress": progress}
+    return as_json({"task": labelling.task_json(found.task, store.clock(), found.answer), "progress": progress})
