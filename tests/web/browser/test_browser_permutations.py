@@ -28,7 +28,7 @@ def test_the_row_is_what_the_screen_showed(n: int, served: Any, visit: Callable[
     page = visit(served.person("ann"), f"/label/{served.project_id()}")
     shown = {}
     for ranks in wanted:
-        page.wait_for_function("() => document.querySelectorAll('.tray .chip').length === document.querySelectorAll('.completion').length")
+        page.wait_for_function("n => document.querySelectorAll('.tray .chip').length === n", arg=n)
         for rank in ranks:
             page.keyboard.press("f" if rank is None else str(rank))
         prompt, texts, badges = (
