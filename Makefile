@@ -1,9 +1,13 @@
 # make demo   the whole life cycle in the built-in world, offline, in a few minutes
 # make test   the tests
+# make bench  heedful beside its peers: ROW=ppo|reward|dpo|grpo|encoder-decoder|all SIZE=full|part|smoke REPEATS=3
 PYTHON ?= python3
 BIN := .venv/bin
+ROW ?= all
+SIZE ?= full
+REPEATS ?= 3
 
-.PHONY: install demo test test-all check format demo-models clean
+.PHONY: install demo test test-all check format demo-models bench bench-curves bench-gpu clean
 
 install: .venv/.installed
 
@@ -33,6 +37,19 @@ format: install
 # Train the two instruct models that the wheel carries, and write their checksums.
 demo-models: install
 	$(BIN)/python -m heedful.demo.build
+
+# The same work on TRL, in environments of its own (1.5 GB each, made when first needed), and on heedful. An interrupted row goes on
+# where it stopped. SIZE=part REPEATS=1 is the quick look.
+bench: install
+	@$(BIN)/python -m benchmarks.peers $(ROW) --size $(SIZE) --repeats $(REPEATS)
+
+# How time and memory grow; drawn in docs/benchmarks.
+bench-curves: install
+	@$(BIN)/python -m benchmarks.curves
+
+# Needs a card, a CUDA build of torch and, for the comparison, trl 1.16.0 beside heedful.
+bench-gpu: install
+	@$(BIN)/python -m benchmarks.gpu
 
 clean:
 	rm -rf .venv build dist runs

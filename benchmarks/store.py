@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def labeler(where: str, name: str, version: str, seconds: float, ready: Any, res
         while time.monotonic() < until:
             task = timed(waits["ask"], lambda: ask(store, "bench", name))
             said, key = Answer(ranks=[1, 2, 2, None], active_ms=40_000), f"{name} {len(waits['ask'])}"
-            timed(waits["submit"], lambda task=task, said=said, key=key: store.submit(task.token, name, key, said, version))
+            timed(waits["submit"], partial(store.submit, task.token, name, key, said, version))
     results.put(waits)
 
 
@@ -134,9 +135,9 @@ def large(where: str, prompts: int) -> dict[str, Any]:
         waits: dict[str, list[float]] = {"ask": [], "submit": []}
         for i in range(200):
             name = f"l{40 + i % 10}"
-            task = timed(waits["ask"], lambda name=name: ask(store, "bench", name))
+            task = timed(waits["ask"], partial(ask, store, "bench", name))
             said = Answer(ranks=[1, 2, 3, 4])
-            timed(waits["submit"], lambda name=name, task=task, i=i, said=said: store.submit(task.token, name, f"k{i}", said, version))
+            timed(waits["submit"], partial(store.submit, task.token, name, f"k{i}", said, version))
         figures |= {kind: percentiles(found) for kind, found in waits.items()}
         figures["mib"] = size(store)
     for name in ("export", "snapshot", "check"):
@@ -187,7 +188,7 @@ def rankings(prompts: int, version: str) -> Iterator[dict[str, Any]]:
 def size(store: Store) -> float:
     if store.database.file:
         return round(store.database.file.stat().st_size / 2**20, 1)
-    return round(store.read(lambda c: c.exec_driver_sql("SELECT pg_database_size(current_database())").scalar()) / 2**20, 1)
+    return round(store.read(lambda c: c.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one()) / 2**20, 1)
 
 
 def timed(waits: list[float], work: Callable[[], Any]) -> Any:

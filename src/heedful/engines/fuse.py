@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,21 +45,38 @@ class RMSNorm(torch.autograd.Function):
         return g.sub_(normed.mul_(shared)).mul_(scale).to(x.dtype), dweight, None, None
 
 
+@dataclass(frozen=True)
+class Activation:
+    """A gate's activation, and its gradient from ``(dy, x)``."""
+
+    of: Callable[[Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor], Tensor]
+
+
+ACTIVATIONS = (
+    Activation(functional.silu, torch.ops.aten.silu_backward),
+    Activation(partial(functional.gelu, approximate="tanh"), partial(torch.ops.aten.gelu_backward, approximate="tanh")),
+)
+GATED = (("gate_proj", "up_proj", "down_proj"), ("wi_0", "wi_1", "wo"))
+"""What gated units call their three layers: Llama's kin, T5's."""
+
+
 class GatedUnit(torch.autograd.Function):
-    """``silu(gate) * up`` (Shazeer 2020, eq. 6): only the two inputs are kept."""
+    """``act(gate) * up`` (Shazeer 2020, eq. 6): only the two inputs are kept."""
 
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: Any, gate: Tensor, up: Tensor, act: Activation) -> Tensor:
         """``[..., I]`` twice -> ``[..., I]``."""
         ctx.save_for_backward(gate, up)
-        return functional.silu(gate).mul_(up)
+        ctx.act = act
+        return act.of(gate).mul_(up)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         """The product rule."""
         gate, up = ctx.saved_tensors
-        dgate = torch.ops.aten.silu_backward(gradients[0] * up, gate)
-        return dgate, functional.silu(gate).mul_(gradients[0])
+        dgate = ctx.act.gradient(gradients[0] * up, gate)
+        return dgate, ctx.act.of(gate).mul_(gradients[0]), None
 
 
 Build = Callable[[Any, torch.dtype], Callable[[Tensor], Tensor]]
@@ -82,7 +101,7 @@ def fusible(model: nn.Module) -> dict[nn.Module, Build]:
     if known is None:
         layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
         inside = dict.fromkeys(module for layer in layers for module in layer.modules())
-        known = {m: _norm for m in inside if _is_norm(m)} | {m: _gated for m in inside if _is_gated(m)}
+        known = {m: _norm for m in inside if _is_norm(m)} | {m: build for m in inside if (build := _gated(m))}
         model.__dict__["heedful_fusible"] = known
     return known
 
@@ -90,10 +109,6 @@ def fusible(model: nn.Module) -> dict[nn.Module, Build]:
 def _norm(module: Any, precision: torch.dtype) -> Callable[[Tensor], Tensor]:
     eps = _eps(module)
     return lambda x: RMSNorm.apply(x, module.weight, eps, precision if x.dtype == torch.float32 else x.dtype)
-
-
-def _gated(module: Any, precision: torch.dtype) -> Callable[[Tensor], Tensor]:
-    return lambda x: module.down_proj(GatedUnit.apply(module.gate_proj(x), module.up_proj(x)))
 
 
 def _eps(module: Any) -> float:
@@ -110,13 +125,27 @@ def _is_norm(module: Any) -> bool:
 
 
 @torch.no_grad()
-def _is_gated(module: Any) -> bool:
-    if not all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
-        return False
-    weight = next(module.gate_proj.parameters())
-    width = getattr(module.gate_proj, "in_features", weight.shape[-1])
-    x = torch.randn(3, width, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
-    return _same(module(x), module.down_proj(GatedUnit.apply(module.gate_proj(x), module.up_proj(x))))
+def _gated(module: Any) -> Build | None:
+    """How to build the forward of a gated unit; ``None`` where a module is none that we know.
+
+    It is tried where activations differ: near 0, where small weights put random inputs, all are much the same.
+    """
+    for names in GATED:
+        if all(hasattr(module, name) for name in names):
+            gate = getattr(module, names[0])
+            weight = next(gate.parameters())
+            width = getattr(gate, "in_features", weight.shape[-1])
+            x = torch.randn(3, width, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
+            x = x * (2 / gate(x).abs().mean())
+            for act in ACTIVATIONS:
+                if _same(module(x), _unit(module, names, act)(x)):
+                    return lambda module, precision, names=names, act=act: _unit(module, names, act)  # type: ignore[misc]
+    return None
+
+
+def _unit(module: Any, names: tuple[str, str, str], act: Activation) -> Callable[[Tensor], Tensor]:
+    gate, up, down = (getattr(module, name) for name in names)
+    return lambda x: down(GatedUnit.apply(gate(x), up(x), act))
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

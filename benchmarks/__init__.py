@@ -1,0 +1,1 @@
+"""The commands behind the figures of BENCHMARKS.md; nothing here is installed with heedful."""

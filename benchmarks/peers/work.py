@@ -1,0 +1,84 @@
+"""What both sides of a row read and write: one folder of weights, token ids and settings, one JSON file of results.
+
+Imported in every environment: nothing but the standard library at the top, and nothing of heedful's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Work:
+    """One row's work, as it lies in ``folder``, and where the results go.
+
+    ``variant`` is how the side is to be run: ``defaults``, ``tuned``, ... or ``check``, which computes one batch and
+    writes what the other side must agree with.
+    """
+
+    folder: Path
+    result: Path
+    variant: str
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of all threads of this process. On a machine that does something else as well they say more than seconds."""
+
+    @classmethod
+    def from_command_line(cls) -> Work:
+        """FOLDER RESULT VARIANT."""
+        parser = argparse.ArgumentParser()
+        parser.add_argument("folder", type=Path)
+        parser.add_argument("result", type=Path)
+        parser.add_argument("variant")
+        return cls(**vars(parser.parse_args()))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Sizes, batch, epochs, learning rate: see ``rows.py``."""
+        return json.loads((self.folder / "settings.json").read_text())
+
+    @cached_property
+    def prompts(self) -> list[list[int]]:
+        """Token ids."""
+        return json.loads((self.folder / "prompts.json").read_text())
+
+    @cached_property
+    def pairs(self) -> list[dict[str, Any]]:
+        """Texts and ids of ``prompt``, ``chosen`` and ``rejected``; ids end with the end token."""
+        return json.loads((self.folder / "pairs.json").read_text())
+
+    @cached_property
+    def rollout(self) -> dict[str, list[list[float]]]:
+        """One made-up rollout for the check, as ``[B, T]``: ``completions`` (ids), ``noise`` of the old logprobs, ``advantages``."""
+        return json.loads((self.folder / "rollout.json").read_text())
+
+    def model(self, name: str) -> str:
+        """The folder of a model: ``policy``, ``nudged`` (the policy after some learning), ``reward`` or ``value``."""
+        return str(self.folder / name)
+
+    def tokenizer(self, **more: Any) -> Any:
+        """The tokenizer that the ids are of."""
+        from transformers import PreTrainedTokenizerFast
+
+        names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+        return PreTrainedTokenizerFast(tokenizer_file=str(self.folder / "tokenizer.json"), **names, **more)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add to the seconds of the work. Imports and loading stay outside on both sides."""
+        began, cpu_began = time.perf_counter(), time.process_time()
+        yield
+        self.seconds += time.perf_counter() - began
+        self.cpu_seconds += time.process_time() - cpu_began
+
+    def finish(self, **more: Any) -> None:
+        """Write the results."""
+        self.result.write_text(json.dumps({"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, **more}))
