@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "engines": FOUNDATION | {"engines.base"},
     "store": {"errors", "records", "config", "settings"},
     **dict.fromkeys(STAGES, ENGINES | {"store"}),
+    "web": {"__init__", "errors", "records", "config", "store", "feedback", "pairs", "report"},
     "jobs": EVERY_STAGE,
     "lifecycle": EVERY_STAGE | {"jobs"},
     "demo.words": set(),
@@ -42,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "demo.architectures": WORLD,
     "demo.settings": WORLD | {"demo.architectures"},
     "demo": EVERY_STAGE | WORLD | {"jobs", "demo.architectures", "demo.settings"},
-    "cli": EVERY_STAGE | WORLD | {"jobs", "lifecycle", "demo", "__init__"},
+    "cli": EVERY_STAGE | WORLD | {"web", "jobs", "lifecycle", "demo", "__init__"},
 }
 """What each part may import, beside itself. The longest name that fits a module decides: ``engines.base`` before ``engines``.
 Who may import ``engines`` may import ``engines.base``, not the other way round."""
@@ -63,6 +64,9 @@ WITHOUT_TORCH = (
     "pairs.formats",
     "report",
     "store",
+    "web",
+    "web.pages",
+    "cli.label",
     "maths.statistics",
     "maths.agreement",
     "maths.rankings",
@@ -132,6 +136,8 @@ def test_imports_go_one_way():
         ("pairs/build.py", "import heedful.feedback.criteria", "pairs -> feedback"),
         ("report/build.py", "from heedful import evaluation", "report -> evaluation"),
         ("policy/ppo.py", "from heedful.jobs import policy", "policy -> jobs"),
+        ("web/api.py", "from heedful.reward import score", "web -> reward"),
+        ("store/sessions.py", "from heedful.web import auth", "store -> web"),
         ("jobs/policy.py", "import heedful.lifecycle", "jobs -> lifecycle"),
         ("lifecycle.py", "from heedful.cli import main", "lifecycle -> cli"),
         ("lifecycle.py", "from heedful.demo.source import WorldSource", "lifecycle -> demo"),
@@ -167,7 +173,21 @@ def child(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_line_loads_nothing_heavy():
-    heavy = {"torch", "transformers", "scipy", "matplotlib", "pandas", "peft", "sklearn", "datasets", "sqlalchemy", "alembic", "psycopg"}
+    heavy = {
+        "torch",
+        "transformers",
+        "scipy",
+        "matplotlib",
+        "pandas",
+        "peft",
+        "sklearn",
+        "datasets",
+        "sqlalchemy",
+        "alembic",
+        "psycopg",
+        "fastapi",
+        "uvicorn",
+    }
     found = child(f"import sys, heedful.cli.main; print(sorted({heavy!r} & set(sys.modules)))")
     assert found.stdout.strip() == "[]", found.stderr
 

@@ -81,6 +81,10 @@ class InstructionsChanged(AnswerProblem):
     """The labeler has to read and acknowledge the current instructions first; the task stays theirs."""
 
 
+class NoSuchTask(AnswerProblem):
+    """The task is somebody else's, or there never was one: which of the two is not told."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """``" Did you mean 'x'?"`` for the known word nearest to ``word``, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

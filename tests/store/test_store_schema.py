@@ -8,11 +8,13 @@ import pytest
 import sqlalchemy as sa
 
 from heedful.records import Labeler
-from heedful.store import Store, labelers, schema, slots
+from heedful.store import Store, comprehension, labelers, schema, slots
+from heedful.store.comprehension import Question
 from heedful.store.schema import concern, prompt, slot
 from stores import answer, next_task, ready, work
 
 FACTS = ("event", "judgement_revision", "instructions", "acknowledgement", "concern", "quarantine")
+FACTS += ("comprehension", "comprehension_attempt", "comprehension_decision")
 
 
 def test_migrations_build_what_the_code_describes(store: Store) -> None:
@@ -51,6 +53,9 @@ def busy(store: Store) -> Store:
     work(store, "l0", 1)
     store.skip(next_task(store, "l0").token, "l0", "no")
     store.write(lambda c: labelers.decide(c, "helpful", "l0", True, "ann", "guesses", store.clock()))
+    store.write(lambda c: comprehension.publish(c, "helpful", [Question("F?", ["no", "yes"], 1)], "ann", store.clock()))
+    store.write(lambda c: comprehension.attempt(c, 1, 1, [0], store.clock()))
+    store.write(lambda c: comprehension.decide(c, 1, 1, "passed", "ann", "we talked", store.clock()))
     return store
 
 

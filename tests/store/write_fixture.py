@@ -17,11 +17,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import sqlalchemy as sa
+
 import postgres
 import stores
 from heedful.feedback.asking import ask, ask_about
 from heedful.records import Labeler, Ranking
-from heedful.store import Answer, Store, derived, labelers, slots
+from heedful.store import (
+    Answer,
+    Store,
+    api_tokens,
+    comprehension,
+    derived,
+    invitations,
+    labelers,
+    projects,
+    sessions,
+    slots,
+    throttle,
+)
+from heedful.store.comprehension import Question
 from heedful.store.derived import DerivedLabeler, DerivedPair
 from stores import Clock, answer, items, join, next_task, project, ready, work
 
@@ -88,6 +103,25 @@ def a_bit_of_everything(store: Store) -> None:
     assert task
     answer(store, task, "l2", Answer(thumbs=[True]))
     next_task(store, "l2")
+    who_may_come_in(store)
+
+
+def who_may_come_in(store: Store) -> None:
+    """A row or more in every table of ``schema_access``."""
+    now, by = store.clock(), "account 1"
+
+    def work(c: sa.Connection) -> None:
+        owner = invitations.accept(c, invitations.make_first(c, now) or "", "olga", "a hash", now)
+        labeler = invitations.accept(c, invitations.make(c, "labeler", 1, {"age": "60+"}, owner, now), "lena", "a hash", now)
+        sessions.begin(c, owner.id, "a browser", now)
+        api_tokens.make(c, owner, "nightly", ["read"], 30, now)
+        throttle.failed(c, ["name lena"], now)
+        comprehension.publish(c, "helpful", [Question("What is F?", ["Nonsense", "Fine"], 0)], by, now)
+        comprehension.attempt(c, 1, labeler.labeler_id, [1], now)
+        comprehension.decide(c, 1, labeler.labeler_id, "passed", by, "we talked", now)
+        projects.change(c, "polite", by, now, content_warning="Rude words")
+
+    store.write(work)
 
 
 if __name__ == "__main__":

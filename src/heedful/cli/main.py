@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from heedful import __version__
-from heedful.cli import data, models, pairs, runs, store
+from heedful.cli import data, label, models, pairs, runs, store
 from heedful.errors import HeedfulError
 
 app = typer.Typer(
@@ -25,10 +25,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-TRAIN = {"torch", "transformers", "peft", "safetensors", "tokenizers", "datasets", "sklearn", "rouge_score"}
-"""What comes with heedful[train]."""
+EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "peft", "safetensors", "tokenizers", "datasets", "sklearn", "rouge_score"), "train"),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "argon2", "markdown_it", "nh3", "multipart", "python_multipart"), "label"),
+}
+"""What comes with heedful[train], and with heedful[label]."""
 
-for group in (runs, data, pairs, store, models):
+for group in (runs, data, pairs, store, label, models):
     group.register(app)
 
 
@@ -58,10 +61,11 @@ def main() -> None:
         typer.echo(f"heed: {error}", err=True)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in TRAIN:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
             raise
         typer.echo(
-            f"heed: this command needs {error.name}, which is not installed. Install it with: pip install 'heedful[train]'", err=True
+            f"heed: this command needs {error.name}, which is not installed. Install it with: pip install 'heedful[{extra}]'", err=True
         )
         sys.exit(2)
     except SystemExit as end:

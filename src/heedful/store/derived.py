@@ -55,6 +55,7 @@ class DerivedRun:
     as_of: int
     input_sha256: str
     made_at: datetime
+    summary: Mapping[str, Any] | None = None
 
 
 def save(
@@ -67,14 +68,16 @@ def save(
     pairs: Iterable[DerivedPair],
     reports: Iterable[DerivedLabeler],
     now: datetime,
+    summary: Mapping[str, Any] | None = None,
 ) -> int:
-    """Store a run with its pairs and what it says of labelers; returns its id.
+    """Store a run with its pairs, what it says of labelers, and of the project (``summary``); returns its id.
 
     Raises DataProblem for prompts, completions or labelers that the store does not have.
     """
     project_id, _ = projects.find(connection, project_name)
     values = {"project_id": project_id, "algorithm": algorithm, "version": version, "parameters": dict(parameters)}
     values |= {"as_of": made_from.event, "input_sha256": made_from.sha256, "made_at": now}
+    values |= {"summary": None if summary is None else dict(summary)}
     run_id = add_row(connection, derived_run, **values)
     waiting: list[DerivedPair] = []
     for pair in pairs:
@@ -93,7 +96,9 @@ def latest(connection: sa.Connection, project_name: str, algorithm: str | None =
     """The newest run of a project, of one algorithm or any; ``None`` where there is none."""
     project_id, _ = projects.find(connection, project_name)
     r = derived_run.c
-    found = sa.select(r.id, r.algorithm, r.version, r.parameters, r.as_of, r.input_sha256, r.made_at).where(r.project_id == project_id)
+    found = sa.select(r.id, r.algorithm, r.version, r.parameters, r.as_of, r.input_sha256, r.made_at, r.summary).where(
+        r.project_id == project_id
+    )
     found = found if algorithm is None else found.where(r.algorithm == algorithm)
     row = connection.execute(found.order_by(r.id.desc()).limit(1)).first()
     return DerivedRun(**row._mapping) if row else None

@@ -82,9 +82,15 @@ def set_state(connection: sa.Connection, name: str, state: State, actor: str, no
         return
     connection.execute(sa.update(labeler).where(labeler.c.id == who.id).values(state=state))
     if state != "active":
-        held = sa.update(slot).where(slot.c.labeler_id == who.id, slot.c.state == "leased", slot.c.lease_until > now)
-        connection.execute(held.values(lease_until=now))
+        let_go(connection, int(who.id), now)
     record(connection, f"labeler.{state}", actor, now, labeler=int(who.id))
+
+
+def let_go(connection: sa.Connection, labeler_id: int, now: datetime, project_id: int | None = None) -> None:
+    """Make the tasks that somebody holds, of one project or all, free for others."""
+    held = sa.update(slot).where(slot.c.labeler_id == labeler_id, slot.c.state == "leased", slot.c.lease_until > now)
+    held = held if project_id is None else held.where(slot.c.project_id == project_id)
+    connection.execute(held.values(lease_until=now))
 
 
 def rename(connection: sa.Connection, name: str, new_name: str, actor: str, now: datetime) -> None:

@@ -35,6 +35,7 @@ class Project:
     ``random_share``: at least this share of tasks is drawn uniformly at random, so that figures
     computed on them are unbiased. ``calibration_share`` are items that everybody judges,
     ``repeat_share`` prompts that the same labeler judged at least ``repeat_after`` ago, again.
+    ``content_warning``: what people are told beforehand about what they might have to read.
     ``lease``: how long a task stays reserved without a sign of life. ``state``: only an active
     project asks; an archived one is out of sight, and everything in it stays.
     """
@@ -56,6 +57,7 @@ class Project:
     lease: int = 30 * 60
     seed: int = 0
     state: Literal["active", "paused", "archived"] = "active"
+    content_warning: str | None = None
 
     def __post_init__(self) -> None:
         refuse_bad_name("project", self.name)
@@ -120,6 +122,7 @@ CHANGEABLE = (
     "repeat_after",
     "lease",
     "state",
+    "content_warning",
 )
 """What may change while people are at work. The rest decides what judgements mean, or which places prompts have."""
 
@@ -143,6 +146,8 @@ def change(connection: sa.Connection, name: str, actor: str, now: datetime, **ch
         raise SettingProblem(
             f"{fixed[0]!r} of a project cannot be changed once people are asked.{nearest(fixed[0], CHANGEABLE)}", "Make a new project."
         )
+    if not changes:
+        return before
     after = dataclasses.replace(before, **changes)
     connection.execute(sa.update(project).where(project.c.id == project_id).values(changes))
     record(connection, "project.changed", actor, now, project=project_id, changes=changes)

@@ -12,6 +12,8 @@ Migrations build the tables (``migrations/versions``); a test holds the two toge
     labeler ── labeler_stratum ── stratum    who judges; the strata of the population stand apart
     event, chain                     everything that happened, in a chain of hashes
 
+Who may come in, and whether they have understood what is asked, stands in ``schema_access``.
+
 Three kinds of row. *Facts* are never changed or removed: triggers in the database forbid it for
 ``event``, ``judgement_revision``, ``instructions``, ``acknowledgement``, ``concern`` and
 ``quarantine``. *States* change: ``project``, ``labeler``, ``slot``, and of ``prompt`` whether it is withdrawn and its overlap. *Derived*
@@ -22,20 +24,13 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from heedful.store.columns import Id, Json, Moment, partial, reference, words
+from heedful.store import schema_access
+from heedful.store.columns import Id, Json, Moment, metadata, partial, reference, words
 
-VERSION = "0001"
+__all__ = ["VERSION", "metadata", "schema_access"]
+
+VERSION = "0002"
 """The newest migration; a store that says otherwise is older or newer than this code."""
-
-metadata = sa.MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
-)
 
 criterion = sa.Table(
     "criterion",
@@ -67,6 +62,7 @@ project = sa.Table(
     sa.Column("coverage", Json, nullable=False),
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("content_warning", Json),
     words("state", "active", "paused", "archived"),
     words("task", "ranking", "thumbs", "correction"),
     words("tie_policy", "none", "sparing", "free"),
@@ -266,6 +262,7 @@ derived_run = sa.Table(
     sa.Column("as_of", Id, reference("event.number"), nullable=False),
     sa.Column("input_sha256", sa.String(64), nullable=False),
     sa.Column("made_at", Moment, nullable=False),
+    sa.Column("summary", Json),  # what was found of the project as a whole
     sa.Index(None, "project_id", "id"),
 )
 

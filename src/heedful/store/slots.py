@@ -26,7 +26,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from heedful.errors import AnswerProblem
+from heedful.errors import NoSuchTask
 from heedful.store.audit import record
 from heedful.store.prompts import open_place
 from heedful.store.schema import concern, judgement_revision, project, prompt, slot
@@ -147,11 +147,11 @@ def lease_outside(
 
 
 def mine(connection: sa.Connection, token: str, labeler_id: int, lock: bool = False) -> Any:
-    """A labeler's slot by its token. Raises AnswerProblem where it is not theirs, without a word on whether it exists."""
+    """A labeler's slot by its token. Raises NoSuchTask where it is not theirs, without a word on whether it exists."""
     found = sa.select(slot).where(_S.token == token, _S.labeler_id == labeler_id)
     if row := connection.execute(found.with_for_update(key_share=True) if lock else found).first():
         return row
-    raise AnswerProblem("there is no such task of yours", "Ask for your next task; keep what you wrote until then.")
+    raise NoSuchTask("there is no such task of yours", "Ask for your next task; keep what you wrote until then.")
 
 
 def renew(connection: sa.Connection, token: str, labeler_id: int, now: datetime) -> datetime | None:

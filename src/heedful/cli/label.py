@@ -1,0 +1,79 @@
+"""The labelling app: serving it."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from heedful.cli.store import HERE, Where
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("label")(label)
+
+
+def label(
+    where: Where = HERE,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
+    url: Annotated[
+        str | None, typer.Option(envvar="HEEDFUL_URL", show_envvar=True, help="Where people reach it, e.g. https://labels.example.org")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer; they share nothing but the store.")] = 1,
+    proxy: Annotated[
+        str | None, typer.Option(help="The reverse proxy whose word on the visitor's address is taken, by its own address.")
+    ] = None,
+) -> None:
+    """Serve the labelling app: people rank completions in their browser. The first time it prints a link to set it up."""
+    import uvicorn
+
+    from heedful.web.site import Site
+
+    site = Site(url or _local(host, port))
+    os.environ |= {"HEEDFUL_STORE": where, "HEEDFUL_URL": site.url}
+    _greet(where, site.url)
+    uvicorn.run(
+        "heedful.web.app:from_environment",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        access_log=False,  # addresses hold invitations
+        server_header=False,
+        proxy_headers=proxy is not None,
+        forwarded_allow_ips=proxy,
+        log_level="warning",
+        timeout_graceful_shutdown=10,
+    )
+
+
+def _local(host: str, port: int) -> str:
+    """The address on this machine; raises SettingProblem where others can reach it, who need to be told another."""
+    from heedful.errors import SettingProblem
+    from heedful.web.site import LOOPBACK
+
+    name = f"[{host}]" if ":" in host else host
+    if name not in LOOPBACK:
+        raise SettingProblem(
+            f"host {host!r} lets others reach the app, and nothing says under which address",
+            "Name it: --url https://labels.example.org, with a reverse proxy that speaks TLS in front (docs/deploy.md).",
+        )
+    return f"http://{name}:{port}"
+
+
+def _greet(where: str, url: str) -> None:
+    """Make the store if there is none, and say where to go; the first time with the link that sets everything up."""
+    from heedful.store import Store, invitations
+
+    warn = lambda sentence: typer.echo(f"heed: warning: {sentence}", err=True)  # noqa: E731
+    with Store.open(where, create=True, actor="heed label", warn=warn) as store:
+        secret = store.write(lambda c: invitations.make_first(c, store.clock()))
+    if url.startswith("http://") and "127.0.0.1" not in url and "localhost" not in url:
+        warn(f"{url} is not encrypted: passwords and judgements can be read on the way. Use https.")
+    if secret:
+        typer.echo("Nobody is here yet. This link makes the first account, which owns everything; it works once, within a day:")
+        typer.echo(f"\n  {url}/join/{secret}\n")
+    typer.echo(f"Labelling at {url} (Ctrl-C to stop)")

@@ -1,0 +1,223 @@
+"""Who may do what: one table of roles, one of routes, and the one place where both are looked up.
+
+A route that stands in no table answers nobody, and a test fails. Whether a project that somebody
+has no part in exists, is not told.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import Depends, Request
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+
+from heedful.store import Store, accounts, api_tokens, projects, sessions
+from heedful.store.accounts import Account
+from heedful.store.projects import Project
+from heedful.store.schema import project as project_table
+from heedful.web.routes import ACCESS
+from heedful.web.security import API, SAFE_METHODS, csrf_of
+
+MAY: dict[str, frozenset[str]] = {
+    "viewer": frozenset({"view"}),
+    "labeler": frozenset({"label"}),
+    "adjudicator": frozenset({"view", "label", "adjudicate"}),
+    "manager": frozenset({"view", "label", "adjudicate", "manage"}),
+    "owner": frozenset({"view", "label", "adjudicate", "manage", "own"}),
+}
+"""What a role may do in a project. An owner may do everything everywhere."""
+
+SCOPE = {
+    "view": "read",
+    "member": "read",
+    "account": "read",
+    "label": "label",
+    "finish label": "label",
+    "adjudicate": "manage",
+    "manage": "manage",
+    "own": "manage",
+}
+"""The scope that a token needs for what a route does."""
+
+LARGEST_FIELD = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Whoever a request comes from, as far as it has been found out; ``cookie`` is theirs, or one made just now (``fresh``)."""
+
+    cookie: str
+    fresh: bool
+    account: Account | None = None
+    role: str | None = None
+    project_id: int = 0
+    project: Project | None = None
+
+    @property
+    def csrf(self) -> str:
+        """What forms of this visitor carry."""
+        return csrf_of(self.cookie)
+
+    @property
+    def user(self) -> Account:
+        """The account, where a route is for those who are signed in."""
+        assert self.account is not None
+        return self.account
+
+    @property
+    def asked(self) -> Project:
+        """The project, where a route is about one."""
+        assert self.project is not None
+        return self.project
+
+    @property
+    def label(self) -> str:
+        """The address of the labelling page of the project."""
+        return f"/label/{self.project_id}"
+
+    @property
+    def manage(self) -> str:
+        """The address of the project's own pages."""
+        return f"/projects/{self.project_id}"
+
+    def may(self, what: str) -> bool:
+        """Whether their role here allows it."""
+        return what in MAY.get(self.role or "", frozenset())
+
+
+class Refusal(HTTPException):
+    """Why somebody may not; ``error`` is one word for programs."""
+
+    def __init__(self, status: int, error: str, message: str) -> None:
+        super().__init__(status, message)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The form of a request, empty where there is none, and the token that came with it."""
+
+    form: FormData = field(default_factory=FormData)
+    csrf: str = ""
+
+
+async def sent(request: Request) -> Sent:
+    """Read a request's form, once."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_form = kind in ("application/x-www-form-urlencoded", "multipart/form-data") and not request.url.path.startswith(API)
+    form = await request.form(max_files=1, max_fields=500, max_part_size=LARGEST_FIELD) if is_form else FormData()
+    return Sent(form, request.headers.get("x-csrf-token") or str(form.get("csrf", "")))
+
+
+def admitted(request: Request, came: Annotated[Sent, Depends(sent)]) -> Visitor:
+    """The visitor, if the tables let them in. Raises Refusal where they do not."""
+    need = ACCESS.get(f"{request.method} {request.scope['route'].path}")
+    if need is None:
+        raise Refusal(403, "forbidden", "This page is for nobody.")
+    store: Store = request.app.state.store
+    if request.url.path.startswith(API):
+        visitor = _by_token(store, request, need)
+    else:
+        visitor = _by_cookie(store, request)
+        if request.method not in SAFE_METHODS and not hmac.compare_digest(came.csrf.encode(), visitor.csrf.encode()):
+            raise Refusal(403, "csrf", "This page is too old: it was opened before you signed in or out. Go back, reload it and try again.")
+    if need == "anyone":
+        return visitor
+    if visitor.account is None:
+        raise Refusal(401, "signed_out", "Sign in first.")
+    if need == "account":
+        return visitor
+    return _in_project(store, request, visitor, need)
+
+
+def _by_cookie(store: Store, request: Request) -> Visitor:
+    cookie = request.cookies.get(request.app.state.site.cookie, "")
+    if not cookie:
+        return Visitor(secrets.token_urlsafe(32), fresh=True)
+    now = store.clock()
+    found = store.read(lambda c: sessions.find(c, cookie, now))
+    if found and found[1]:
+        store.write(lambda c: sessions.touch(c, cookie, now))
+    return Visitor(cookie, False, found[0] if found else None)
+
+
+def _by_token(store: Store, request: Request, need: str) -> Visitor:
+    """Programs show a token, and nothing else: a cookie that comes along is not looked at."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if need == "anyone":
+        return Visitor("", False)
+    if scheme.lower() != "bearer" or not token:
+        raise Refusal(401, "no_token", "Send a token: Authorization: Bearer heed_...")
+    now = store.clock()
+    found = store.read(lambda c: api_tokens.find(c, token.strip(), now))
+    if found is None:
+        raise Refusal(401, "bad_token", "This token is not valid, or no longer.")
+    who, scopes, due = found
+    if SCOPE[need] not in scopes:
+        raise Refusal(403, "scope", f"This token lacks the scope {SCOPE[need]!r}.")
+    if due:
+        store.write(lambda c: api_tokens.touch(c, token.strip(), now))
+    return Visitor("", False, who)
+
+
+def _in_project(store: Store, request: Request, visitor: Visitor, need: str) -> Visitor:
+    """The visitor in the project that the address names, or in none where a route is about the whole store."""
+    who, named = visitor.user, request.path_params.get("project")
+    if named is None:
+        role = "owner" if who.owner else None
+        if need not in MAY.get(role or "", frozenset()):
+            raise Refusal(403, "forbidden", "This is for owners.")
+        return Visitor(visitor.cookie, visitor.fresh, who, role)
+
+    if not (named.isascii() and named.isdigit() and len(named) < 16):
+        raise _not_here()
+    number = int(named)
+
+    def look(c: sa.Connection) -> tuple[str, bool, Project] | None:
+        there = c.execute(sa.select(project_table.c.id).where(project_table.c.id == number)).first()
+        part = accounts.part_in(c, who, number) if there else None
+        return (*part, projects.get(c, number)) if part else None
+
+    found = store.read(look)
+    if found is None:
+        raise _not_here()
+    role, paused, project = found
+    if need.removeprefix("finish ") not in MAY[role]:
+        raise Refusal(403, "forbidden", f"As {role} you may not do this. Ask whoever leads the project.")
+    if paused and need in ("label", "adjudicate"):
+        raise Refusal(403, "paused", "You are asked nothing new in this project just now. Whoever leads it will tell you why.")
+    return Visitor(visitor.cookie, visitor.fresh, who, role, number, project)
+
+
+def _not_here() -> Refusal:
+    return Refusal(404, "not_found", "There is no such page, or it is not for you.")
+
+
+@dataclass(frozen=True, slots=True)
+class Adjudicators:
+    """Who may settle what others left undecided: the names they judge under, and their numbers as labelers."""
+
+    names: frozenset[str]
+    labeler_ids: frozenset[int]
+
+
+def adjudicators(connection: sa.Connection, project_id: int) -> Adjudicators:
+    """Whose role in a project allows it."""
+    found = [m.account for m in accounts.members(connection, project_id) if "adjudicate" in MAY[m.role]]
+    found += [who for who in accounts.everybody(connection) if who.owner]
+    return Adjudicators(frozenset(who.labeler for who in found), frozenset(who.labeler_id for who in found))
+
+
+Admitted = Annotated[Visitor, Depends(admitted)]
+Form = Annotated[Sent, Depends(sent)]
+
+
+def text(form: Any, name: str, default: str = "") -> str:
+    """A field of a form as text without the spaces around it."""
+    value = form.get(name, default)
+    return value.strip() if isinstance(value, str) else default

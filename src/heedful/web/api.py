@@ -1,0 +1,262 @@
+"""The REST API, /api/v1: the same doors for programs, with tokens instead of cookies.
+
+Its description is OpenAPI, at /api/v1/openapi.json; ``client.py`` speaks it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.responses import Response, StreamingResponse
+from fastapi.security import HTTPBearer
+from pydantic import Field, StrictBool, StrictInt, StrictStr
+
+from heedful.store import Project, Store, accounts, comprehension, instructions, projects, prompts, status
+from heedful.store.comprehension import Question
+from heedful.web import analysis, exporting, labelling, uploads
+from heedful.web.access import MAY, Admitted, adjudicators
+from heedful.web.bodies import Body, OfTask, Skipped, Submitted
+from heedful.web.rendering import as_json
+
+LARGEST_PROMPTS = 16 * 2**20
+"""Bytes of prompts in one request; more come in several."""
+
+
+class Problem(Body):
+    """What went wrong: a word for programs, a sentence for people."""
+
+    error: str
+    message: str
+
+
+class NewProject(Body):
+    """A project; see heedful.store.Project for what each means."""
+
+    name: StrictStr = Field(min_length=1, max_length=200)
+    criterion: StrictStr = Field(min_length=1, max_length=200)
+    question: StrictStr = Field(min_length=1, max_length=2000)
+    higher_is: Literal["better", "worse"] = "better"
+    task: Literal["ranking", "thumbs", "correction"] = "ranking"
+    tie_policy: Literal["none", "sparing", "free"] = "sparing"
+    overlap: StrictInt = Field(3, ge=1, le=100)
+    max_overlap: StrictInt = Field(5, ge=1, le=100)
+    coverage: dict[str, dict[str, StrictInt]] = Field({}, max_length=20)
+    seed: StrictInt = Field(0, ge=0, le=2**62)
+
+
+class Changes(Body):
+    """What may change while people are at work; what is not named stays."""
+
+    tie_policy: Literal["none", "sparing", "free"] | None = None
+    max_overlap: StrictInt | None = Field(None, ge=1, le=100)
+    decided: float | None = Field(None, ge=0.5, le=1)
+    random_share: float | None = Field(None, ge=0.2, le=1)
+    calibration_share: float | None = Field(None, ge=0, le=0.8)
+    repeat_share: float | None = Field(None, ge=0, le=0.8)
+    repeat_after: StrictInt | None = Field(None, ge=0, le=315_360_000)
+    lease: StrictInt | None = Field(None, ge=1, le=604_800)
+    state: Literal["active", "paused", "archived"] | None = None
+    content_warning: StrictStr | None = Field(None, max_length=2000)
+
+
+class QuestionBody(Body):
+    """A comprehension question; ``right`` is the position of the right choice."""
+
+    question: StrictStr = Field(min_length=1, max_length=2000)
+    choices: list[StrictStr] = Field(min_length=2, max_length=20)
+    right: StrictInt = Field(ge=0, le=19)
+    why: StrictStr = Field("", max_length=2000)
+
+
+class Publication(Body):
+    """Instructions in markdown; ``questions`` that are null stay as they are."""
+
+    text: StrictStr = Field(min_length=1, max_length=50_000)
+    questions: list[QuestionBody] | None = Field(None, max_length=50)
+
+
+class Acknowledged(Body):
+    """The version that was read."""
+
+    version: StrictStr = Field(max_length=100)
+
+
+class NewPrompts(Body):
+    """Rows as in an uploaded file; see heedful.web.uploads."""
+
+    items: list[dict[str, Any]] = Field(min_length=1, max_length=10_000)
+    most: StrictInt = Field(prompts.MOST, ge=1, le=prompts.MOST)
+    calibration: StrictBool = False
+
+
+def project_number(project: Annotated[int, Path(ge=1, description="A project's number, see GET /projects.")]) -> int:
+    """The number in the address; whether it is for this token is decided in ``access``."""
+    return project
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": told}
+    for code, told in {
+        400: "The request cannot be read.",
+        401: "There is no token, or it is not valid.",
+        403: "The token's role or scopes do not allow it.",
+        404: "There is no such thing, or it is not for this token.",
+        409: "The instructions come first.",
+        413: "The body is too large.",
+        422: "What was sent does not fit; nothing was stored.",
+        503: "The store is busy; the same request may be sent again.",
+    }.items()
+}
+_BEARER = Depends(HTTPBearer(auto_error=False))  # for the description: who is let in is decided in ``access``
+router = APIRouter(prefix="/api/v1", responses=_PROBLEMS, dependencies=[_BEARER])
+one = APIRouter(prefix="/api/v1/projects/{project}", responses=_PROBLEMS, dependencies=[_BEARER, Depends(project_number)])
+
+
+@router.get("/openapi.json", include_in_schema=False)
+def description(request: Request) -> dict[str, Any]:
+    """What this API can do."""
+    found: dict[str, Any] = request.app.openapi()
+    return found
+
+
+@router.get("/me")
+def me(visitor: Admitted) -> dict[str, Any]:
+    """Whose token this is."""
+    who = visitor.user
+    return {"account": who.id, "name": who.name, "labeler": who.labeler, "owner": who.owner}
+
+
+@router.get("/projects")
+def list_projects(request: Request, visitor: Admitted) -> list[dict[str, Any]]:
+    """The projects that the token's owner has a part in."""
+    found = _store(request).read(lambda c: accounts.projects_of(c, visitor.user))
+    return [{"id": number, "name": name, "role": role, "may": sorted(MAY[role])} for number, name, role in found]
+
+
+@router.post("/projects", status_code=201)
+def new_project(request: Request, visitor: Admitted, body: NewProject) -> dict[str, Any]:
+    """Make a project."""
+    store = _store(request)
+    asked = Project(**body.model_dump())
+    number = store.write(lambda c: projects.create(c, asked, visitor.user.actor, store.clock()))
+    return {"id": number, "name": asked.name}
+
+
+@one.get("")
+def show_project(request: Request, visitor: Admitted) -> dict[str, Any]:
+    """A project's settings and how far it is."""
+    counted = _store(request).read(lambda c: status.of_project(c, visitor.asked.name))
+    return {"id": visitor.project_id, "settings": _settings(visitor.asked), "status": counted.to_dict()}
+
+
+@one.patch("")
+def change_project(request: Request, visitor: Admitted, body: Changes) -> dict[str, Any]:
+    """Change a project."""
+    store, changes = _store(request), body.model_dump(exclude_unset=True)
+    changes = {name: value for name, value in changes.items() if value is not None or name == "content_warning"}
+    asked = store.write(lambda c: projects.change(c, visitor.asked.name, visitor.user.actor, store.clock(), **changes))
+    return {"id": visitor.project_id, "settings": _settings(asked)}
+
+
+@one.post("/instructions", status_code=201)
+def publish(request: Request, visitor: Admitted, body: Publication) -> dict[str, str]:
+    """Publish instructions: everybody reads them before their next task."""
+    store, by, name = _store(request), visitor.user.actor, visitor.asked.name
+    questions = None if body.questions is None else [Question(**q.model_dump()) for q in body.questions]
+
+    def work(c: sa.Connection) -> str:
+        if questions is not None:
+            comprehension.publish(c, name, questions, by, store.clock())
+        return instructions.publish(c, name, body.text, by, store.clock())
+
+    return {"version": store.write(work)}
+
+
+@one.post("/prompts", status_code=201, max_body_size=LARGEST_PROMPTS)
+def add_prompts(request: Request, visitor: Admitted, body: NewPrompts) -> dict[str, int]:
+    """Add prompts with their completions: all of them, or none."""
+    store = _store(request)
+    items = [uploads.item_of(row, f"item {n}", body.most, visitor.asked.seed) for n, row in enumerate(body.items, 1)]
+    by = visitor.user.actor
+    return {"added": store.write(lambda c: prompts.add(c, visitor.asked.name, items, body.calibration, by, store.clock()))}
+
+
+@one.get("/judgements", response_class=StreamingResponse, responses={200: {"content": {"application/x-ndjson": {}}}})
+def read_judgements(request: Request, visitor: Admitted) -> StreamingResponse:
+    """Everything that was said, a line of JSON each."""
+    return StreamingResponse(exporting.judgement_lines(_store(request), visitor.asked.name), media_type="application/x-ndjson")
+
+
+@one.get("/findings")
+def read_findings(request: Request, visitor: Admitted) -> dict[str, Any]:
+    """What was worked out last: agreement, and what there is to say of each labeler (to those who manage the project)."""
+    found = analysis.newest(_store(request), visitor.asked.name)
+    if found is None:
+        return {"run": None}
+    summary = {name: value for name, value in found.summary.items() if name not in ("figures", "set_aside")}
+    shown: dict[str, Any] = {"run": found.run.id, "made_at": found.run.made_at.isoformat(), "as_of": found.run.as_of, **summary}
+    if visitor.may("manage"):
+        shown["labelers"] = [{"labeler": one.labeler, "finding": one.finding, **one.details} for one in found.labelers]
+    return shown
+
+
+@one.post("/findings", status_code=202)
+def work_out(request: Request, visitor: Admitted) -> dict[str, bool]:
+    """Work the figures out anew; they are there when it is done."""
+    store, name = _store(request), visitor.asked.name
+    judges = store.read(lambda c: adjudicators(c, visitor.project_id)).names
+    request.app.state.worker.start(name, lambda: analysis.work_out(store, name, judges))
+    return {"started": True}
+
+
+@one.get("/instructions")
+def read_instructions(request: Request, visitor: Admitted) -> dict[str, Any]:
+    """The instructions as the token's owner stands to them."""
+    read = _store(request).read(lambda c: labelling.reading(c, visitor.asked, visitor.user))
+    return {"version": read.version, "text": read.text, "acknowledged": read.acknowledged}
+
+
+@one.post("/acknowledge")
+def acknowledge(request: Request, visitor: Admitted, body: Acknowledged) -> dict[str, bool]:
+    """The instructions were read."""
+    labelling.acknowledge(_store(request), visitor.asked, visitor.user, body.version)
+    return {"acknowledged": True}
+
+
+@one.post("/next")
+def next_task(request: Request, visitor: Admitted) -> Response:
+    """The next task, or none."""
+    store = _store(request)
+    task = labelling.next_task(store, visitor.asked, visitor.project_id, visitor.user)
+    return as_json({"task": labelling.task_json(task, store.clock()) if task else None})
+
+
+@one.post("/heartbeat")
+def heartbeat(request: Request, visitor: Admitted, body: OfTask) -> dict[str, Any]:
+    """A sign of life; ``lease_seconds`` is null where the task is no longer reserved."""
+    store = _store(request)
+    return {"lease_seconds": labelling.lease_seconds(store.renew(body.token, visitor.user.labeler), store.clock())}
+
+
+@one.post("/submit")
+def submit(request: Request, visitor: Admitted, body: Submitted) -> dict[str, Any]:
+    """Store an answer; the same key again stores it once."""
+    return labelling.receipt_json(labelling.submit(_store(request), visitor.user, body))
+
+
+@one.post("/skip")
+def skip(request: Request, visitor: Admitted, body: Skipped) -> dict[str, bool]:
+    """The task goes to somebody else."""
+    _store(request).skip(body.token, visitor.user.labeler, body.reason)
+    return {"skipped": True}
+
+
+def _store(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
+
+
+def _settings(asked: Project) -> dict[str, Any]:
+    return {name: getattr(asked, name) for name in Project.__dataclass_fields__}

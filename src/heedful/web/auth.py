@@ -1,0 +1,120 @@
+"""Passwords and signing in."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
+from heedful.store import Store, accounts, sessions, throttle
+from heedful.store.accounts import Account
+
+SHORTEST_PASSWORD = 12
+LONGEST_PASSWORD = 200
+_COMMON = [
+    "123456789012",
+    "1234567890123",
+    "12345678901234",
+    "password1234",
+    "password12345",
+    "passwordpassword",
+    "qwertyuiop12",
+    "qwertyuiopasdf",
+    "qwertyuiop123",
+    "qwerty123456",
+    "letmeinplease",
+    "iloveyou1234",
+    "iloveyouforever",
+    "administrator",
+    "changeme1234",
+    "changemeplease",
+    "welcome12345",
+    "correcthorsebatterystaple",
+    "1q2w3e4r5t6y",
+    "1qaz2wsx3edc",
+    "q1w2e3r4t5y6",
+    "abcdefghijkl",
+    "abcdefghijklm",
+    "abc123abc123",
+    "123qweasdzxc",
+    "zaq12wsxcde3",
+    "thisisapassword",
+    "mypassword123",
+    "football1234",
+    "baseball1234",
+    "superman1234",
+    "princess1234",
+    "sunshine1234",
+    "trustno1trustno1",
+    "monkeymonkey",
+    "dragondragon",
+    "secretsecret",
+    "adminadminadmin",
+]
+
+
+class TooManyTries(HeedfulError):
+    """Guessing is slowed down."""
+
+
+class Passwords:
+    """Argon2id with the library's own cost, see its changelog for how that follows RFC 9106."""
+
+    def __init__(self, hasher: PasswordHasher | None = None) -> None:
+        self._hasher = hasher or PasswordHasher()
+        self._nobodys = self._hasher.hash("nobody's")
+
+    def hash(self, name: str, password: str) -> str:
+        """What is kept of a password. Raises SettingProblem for one that is soon guessed."""
+        refuse_weak(name, password)
+        return self._hasher.hash(password.encode("utf-8", "surrogatepass"))
+
+    def matches(self, hashed: str | None, password: str) -> bool:
+        """Whether it is the password. It takes the same time where there is no such account (``None``)."""
+        try:
+            right = self._hasher.verify(hashed or self._nobodys, password.encode("utf-8", "surrogatepass"))
+        except (VerificationError, InvalidHashError):
+            return False
+        return right and hashed is not None
+
+
+def refuse_weak(name: str, password: str) -> None:
+    """Raise SettingProblem for a password that would be among the first to be tried."""
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+        raise SettingProblem(
+            f"the password has {len(password)} characters",
+            f"Choose one of {SHORTEST_PASSWORD} to {LONGEST_PASSWORD}: a sentence does well.",
+        )
+    plain = password.casefold()
+    if plain in _COMMON or len(set(plain)) < 5 or (len(name) > 3 and name.casefold() in plain):
+        raise SettingProblem("the password is easily guessed", "Choose another: a sentence that nobody else would write does well.")
+
+
+def sign_in(store: Store, passwords: Passwords, name: str, password: str, address: str, agent: str) -> str:
+    """The secret of a new session. Wrong names and wrong passwords are told in the same words, after the same time.
+
+    Raises TooManyTries where this name or address has failed too often lately, and AnswerProblem
+    where name and password do not fit.
+    """
+    keys = (f"name {name.casefold()}", f"address {address}")
+    now = store.clock()
+    pause = max(store.read(lambda c: [throttle.wait(c, key, now) for key in keys]))
+    if pause:
+        raise TooManyTries("there were too many tries", f"Wait {pause.seconds + 1} seconds, then try again.")
+    found = store.read(lambda c: accounts.credentials(c, name))
+    who = found[0] if found else None
+    if not passwords.matches(found[1] if found else None, password) or who is None or who.state != "active":
+        store.write(lambda c: throttle.failed(c, keys, now))
+        raise AnswerProblem("the name or the password is not right", "Try again, or ask whoever invited you.")
+    return begin_session(store, who, agent, keys)
+
+
+def begin_session(store: Store, who: Account, agent: str, keys: tuple[str, ...] = ()) -> str:
+    """The secret of a new session of somebody who has shown who they are."""
+
+    def work(c: sa.Connection) -> str:
+        throttle.succeeded(c, keys)
+        return sessions.begin(c, who.id, agent, store.clock())
+
+    return store.write(work)

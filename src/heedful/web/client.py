@@ -1,0 +1,167 @@
+"""A small client of the REST API, with nothing but the standard library.
+
+    client = Client("https://labels.example.org", token)
+    project = client.project("support")
+    client.add_prompts(project, [{"prompt": "...", "completions": ["...", "..."]}])
+    for judgement in client.judgements(project):
+        ...
+
+An answer that is sent again under its key is stored once, so whatever fails on the way may be tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from heedful.errors import DataProblem, HeedfulError
+from heedful.web.site import Site
+
+PASSING = (0, 429, 502, 503, 504)
+"""Answers (0: none came) after which the same request may go better."""
+TRIES = 5
+AT_ONCE = 500
+
+
+class ApiProblem(HeedfulError):
+    """What the server says it will not do. ``status`` is HTTP's, 0 where no answer came; ``error`` is one word."""
+
+    def __init__(self, status: int, error: str, message: str) -> None:
+        self.status, self.error = status, error
+        super().__init__(message, "See the API's description, /api/v1/openapi.json.")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A token follows nobody elsewhere."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class Client:
+    """Speaks for whoever made the token, within its scopes."""
+
+    def __init__(self, url: str, token: str, timeout: float = 30.0, pause: Callable[[float], None] = time.sleep) -> None:
+        self._url, self._token, self._timeout, self._pause = Site(url.rstrip("/")).url, token, timeout, pause
+        self._opener = urllib.request.build_opener(_NoRedirect)
+
+    def me(self) -> dict[str, Any]:
+        """Whose token this is."""
+        found: dict[str, Any] = self._call("GET", "/me")
+        return found
+
+    def projects(self) -> list[dict[str, Any]]:
+        """The projects that one has a part in."""
+        found: list[dict[str, Any]] = self._call("GET", "/projects")
+        return found
+
+    def project(self, name: str) -> int:
+        """A project's number by its name. Raises DataProblem where there is none."""
+        for found in self.projects():
+            if found["name"] == name:
+                return int(found["id"])
+        raise DataProblem(f"there is no project {name!r} for this token", "Check the name.")
+
+    def create_project(self, name: str, criterion: str, question: str, **settings: Any) -> int:
+        """Make a project; settings are those of heedful.store.Project."""
+        made = self._call("POST", "/projects", {"name": name, "criterion": criterion, "question": question, **settings})
+        return int(made["id"])
+
+    def change_project(self, project: int, **changes: Any) -> dict[str, Any]:
+        """Change what may change while people are at work."""
+        found: dict[str, Any] = self._call("PATCH", f"/projects/{project}", changes)["settings"]
+        return found
+
+    def status(self, project: int) -> dict[str, Any]:
+        """How far a project is."""
+        found: dict[str, Any] = self._call("GET", f"/projects/{project}")["status"]
+        return found
+
+    def publish(self, project: int, text: str, questions: Sequence[Mapping[str, Any]] | None = None) -> str:
+        """Publish instructions; returns their version."""
+        return str(self._call("POST", f"/projects/{project}/instructions", {"text": text, "questions": questions})["version"])
+
+    def add_prompts(self, project: int, items: Sequence[Mapping[str, Any]], most: int = 9, calibration: bool = False) -> int:
+        """Add prompts with completions, 500 at a time; returns their number."""
+        lots = batched_rows(items, AT_ONCE)
+        bodies = ({"items": lot, "most": most, "calibration": calibration} for lot in lots)
+        return sum(int(self._call("POST", f"/projects/{project}/prompts", body)["added"]) for body in bodies)
+
+    def judgements(self, project: int) -> Iterator[dict[str, Any]]:
+        """Everything that was said, one at a time; ``type`` says what it is."""
+        with self._open("GET", f"/projects/{project}/judgements", None) as answer:
+            for line in answer:
+                yield json.loads(line)
+
+    def findings(self, project: int) -> dict[str, Any]:
+        """What was worked out last."""
+        found: dict[str, Any] = self._call("GET", f"/projects/{project}/findings")
+        return found
+
+    def work_out(self, project: int) -> None:
+        """Let the figures be worked out anew."""
+        self._call("POST", f"/projects/{project}/findings", {})
+
+    def acknowledge(self, project: int) -> str:
+        """Read the instructions; returns their text."""
+        read = self._call("GET", f"/projects/{project}/instructions")
+        if not read["acknowledged"]:
+            self._call("POST", f"/projects/{project}/acknowledge", {"version": read["version"]})
+        return str(read["text"])
+
+    def next_task(self, project: int) -> dict[str, Any] | None:
+        """The next task, or none."""
+        found: dict[str, Any] | None = self._call("POST", f"/projects/{project}/next", {})["task"]
+        return found
+
+    def submit(self, project: int, task: Mapping[str, Any], answer: Mapping[str, Any], key: str | None = None) -> dict[str, Any]:
+        """Store an answer to a task, e.g. ``{"ranks": [2, 1, None]}``; tried again until it is known to be stored."""
+        body = {"token": task["token"], "key": key or secrets.token_urlsafe(16), "version": task["version"], "answer": answer}
+        found: dict[str, Any] = self._call("POST", f"/projects/{project}/submit", body)
+        return found
+
+    def skip(self, project: int, task: Mapping[str, Any], reason: str = "") -> None:
+        """Leave a task to somebody else."""
+        self._call("POST", f"/projects/{project}/skip", {"token": task["token"], "reason": reason})
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        # Sent again only where that changes nothing: reading, and answers, which carry a key.
+        tries = TRIES if method == "GET" or path.endswith(("/submit", "/next")) else 1
+        for number in range(1, tries + 1):
+            try:
+                with self._open(method, path, body) as answer:
+                    return json.load(answer)
+            except ApiProblem as problem:
+                if problem.status not in PASSING or number == tries:
+                    raise
+                self._pause(0.5 * 2**number)
+        raise AssertionError("the last try returns or raises")
+
+    def _open(self, method: str, path: str, body: Any) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json", "accept": "application/json"}
+        request = urllib.request.Request(f"{self._url}/api/v1{path}", data, headers, method=method)
+        try:
+            return self._opener.open(request, timeout=self._timeout)
+        except urllib.error.HTTPError as error:
+            raise _problem(error) from None
+        except (urllib.error.URLError, OSError) as error:
+            raise ApiProblem(0, "unreachable", f"{self._url} does not answer: {getattr(error, 'reason', error)}") from None
+
+
+def _problem(error: urllib.error.HTTPError) -> ApiProblem:
+    try:
+        told = json.load(error)
+        return ApiProblem(error.code, str(told["error"]), str(told["message"]))
+    except (ValueError, KeyError, TypeError):
+        return ApiProblem(error.code, "http", f"the server answered {error.code}")
+
+
+def batched_rows(rows: Sequence[Mapping[str, Any]], size: int) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """Rows in lots of a size."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))

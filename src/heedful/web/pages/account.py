@@ -1,0 +1,137 @@
+"""One's own account: password, where one is signed in, tokens; and, for owners, everybody's."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from heedful.errors import HeedfulError, SettingProblem
+from heedful.store import Store, accounts, api_tokens, invitations, labelers, sessions
+from heedful.store.keys import hashed
+from heedful.web import forms
+from heedful.web.access import Admitted, Form, Visitor, text
+from heedful.web.auth import begin_session
+from heedful.web.pages.entry import sentence
+from heedful.web.rendering import go, keep_cookie, page
+
+router = APIRouter()
+
+
+@router.get("/account")
+def account(request: Request, visitor: Admitted) -> Response:
+    """One's own account."""
+    return _account(request, visitor)
+
+
+@router.post("/account/password")
+def change_password(request: Request, visitor: Admitted, came: Form) -> Response:
+    """Another password; everywhere else one is signed out."""
+    store: Store = request.app.state.store
+    passwords, who = request.app.state.passwords, visitor.user
+    try:
+        known = store.read(lambda c: accounts.credentials(c, who.name))
+        if not passwords.matches(known[1] if known else None, str(came.form.get("old", ""))):
+            raise SettingProblem("that is not your password", "Type the one that you sign in with now.")
+        if came.form.get("password", "") != came.form.get("again", ""):
+            raise SettingProblem("the two passwords are not the same", "Type the same password twice.")
+        new = passwords.hash(who.name, str(came.form.get("password", "")))
+    except SettingProblem as problem:
+        return _account(request, visitor, status=422, problem=sentence(problem))
+
+    def work(c: sa.Connection) -> None:
+        accounts.set_password(c, who.id, new, who.actor, store.clock())
+        sessions.end_others(c, who.id)
+
+    store.write(work)
+    response = go("/account", "saved")
+    keep_cookie(request, response, begin_session(store, who, request.headers.get("user-agent", "")))
+    return response
+
+
+@router.post("/account/sessions/end")
+def end_sessions(request: Request, visitor: Admitted) -> Response:
+    """Sign out everywhere but here."""
+    store: Store = request.app.state.store
+    store.write(lambda c: sessions.end_others(c, visitor.user.id, visitor.cookie))
+    return go("/account", "saved")
+
+
+@router.post("/account/tokens")
+def make_token(request: Request, visitor: Admitted, came: Form) -> Response:
+    """A token for a program; it is shown now and never again."""
+    store: Store = request.app.state.store
+    try:
+        scopes = [str(scope) for scope in came.form.getlist("scope")]
+        days = forms.numbers(came.form, ("days",)).get("days", 30)
+        secret = store.write(lambda c: api_tokens.make(c, visitor.user, text(came.form, "name"), scopes, days, store.clock()))
+    except HeedfulError as problem:
+        return _account(request, visitor, status=422, problem=sentence(problem))
+    return _account(request, visitor, token=secret)
+
+
+@router.post("/account/tokens/{number}/revoke")
+def revoke_token(request: Request, visitor: Admitted, number: int) -> Response:
+    """Let a token no longer work."""
+    store: Store = request.app.state.store
+    store.write(lambda c: api_tokens.revoke(c, visitor.user, number, store.clock()))
+    return go("/account", "saved")
+
+
+@router.get("/accounts")
+def everybody(request: Request, visitor: Admitted) -> Response:
+    """Everybody who may sign in."""
+    return _everybody(request, visitor)
+
+
+@router.post("/accounts/invite")
+def invite_owner(request: Request, visitor: Admitted) -> Response:
+    """Invite another owner; the link is shown now and never again."""
+    store: Store = request.app.state.store
+    by = visitor.user
+    secret = store.write(lambda c: invitations.make(c, "owner", None, {}, by, store.clock(), timedelta(days=2)))
+    return _everybody(request, visitor, link=f"{request.app.state.site.url}/join/{secret}")
+
+
+@router.post("/accounts/{number}/state")
+def change_state(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+    """Deactivate somebody, or let them in again."""
+    store: Store = request.app.state.store
+    try:
+        store.write(lambda c: accounts.set_state(c, number, text(came.form, "state"), visitor.user.actor, store.clock()))
+    except HeedfulError as problem:
+        return _everybody(request, visitor, status=422, problem=sentence(problem))
+    return go("/accounts", "saved")
+
+
+@router.post("/accounts/{number}/pseudonym")
+def give_pseudonym(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+    """Let what somebody said stand under another name."""
+    store: Store = request.app.state.store
+
+    def work(c: sa.Connection) -> None:
+        labelers.rename(c, accounts.get(c, number).labeler, text(came.form, "name"), visitor.user.actor, store.clock())
+
+    try:
+        store.write(work)
+    except HeedfulError as problem:
+        return _everybody(request, visitor, status=422, problem=sentence(problem))
+    return go("/accounts", "saved")
+
+
+def _account(request: Request, visitor: Visitor, **more: Any) -> Response:
+    store: Store = request.app.state.store
+
+    def look(c: sa.Connection) -> dict[str, Any]:
+        return {"tokens": api_tokens.of_account(c, visitor.user.id), "sessions": sessions.of_account(c, visitor.user.id)}
+
+    shown = {**store.read(look), "here": hashed(visitor.cookie), "scopes": api_tokens.SCOPES, "now": store.clock()}
+    return page(request, visitor, "manage/account.html", **shown, **more)
+
+
+def _everybody(request: Request, visitor: Visitor, **more: Any) -> Response:
+    store: Store = request.app.state.store
+    return page(request, visitor, "manage/accounts.html", people=store.read(accounts.everybody), **more)

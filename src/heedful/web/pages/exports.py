@@ -1,0 +1,42 @@
+"""Taking away what was said."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, Response, StreamingResponse
+from starlette.background import BackgroundTask
+
+from heedful.errors import HeedfulError
+from heedful.store import Store
+from heedful.web import exporting
+from heedful.web.access import Admitted, Refusal, adjudicators
+from heedful.web.pages.entry import sentence
+from heedful.web.rendering import page
+
+router = APIRouter(prefix="/projects/{project}/exports")
+
+
+@router.get("")
+def exports(request: Request, visitor: Admitted) -> Response:
+    """What there is to take."""
+    return page(request, visitor, "manage/exports.html")
+
+
+@router.get("/{name}")
+def export(request: Request, visitor: Admitted, name: str) -> Response:
+    """One file, to be kept and not to be shown."""
+    store: Store = request.app.state.store
+    if name == "judgements.jsonl":
+        lines = exporting.judgement_lines(store, visitor.asked.name)
+        return StreamingResponse(
+            lines, media_type="application/x-ndjson", headers={"content-disposition": f'attachment; filename="{name}"'}
+        )
+    if name not in exporting.WRITERS:
+        raise Refusal(404, "not_found", "There is no such file.")
+    judges = store.read(lambda c: adjudicators(c, visitor.project_id)).names
+    try:
+        path = exporting.written(store, visitor.asked.name, judges, name)
+    except HeedfulError as problem:
+        return page(request, visitor, "manage/exports.html", status=422, problem=sentence(problem))
+    kind = "text/csv" if name.endswith(".csv") else "application/x-ndjson"
+    return FileResponse(path, media_type=kind, filename=name, background=BackgroundTask(exporting.remove, path))

@@ -1,0 +1,143 @@
+"""Who works on a project: invitations, roles, the questions on the instructions, pauses, and whose judgements count."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from heedful.errors import DataProblem, HeedfulError, SettingProblem
+from heedful.store import Store, accounts, comprehension, invitations, labelers
+from heedful.store.accounts import Member
+from heedful.store.schema_access import ROLES
+from heedful.web import analysis, forms
+from heedful.web.access import Admitted, Form, Refusal, Visitor, text
+from heedful.web.pages.entry import sentence
+from heedful.web.rendering import go, page
+
+router = APIRouter(prefix="/projects/{project}")
+LONGEST_INVITATION = 60
+
+
+@router.get("/people")
+def people(request: Request, visitor: Admitted) -> Response:
+    """Everybody in the project, what is known of their work, and open invitations."""
+    return _people(request, visitor)
+
+
+@router.post("/invitations")
+def invite(request: Request, visitor: Admitted, came: Form) -> Response:
+    """Make an invitation; its link is shown now and never again."""
+    store: Store = request.app.state.store
+    try:
+        strata = forms.strata_of(text(came.form, "strata"))
+        days = forms.numbers(came.form, ("days",)).get("days", 7)
+        if not 1 <= days <= LONGEST_INVITATION:
+            raise SettingProblem(f"the invitation should last {days} days", f"Choose 1 to {LONGEST_INVITATION}.")
+        role, by = text(came.form, "role"), visitor.user
+
+        def work(c: sa.Connection) -> str:
+            return invitations.make(c, role, visitor.project_id, strata, by, store.clock(), timedelta(days=days))
+
+        secret = store.write(work)
+    except HeedfulError as problem:
+        return _people(request, visitor, status=422, problem=sentence(problem))
+    return _people(request, visitor, link=f"{request.app.state.site.url}/join/{secret}")
+
+
+@router.post("/invitations/{number}/revoke")
+def revoke(request: Request, visitor: Admitted, number: int) -> Response:
+    """Let an invitation no longer work."""
+    store: Store = request.app.state.store
+    store.write(lambda c: invitations.revoke(c, number, visitor.project_id, visitor.user.actor, store.clock()))
+    return go(f"{visitor.manage}/people", "saved")
+
+
+@router.post("/people/{number}/role")
+def change_role(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+    """Give somebody another role here, or none."""
+    store: Store = request.app.state.store
+    member = _member(store, visitor, number)
+    if member.account.id == visitor.user.id:
+        return _people(request, visitor, status=422, problem="Your own role is for somebody else to change.")
+    role = text(came.form, "role")
+    try:
+        store.write(lambda c: accounts.set_role(c, number, visitor.project_id, role or None, visitor.user.actor, store.clock()))
+    except HeedfulError as problem:
+        return _people(request, visitor, status=422, problem=sentence(problem))
+    return go(f"{visitor.manage}/people", "saved")
+
+
+@router.post("/people/{number}/pause")
+def pause(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+    """Ask somebody nothing new here, or let them go on."""
+    store: Store = request.app.state.store
+    _member(store, visitor, number)
+    paused = text(came.form, "paused") == "yes"
+    store.write(lambda c: accounts.set_paused(c, number, visitor.project_id, paused, visitor.user.actor, store.clock()))
+    return go(f"{visitor.manage}/people", "saved")
+
+
+@router.post("/quarantine")
+def quarantine(request: Request, visitor: Admitted, came: Form) -> Response:
+    """Set somebody's judgements aside, or let them count again; with a reason."""
+    store: Store = request.app.state.store
+    name, aside, why = text(came.form, "labeler"), text(came.form, "quarantined") == "yes", text(came.form, "why")
+    try:
+        _refuse_stranger(store, visitor, name)
+        store.write(lambda c: labelers.decide(c, visitor.asked.name, name, aside, visitor.user.actor, why, store.clock()))
+    except HeedfulError as problem:
+        return _people(request, visitor, status=422, problem=sentence(problem))
+    return go(f"{visitor.manage}/people", "decided")
+
+
+@router.post("/people/{number}/check")
+def decide_check(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+    """Decide on somebody who has used up their tries at the questions."""
+    store: Store = request.app.state.store
+    labeler_id = _member(store, visitor, number).account.labeler_id
+    decision, why = text(came.form, "decision"), text(came.form, "why")
+    try:
+        store.write(lambda c: comprehension.decide(c, visitor.project_id, labeler_id, decision, visitor.user.actor, why, store.clock()))
+    except HeedfulError as problem:
+        return _people(request, visitor, status=422, problem=sentence(problem))
+    return go(f"{visitor.manage}/people", "decided")
+
+
+def _member(store: Store, visitor: Visitor, number: int) -> Member:
+    """Somebody of this very project: others cannot be touched from here."""
+    found = store.read(lambda c: [m for m in accounts.members(c, visitor.project_id) if m.account.id == number])
+    if not found:
+        raise Refusal(404, "not_found", "There is nobody like that in this project.")
+    return found[0]
+
+
+def _refuse_stranger(store: Store, visitor: Visitor, name: str) -> None:
+    """Only whoever has judged here, or could, can be decided on here."""
+    known = {m.account.labeler for m in store.read(lambda c: accounts.members(c, visitor.project_id))}
+    found = analysis.newest(store, visitor.asked.name)
+    if name not in known | {one.labeler for one in (found.labelers if found else [])}:
+        raise DataProblem("there is no such labeler in this project", "Check the name.")
+
+
+def _people(request: Request, visitor: Visitor, **more: Any) -> Response:
+    store: Store = request.app.state.store
+    now, found = store.clock(), analysis.newest(store, visitor.asked.name)
+
+    def look(c: sa.Connection) -> dict[str, Any]:
+        waiting = {one.labeler_id: one for one in comprehension.waiting(c, visitor.project_id)}
+        return {
+            "members": accounts.members(c, visitor.project_id),
+            "invited": invitations.of_project(c, visitor.project_id, now),
+            "waiting": waiting,
+            "questions": comprehension.current(c, visitor.project_id),
+            "aside": labelers.quarantined(c, visitor.asked.name),
+        }
+
+    shown = store.read(look)
+    reports = {one.labeler: one for one in (found.labelers if found else [])}
+    outside = [one for name, one in reports.items() if name not in {m.account.labeler for m in shown["members"]}]
+    return page(request, visitor, "manage/people.html", **shown, roles=ROLES, reports=reports, outside=outside, **more)

@@ -1,0 +1,168 @@
+"""A project's own pages: how far it is, what it asks, its instructions, its prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.datastructures import UploadFile
+
+from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
+from heedful.feedback.criteria import CRITERIA
+from heedful.feedback.instructions import instructions_for
+from heedful.store import Project, Store, comprehension, instructions, projects, prompts, status
+from heedful.web import analysis, forms, uploads
+from heedful.web.access import Admitted, Form, Visitor, adjudicators, text
+from heedful.web.drawings import inline
+from heedful.web.pages.entry import sentence
+from heedful.web.rendering import go, page
+from heedful.web.security import LARGEST_UPLOAD
+from heedful.web.texts import markdown
+
+router = APIRouter(prefix="/projects")
+LONGEST_INSTRUCTIONS = 50_000
+
+
+@router.get("/new")
+def new_form(request: Request, visitor: Admitted) -> Response:
+    """The form of a new project."""
+    fields = forms.as_fields(Project("a project", "helpfulness", CRITERIA["helpfulness"].question)) | {"name": ""}
+    return page(request, visitor, "manage/new.html", fields=fields, criteria=list(CRITERIA.values()))
+
+
+@router.post("/new")
+def new(request: Request, visitor: Admitted, came: Form) -> Response:
+    """Make a project, with instructions to begin with where its criterion is a well-known one."""
+    store: Store = request.app.state.store
+    try:
+        asked = forms.project_of(came.form)
+        begin = CRITERIA.get(asked.criterion)
+
+        def work(c: sa.Connection) -> int:
+            number = projects.create(c, asked, visitor.user.actor, store.clock())
+            if begin and asked.task == "ranking":
+                instructions.publish(c, asked.name, instructions_for(begin).text, visitor.user.actor, store.clock())
+            return number
+
+        number = store.write(work)
+    except HeedfulError as problem:
+        shown = {"fields": dict(came.form), "criteria": list(CRITERIA.values())}
+        return page(request, visitor, "manage/new.html", status=422, problem=sentence(problem), **shown)
+    return go(f"/projects/{number}/instructions", "added")
+
+
+@router.get("/{project}")
+def overview(request: Request, visitor: Admitted) -> Response:
+    """How far the project is, and how well people agree."""
+    store: Store = request.app.state.store
+    found = analysis.newest(store, visitor.asked.name)
+    counted = store.read(lambda c: status.of_project(c, visitor.asked.name))
+    last = store.last_backup()
+    shown: dict[str, Any] = {"counted": counted, "last_backup": last, "keeps_backups": store.database.file is not None}
+    if found:
+        figures = {name: inline(drawn) for name, drawn in found.summary.get("figures", {}).items() if drawn}
+        news = sum(counted.judgements.values()) - found.summary.get("tasks", 0)
+        shown |= {"run": found.run, "summary": found.summary, "figures": figures, "news": news}
+    return page(request, visitor, "manage/overview.html", **shown)
+
+
+@router.get("/{project}/settings")
+def settings_form(request: Request, visitor: Admitted) -> Response:
+    """What may change while people are at work."""
+    return page(request, visitor, "manage/settings.html", fields=forms.as_fields(visitor.asked))
+
+
+@router.post("/{project}/settings")
+def settings(request: Request, visitor: Admitted, came: Form) -> Response:
+    """Change it."""
+    store: Store = request.app.state.store
+    try:
+        changes = forms.changes_of(came.form, visitor.asked)
+        if changes:
+            store.write(lambda c: projects.change(c, visitor.asked.name, visitor.user.actor, store.clock(), **changes))
+    except HeedfulError as problem:
+        fields = forms.as_fields(visitor.asked) | {name: text(came.form, name) for name in came.form}
+        return page(request, visitor, "manage/settings.html", status=422, problem=sentence(problem), fields=fields)
+    return go(f"{visitor.manage}/settings", "saved")
+
+
+@router.get("/{project}/instructions")
+def instructions_form(request: Request, visitor: Admitted) -> Response:
+    """The instructions as they are, and the questions on them."""
+    store: Store = request.app.state.store
+    questions = store.read(lambda c: comprehension.current(c, visitor.project_id))
+    try:
+        version, words = store.read(lambda c: instructions.current(c, visitor.asked.name))
+    except AnswerProblem:
+        version, words = "", ""
+    return _instructions(request, visitor, version, words, forms.questions_typed(questions))
+
+
+@router.post("/{project}/instructions")
+def publish(request: Request, visitor: Admitted, came: Form) -> Response:
+    """Look at them first (``preview``), or publish them."""
+    store: Store = request.app.state.store
+    words, typed = _lines(came.form.get("text", "")), _lines(came.form.get("questions", ""))
+    try:
+        questions = forms.questions_of(typed)
+        if not words.strip() or len(words) > LONGEST_INSTRUCTIONS:
+            raise SettingProblem(f"the instructions have {len(words)} characters", f"Write 1 to {LONGEST_INSTRUCTIONS}.")
+        if came.form.get("preview"):
+            return _instructions(request, visitor, "", words, typed)
+
+        def work(c: sa.Connection) -> None:
+            instructions.publish(c, visitor.asked.name, words, visitor.user.actor, store.clock())
+            comprehension.publish(c, visitor.asked.name, questions, visitor.user.actor, store.clock())
+
+        store.write(work)
+    except HeedfulError as problem:
+        return _instructions(request, visitor, "", words, typed, status=422, problem=sentence(problem))
+    return go(f"{visitor.manage}/instructions", "published")
+
+
+def _instructions(request: Request, visitor: Visitor, version: str, words: str, typed: str, **more: Any) -> Response:
+    shown: dict[str, Any] = {"version": version, "text": words, "questions": typed, "preview": markdown(words), **more}
+    return page(request, visitor, "manage/instructions.html", **shown)
+
+
+def _lines(value: object) -> str:
+    """A text area's text: browsers send the line ends of DOS."""
+    return value.replace("\r\n", "\n") if isinstance(value, str) else ""
+
+
+@router.get("/{project}/prompts")
+def prompts_form(request: Request, visitor: Admitted) -> Response:
+    """How many prompts there are, and where more are uploaded."""
+    store: Store = request.app.state.store
+    counted = store.read(lambda c: status.of_project(c, visitor.asked.name))
+    return page(request, visitor, "manage/prompts.html", counted=counted, example=uploads.EXAMPLE)
+
+
+@router.post("/{project}/prompts", max_body_size=LARGEST_UPLOAD)
+def add_prompts(request: Request, visitor: Admitted, came: Form) -> Response:
+    """Add the prompts of a file: all of them, or none and a sentence on the first that is wrong."""
+    store: Store = request.app.state.store
+    try:
+        file = came.form.get("file")
+        if not isinstance(file, UploadFile) or not file.size:
+            raise SettingProblem("no file was chosen", "Choose one with a row of JSON on each line.")
+        most = forms.numbers(came.form, ("most",)).get("most", prompts.MOST)
+        items = list(uploads.items_of(file.file, most, visitor.asked.seed))
+        calibration = text(came.form, "calibration") == "yes"
+        store.write(lambda c: prompts.add(c, visitor.asked.name, items, calibration, visitor.user.actor, store.clock()))
+    except HeedfulError as problem:
+        counted = store.read(lambda c: status.of_project(c, visitor.asked.name))
+        shown: dict[str, Any] = {"counted": counted, "example": uploads.EXAMPLE}
+        return page(request, visitor, "manage/prompts.html", status=422, problem=sentence(problem), **shown)
+    return go(f"{visitor.manage}/prompts", "added")
+
+
+@router.post("/{project}/findings")
+def work_out(request: Request, visitor: Admitted) -> Response:
+    """Work out the figures anew, after the answer: of a large project it takes minutes."""
+    store: Store = request.app.state.store
+    judges = store.read(lambda c: adjudicators(c, visitor.project_id)).names
+    request.app.state.worker.start(visitor.asked.name, lambda: analysis.work_out(store, visitor.asked.name, judges))
+    return go(visitor.manage, "working")

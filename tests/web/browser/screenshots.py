@@ -1,0 +1,265 @@
+"""Draw the pages of the labelling app for the documentation, from a small made-up project in which people have been at work.
+
+    PYTHONPATH=tests python tests/web/browser/screenshots.py docs/images/labelling
+
+needs playwright, pillow and chromium. The people and what they say are drawn from a seed, so the figures come out the same.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from served import Served, serve
+
+from conftest import CHROMIUM
+from heedful.feedback.asking import ask
+from heedful.feedback.criteria import CRITERIA
+from heedful.feedback.instructions import instructions_for
+from heedful.records import Completion, Labeler, Prompt
+from heedful.store import Answer, Project, Store, comprehension, invitations
+from heedful.store.comprehension import Question
+from heedful.store.store import utc_now
+from heedful.web import analysis
+from stores import Clock
+
+WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+QUESTIONS = [
+    Question(
+        "What does rank 1 hold?", ["The completion that helps most", "The completion that helps least"], 0, "Rank 1 is the best completion."
+    ),
+    Question(
+        "Two completions are almost equal. What do you do?",
+        ["They share a rank", "I look for the difference"],
+        1,
+        "A small difference is one.",
+    ),
+]
+BASIL = [
+    {"role": "user", "content": "How do I keep basil alive on a window sill in winter?"},
+    {"role": "assistant", "content": "Which way does the window face?"},
+    {"role": "user", "content": "North, and it is cold at night."},
+]
+SHOWN: list[tuple[Any, list[str]]] = [
+    (
+        BASIL,
+        [
+            "Give it a lamp: basil wants twelve hours of light, and a north window in winter has three. Move it away from the glass "
+            "at night, where it falls below 10 °C. Water it from below when the top of the soil is dry, and pinch off the flowers.",
+            "Move it away from the glass at night and water it less than in summer. A warmer room helps.",
+            "Water it a lot, every evening, and leave it at the window so that it gets used to the cold.",
+            "Basil is a herb of the mint family. It is used in many kitchens, and the Greeks thought that it had to be cursed to grow.",
+        ],
+    ),
+    (
+        "Why is the sky blue?",
+        ["Air scatters short waves more than long ones.", "Because of the sea.", "It scatters light.", "Blue is a colour."],
+    ),
+]
+ANSWERS = ["a full answer with its reasons", "an answer that is short of reasons", "an answer to half of it", "something beside the point"]
+PEOPLE = {"amal": 2.2, "gus": -2.0, "boris": 1.9, "chen": 2.4, "emil": 0.0, "dara": 1.6, "fay": 2.0, "hiro": 2.1}
+"""How well they see what is better; emil guesses, gus reads the scale upside down."""
+
+
+def build(store: Store) -> None:
+    """The project, forty prompts, and what seven labelers said about most of them."""
+    store.create_project(Project("garden-helper", "helpfulness", CRITERIA["helpfulness"].question, calibration_share=0.2))
+    version = store.publish("garden-helper", instructions_for(CRITERIA["helpfulness"]).text)
+    others = [(f"How do I grow {plant}?", [f"{plant.title()}: {text}." for text in ANSWERS]) for plant in PLANTS]
+    items = [(Prompt(f"p{i:02}", asked), completions(f"p{i:02}", texts)) for i, (asked, texts) in enumerate(others)]
+    store.add_prompts("garden-helper", items[:-4])
+    store.add_prompts("garden-helper", items[-4:], calibration=True)
+    store.add_labelers(*(Labeler(name) for name in PEOPLE))
+    quality = {completion.text: -i for _, shown in items for i, completion in enumerate(shown)}
+    for name, skill in PEOPLE.items():
+        store.acknowledge("garden-helper", name, version)
+        work(store, name, skill, quality, Random(name))
+    analysis.work_out(store, "garden-helper")
+    store.add_prompts(
+        "garden-helper", [(Prompt(f"shown{i}", asked), completions(f"shown{i}", texts)) for i, (asked, texts) in enumerate(SHOWN)]
+    )
+
+
+PLANTS = [
+    "basil",
+    "mint",
+    "thyme",
+    "sage",
+    "dill",
+    "chives",
+    "parsley",
+    "rosemary",
+    "lemons",
+    "figs",
+    "plums",
+    "cherries",
+    "apples",
+    "pears",
+    "quinces",
+    "beans",
+    "peas",
+    "leeks",
+    "onions",
+    "garlic",
+    "carrots",
+    "beets",
+    "kale",
+    "chard",
+    "spinach",
+    "lettuce",
+    "radishes",
+    "squash",
+    "melons",
+    "okra",
+    "tomatoes",
+    "peppers",
+    "maize",
+    "rye",
+    "oats",
+    "flax",
+    "hemp",
+    "hops",
+]
+
+
+def completions(prompt_id: str, texts: list[str]) -> list[Completion]:
+    """Texts as four models would have written them, the best first."""
+    return [Completion(f"{prompt_id}:{i}", prompt_id, text, [1], "stop", i, f"model-{i}", {}) for i, text in enumerate(texts)]
+
+
+def work(store: Store, name: str, skill: float, quality: dict[str, int], chance: Random) -> None:
+    """One labeler's answers to up to twenty tasks: the true order seen through noise, now and then a tie or an F."""
+    for number in range(20):
+        if (task := ask(store, "garden-helper", name)) is None:
+            return
+        seen = [skill * quality[text] + chance.gauss(0, 1.2) for text in task.completions]
+        order = sorted(range(len(seen)), key=lambda i: -seen[i])
+        ranks: list[int | None] = [order.index(i) + 1 for i in range(len(seen))]
+        if chance.random() < 0.12:
+            ranks[order[1]] = 1
+        if chance.random() < 0.15:
+            ranks[order[-1]] = None
+        said = Answer(ranks=ranks, active_ms=int(chance.lognormvariate(4.2, 0.4) * 1000))
+        store.clock.turn(minutes=chance.uniform(2, 60))  # type: ignore[attr-defined]
+        store.submit(task.token, name, f"{name} {number}", said, task.instructions_version)
+
+
+def lead_to(store: Store, name: str, prompt: Any) -> None:
+    """Skip tasks until the one comes that makes the better picture."""
+    while (task := ask(store, "garden-helper", name)) is not None and task.prompt != prompt:
+        store.skip(task.token, name)
+
+
+class Camera:
+    """Takes pictures of pages, light or dark, wide or phone."""
+
+    def __init__(self, browser: Any, served: Served, folder: Path) -> None:
+        self.browser, self.served, self.folder = browser, served, folder
+
+    def page(self, cookie: str | None, path: str, scheme: str = "light", size: dict[str, int] = WIDE) -> Any:
+        """A page as somebody sees it."""
+        context = self.browser.new_context(color_scheme=scheme, viewport=size, reduced_motion="reduce")
+        if cookie:
+            context.add_cookies([{"name": "heedful", "value": cookie, "url": self.served.url}])
+        page = context.new_page()
+        page.goto(self.served.url + path)
+        return page
+
+    def shoot(self, page: Any, name: str, whole: bool = False) -> None:
+        """A PNG of 255 colours: a third of the size, and nobody sees the difference."""
+        target = self.folder / f"{name}.png"
+        page.wait_for_timeout(150)
+        page.screenshot(path=target, full_page=whole)
+        with Image.open(target) as picture:
+            picture.convert("RGB").quantize(255, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(target, optimize=True)
+
+
+def ranked(page: Any, how_many: int) -> Any:
+    """The labelling page on which so many completions got their place: the best rank 1, the last an F."""
+    page.wait_for_selector(".completion")
+    texts = page.locator(".completion .folding .text").all_inner_texts()
+    for text in texts[:how_many]:
+        page.keyboard.press("123i"[SHOWN[0][1].index(text)])
+    return page
+
+
+def labeler_pages(camera: Camera, cookie: str, label: str, store: Store) -> None:
+    """What a labeler sees, from the instructions to their own work."""
+    page = camera.page(cookie, label)
+    camera.shoot(page, "instructions")
+    page.get_by_role("button", name="I have read").click()
+    camera.shoot(page, "check")
+    page.get_by_label(QUESTIONS[0].choices[0]).check()
+    page.get_by_label(QUESTIONS[1].choices[1]).check()
+    page.get_by_role("button", name="Send").click()
+    lead_to(store, "hana", BASIL)
+    page.goto(page.url)
+    camera.shoot(ranked(page, 0), "task")
+    camera.shoot(ranked(page, 3), "ranking")
+    camera.shoot(ranked(camera.page(cookie, label, "dark"), 4), "ranking-dark")
+    camera.shoot(ranked(camera.page(cookie, label, size=PHONE), 2), "ranking-phone", whole=True)
+    for key, name in (("x", "side-by-side"), ("?", "help")):
+        page.locator("#prompt-title").focus()
+        page.keyboard.press(key)
+        camera.shoot(page, name)
+        page.keyboard.press("Escape")
+    page.locator("#prompt-title").focus()
+    page.keyboard.press("3")
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Submit").click()
+    page.locator("#trouble").wait_for()
+    page.evaluate("() => scrollTo(0, 0)")
+    camera.shoot(page, "no-network")
+    page.context.set_offline(False)
+    page.get_by_text("Stored at").wait_for()
+    camera.shoot(camera.page(cookie, f"{label}/mine"), "my-work")
+
+
+def manager_pages(camera: Camera, cookie: str, project: str) -> None:
+    """What a manager sees."""
+    for path in ("", "/people", "/undecided", "/prompts", "/instructions", "/settings", "/exports"):
+        camera.shoot(camera.page(cookie, project + path), f"manager{path.replace('/', '-') or '-overview'}", whole=path in ("", "/people"))
+    camera.shoot(camera.page(cookie, project, "dark"), "manager-overview-dark", whole=True)
+    camera.shoot(camera.page(cookie, project, size=PHONE), "manager-overview-phone", whole=True)
+    camera.shoot(camera.page(cookie, "/projects/new"), "manager-new-project", whole=True)
+    camera.shoot(camera.page(cookie, "/"), "home")
+    camera.shoot(camera.page(cookie, "/account"), "account")
+
+
+def main(folder: Path) -> None:
+    """All pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clock = Clock()
+    clock.now = utc_now() - timedelta(days=8)
+    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
+        path = Path(place) / "labels.db"
+        with Store.open(path, create=True, clock=clock) as store:
+            build(store)
+        with serve(path) as served:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            camera = Camera(browser, served, folder)
+            take(camera, served)
+            browser.close()
+
+
+def take(camera: Camera, served: Served) -> None:
+    """The front door, then a labeler's pages, then a manager's."""
+    store, now = served.store, served.store.clock
+    secret = store.write(lambda c: invitations.make_first(c, now()))
+    camera.shoot(camera.page(None, f"/join/{secret}"), "setup")
+    camera.shoot(camera.page(None, "/login"), "login")
+    owner = served.person("olga", "owner")
+    number = served.project_id("garden-helper")
+    store.write(lambda c: comprehension.publish(c, "garden-helper", QUESTIONS, "screenshots", now()))
+    labeler_pages(camera, served.person("hana", project="garden-helper", ready=False), f"/label/{number}", store)
+    manager_pages(camera, owner, f"/projects/{number}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,184 @@
+"""Every page of labelling: no accessibility fault that axe-core finds, light and dark, wide and phone; and hostile text does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from heedful.records import Completion, Prompt
+from heedful.store import comprehension
+from heedful.store.comprehension import Question
+
+Visit = Callable[..., Any]
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</textarea></title></style><svg onload=alert(1)>",
+    "' onmouseover='alert(1)' autofocus onfocus='alert(1)",
+    "[click](javascript:alert(1)) ![x](x onerror=alert(1)) <javascript:alert(1)>",
+    "{{ 7 * 7 }} ${alert(1)} {% raw %} <%= 1 %>",
+    "<iframe srcdoc='<script>parent.alert(1)</script>'></iframe><base href=//evil><meta http-equiv=refresh content='0;url=//evil'>",
+    "<a href='data:text/html,<script>alert(1)</script>'>x</a>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=alert(1)&gt;'>",
+]
+
+
+def faults(page: Any, where: str) -> list[str]:
+    """What axe-core finds on a page, readably."""
+    sync_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    found = sync_playwright.Axe().run(page).response["violations"]
+    return [f"{where}: {v['id']}: {v['help']}: {[node['target'] for node in v['nodes']][:3]}" for v in found]
+
+
+@pytest.fixture
+def ready(served: Any) -> Any:
+    from served import add_project
+
+    add_project(served.store, content_warning="Some of this is rude.")
+    question = Question("What is rank 1?", ["The most helpful", "The least helpful"], 0, "Rank 1 holds most of it.")
+    served.store.write(lambda c: comprehension.publish(c, "helpful", [question], "test", served.store.clock()))
+    return served
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(ready: Any, visit: Visit, scheme: str, size: dict[str, int]) -> None:
+    label = f"/label/{ready.project_id()}"
+    found = []
+    page = visit(None, "/login", color_scheme=scheme, viewport=size)
+    found += faults(page, "login")
+    page.goto(ready.url + "/join/nothing")
+    found += faults(page, "an error")
+    page = visit(ready.person("bob", ready=False), "/", color_scheme=scheme, viewport=size)
+    found += faults(page, "home")
+    page.goto(ready.url + label)
+    found += faults(page, "instructions")
+    page.get_by_role("button", name="I have read").click()
+    found += faults(page, "check")
+    page.get_by_label("The least helpful").check()
+    page.get_by_role("button", name="Send").click()
+    found += faults(page, "check, second try")
+    page.get_by_label("The most helpful").check()
+    page.get_by_role("button", name="Send").click()
+    page.locator("#content-warning").wait_for()
+    found += faults(page, "content warning")
+    page.get_by_role("button", name="Go on").click()
+    found += on_the_task(page)
+    page.goto(f"{ready.url}{label}/mine")
+    found += faults(page, "mine")
+    ready.store.publish("helpful", "Something else now.")
+    page.goto(ready.url + label)
+    found += faults(page, "new instructions")
+    assert found == []
+
+
+def on_the_task(page: Any) -> list[str]:
+    """The labelling page in each of its states, ending with nothing to do."""
+    page.wait_for_selector(".completion")
+    found = faults(page, "task")
+    for key in "12n":
+        page.keyboard.press(key)
+    page.keyboard.press("2")
+    found += faults(page, "ranked")
+    for key, dialog in (("?", "help"), ("s", "skipping"), ("x", "compare")):
+        page.keyboard.press(key)
+        page.locator(f"#{dialog}").wait_for()
+        found += faults(page, dialog)
+        page.keyboard.press("Escape")
+        page.locator("#prompt-title").focus()
+    page.context.set_offline(True)
+    page.keyboard.press("Enter")
+    page.locator("#trouble").wait_for()
+    found += faults(page, "no network")
+    page.context.set_offline(False)
+    for _ in range(2):
+        page.wait_for_function("() => !document.querySelector('#submit').disabled || document.querySelectorAll('.tray .chip').length === 4")
+        for key in "1234":
+            page.keyboard.press(key)
+        page.keyboard.press("Enter")
+    page.locator("#nothing").wait_for()
+    return found + faults(page, "nothing to do")
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_targets_are_large_enough_and_nothing_sticks_out(ready: Any, visit: Visit, size: dict[str, int]) -> None:
+    """WCAG 2.2 SC 2.5.8: 24 by 24 px; and no page scrolls sideways."""
+    ready.person("amy")
+    page = visit(pass_check(ready, "amy"), f"/label/{ready.project_id()}", viewport=size)
+    page.get_by_role("button", name="Go on").click()
+    page.wait_for_selector(".completion")
+    page.keyboard.press("1")
+    small = page.evaluate(
+        """() => [...document.querySelectorAll('button, a, summary, input, select, textarea')]
+        .filter((e) => e.checkVisibility() && !e.matches('.skip-link'))
+        .map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
+        .filter(([, box]) => box.width < 24 || box.height < 24)
+        .map(([html]) => html)"""
+    )
+    assert small == []
+    assert page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
+def pass_check(ready: Any, name: str) -> str:
+    """Somebody answers the questions rightly; their session's cookie."""
+    from heedful.store import accounts, sessions
+
+    def work(c: Any) -> str:
+        who = accounts.credentials(c, name)[0]
+        comprehension.attempt(c, ready.project_id(), who.labeler_id, [0], ready.store.clock())
+        return sessions.begin(c, who.id, "test", ready.store.clock())
+
+    return str(ready.store.write(work))
+
+
+def test_hostile_text_is_shown_and_does_nothing(served: Any, visit: Visit) -> None:
+    """The fixture ``visit`` fails where a script runs, throws, or is stopped by the content policy only."""
+    from served import add_project
+
+    add_project(served.store, prompts=0, question="".join(HOSTILE[:3]), content_warning=HOSTILE[1])
+    messages = [{"role": "user", "content": text} for text in HOSTILE]
+    completions = [Completion(f"p:{i}", "p", text, [1], "stop", 1, "secret-model", {}) for i, text in enumerate(HOSTILE)]
+    served.store.add_prompts("helpful", [(Prompt("p", messages), completions)])
+    name = "<img src=x onerror=alert(1)>"
+    cookie = served.person(name, ready=False)
+    served.store.publish("helpful", "\n\n".join(HOSTILE))
+    page = visit(cookie, f"/label/{served.project_id()}")
+    page.get_by_role("button", name="I have read").click()
+    page.get_by_role("button", name="Go on").click()
+    page.wait_for_selector(".completion")
+    assert sorted(page.locator(".completion .folding .text").all_text_contents()) == sorted(HOSTILE)
+    assert page.locator(".message .text").all_text_contents() == HOSTILE
+    assert name in page.locator(".who").inner_text()
+    for key in "1nci23456":
+        page.keyboard.press(key)
+    page.locator(".reason input:visible").first.fill(HOSTILE[1])
+    page.locator("#note").evaluate(
+        "(field, text) => { field.value = text; field.dispatchEvent(new Event('input', {bubbles: true})); }", HOSTILE[0]
+    )
+    page.keyboard.press("Control+Enter")
+    page.locator("#nothing").wait_for()
+    page.get_by_role("link", name="What I judged").click()
+    page.locator("table").wait_for()
+    page.get_by_role("link", name="Open answer 1 again").click()
+    page.wait_for_selector(".completion")
+    assert HOSTILE[1] in [field.input_value() for field in page.locator(".reason input").all()]
+    alive = "script:not([src]), img:not([src='/static/icon.svg']), iframe, svg, math, base, [onerror], [onload], [onfocus]"
+    alive += ", a[href^='javascript'], a[href^='data']"
+    assert page.locator(alive).count() == 0
+    assert "secret-model" not in page.content()
+
+
+def test_characters_that_cannot_be_seen_are_shown(served: Any, visit: Visit) -> None:
+    from served import add_project
+
+    add_project(served.store, prompts=0)
+    texts = ["pay \u202e001$\u202c now", "zero\u200bwidth", "tab\tand\nline", "👩‍👩‍👧 عربي"]
+    completions = [Completion(f"p:{i}", "p", text, [1], "stop", 1, "m", {}) for i, text in enumerate(texts)]
+    served.store.add_prompts("helpful", [(Prompt("p", "?"), completions)])
+    page = visit(served.person("ann"), f"/label/{served.project_id()}")
+    page.wait_for_selector(".completion")
+    shown = sorted(page.locator(".completion .folding .text").all_text_contents())
+    assert shown == sorted(["pay U+202E001$U+202C now", "zeroU+200Bwidth", "tab\tand\nline", "👩‍👩‍👧 عربي"])

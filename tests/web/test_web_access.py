@@ -1,0 +1,197 @@
+"""Who may do what: every route, every role, one's own project and somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from apps import Browser, person, serving
+
+from heedful.store import Store, api_tokens, invitations
+from heedful.store.accounts import Account
+from heedful.web.access import MAY, SCOPE
+from heedful.web.routes import ACCESS
+from stores import Clock, items, project
+
+ROLES = ("owner", "manager", "adjudicator", "labeler", "viewer")
+PUBLIC = {key for key, need in ACCESS.items() if need == "anyone"}
+PAGES = sorted(key for key in ACCESS if key not in PUBLIC and "/api/" not in key)
+API = sorted(key for key in ACCESS if key not in PUBLIC and "/api/" in key)
+MOUNTS = {"/static"}
+
+
+def routes_of(app: Any) -> set[str]:
+    """Every method and path that the app answers."""
+    found = set()
+    for route in app.routes:
+        parts = route.effective_route_contexts() if hasattr(route, "effective_route_contexts") else [route]
+        found |= {f"{method} {part.path}" for part in parts for method in getattr(part, "methods", None) or ["MOUNT"]}
+    return {key for key in found if key.removeprefix("MOUNT ") not in MOUNTS}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Store, dict[str, Account]]]:
+    """Two projects; in the first there is somebody in every role, in the second a manager, who is the stranger."""
+    path, clock = tmp_path_factory.mktemp("access") / "labels.db", Clock()
+    with Store.open(path, create=True, clock=clock) as store:
+        for name in ("mine", "theirs"):
+            store.create_project(project(name))
+            store.publish(name, "Read this.")
+        store.add_prompts("mine", items(40))
+        people = {role: person(store, f"{role} one", role, None if role == "owner" else 1) for role in ROLES}
+        people["stranger"] = person(store, "stranger", "manager", 2)
+        people["victim"] = person(store, "victim", "labeler", 1)  # whom others do things to
+        store.add_prompts("theirs", items(5))
+        with serving(path, clock) as app:
+            yield app, store, people
+
+
+def test_every_route_stands_in_the_table(place: tuple[Any, Store, Any]) -> None:
+    assert routes_of(place[0]) == set(ACCESS)
+
+
+def test_a_route_that_is_in_no_table_answers_nobody(place: tuple[Any, Store, dict[str, Account]]) -> None:
+    app, store, people = place
+    app.add_api_route("/novelty", lambda: "secret", methods=["GET"])
+    answer = Browser(app).sign_in(store, people["owner"]).get("/novelty")
+    app.router.routes.pop()
+    assert answer.status_code == 403
+    assert "secret" not in answer.text
+
+
+def test_needs_and_scopes_are_known() -> None:
+    every = set().union(*MAY.values()) | {"account", "anyone", "finish label"}
+    assert set(ACCESS.values()) <= every
+    assert {need for key, need in ACCESS.items() if key in API} <= set(SCOPE)
+
+
+def address(key: str, project_id: int, member: int) -> tuple[str, str]:
+    """A method, and a path with something in every place."""
+    method, path = key.split(" ")
+    places = {"{project}": str(project_id), "{number}": str(member), "{name}": "judgements.jsonl", "{secret}": "x"}
+    for place, value in places.items():
+        path = path.replace(place, value)
+    return method, path
+
+
+def expected(key: str, role: str, own: bool) -> bool:
+    """Whether the tables let a role in."""
+    need = ACCESS[key].removeprefix("finish ")
+    if need == "account":
+        return True
+    if "{project}" in key and not own:
+        return role == "owner"
+    return need in MAY[role] if "{project}" in key else role == "owner"
+
+
+def refused(answer: Any) -> bool:
+    return answer.status_code in (401, 403) or (answer.status_code == 404 and "not for you" in answer.text)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "foreign"])
+@pytest.mark.parametrize("role", [*ROLES, "nobody"])
+def test_pages_let_in_whom_the_tables_let_in(place: tuple[Any, Store, dict[str, Account]], role: str, own: bool) -> None:
+    app, store, people = place
+    browser = Browser(app)
+    if role != "nobody":
+        browser.sign_in(store, people[role])
+    csrf = browser.csrf()
+    victim = people["victim"] if own else people["stranger"]
+    wrong = []
+    for key in PAGES:
+        method, path = address(key, 1 if own else 2, victim.id)
+        fields = {"headers": {"x-csrf-token": csrf}} if method == "POST" else {}
+        answer = browser.request(method, path, **fields)
+        turned_away = refused(answer) or answer.headers.get("location", "").startswith("/login")
+        may = role != "nobody" and expected(key, role, own)
+        if turned_away == may or answer.status_code >= 500:
+            wrong.append((key, answer.status_code, answer.text[:80]))
+        if role != "nobody" and browser.csrf() != csrf:  # whoever lost their session by what they did gets another
+            csrf = browser.sign_in(store, people[role]).csrf()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "foreign"])
+@pytest.mark.parametrize("role", ROLES)
+def test_the_api_lets_in_whom_the_tables_let_in(place: tuple[Any, Store, dict[str, Account]], role: str, own: bool) -> None:
+    app, store, people = place
+    who = people[role]
+    for scopes in (["read", "manage", "label"], ["read"], ["label"], ["manage"]):
+        token = store.write(lambda c, s=scopes: api_tokens.make(c, who, "a test", s, 1, store.clock()))  # type: ignore[misc]
+        wrong = []
+        for key in API:
+            method, path = address(key, 1 if own else 2, 1)
+            body = {} if method == "GET" else {"json": MINIMAL.get(key.rpartition("/")[2], {})}
+            answer = Browser(app).request(method, path, headers={"authorization": f"Bearer {token}"}, **body)
+            may = expected(key, role, own) and SCOPE[ACCESS[key]] in scopes
+            if refused(answer) == may or answer.status_code >= 500:
+                wrong.append((key, answer.status_code, answer.text[:100]))
+        assert wrong == [], scopes
+
+
+MINIMAL: dict[str, Any] = {
+    "projects": {"name": "again", "criterion": "x", "question": ""},
+    "instructions": {"text": "Read this."},
+    "prompts": {"items": [{"prompt": ""}]},
+    "acknowledge": {"version": "x"},
+    "heartbeat": {"token": "x"},
+    "skip": {"token": "x"},
+    "submit": {"token": "x", "key": "k", "version": "v", "answer": {}},
+}
+"""Bodies that are read, so that what is tested is who may, not what was sent."""
+
+
+def test_cookies_are_nothing_to_the_api(place: tuple[Any, Store, dict[str, Account]]) -> None:
+    app, store, people = place
+    answer = Browser(app).sign_in(store, people["owner"]).get("/api/v1/me")
+    assert answer.status_code == 401
+
+
+def test_people_of_another_project_cannot_be_touched(place: tuple[Any, Store, dict[str, Account]]) -> None:
+    app, store, people = place
+    browser = Browser(app).sign_in(store, people["manager"])
+    stranger = people["stranger"].id
+    for path, fields in (("role", {"role": "viewer"}), ("pause", {"paused": "yes"}), ("check", {"decision": "passed", "why": "x"})):
+        assert browser.fill(f"/projects/1/people/{stranger}/{path}", **fields).status_code == 404
+    assert browser.fill("/projects/1/quarantine", labeler="stranger", quarantined="yes", why="x").status_code == 422
+    secret = store.write(lambda c: invitations.make(c, "labeler", 2, {}, None, store.clock()))
+    theirs = store.read(lambda c: invitations.of_project(c, 2, store.clock()))[0]
+    browser.fill(f"/projects/1/invitations/{theirs.id}/revoke")
+    assert store.read(lambda c: invitations.look(c, secret, store.clock())).id == theirs.id
+
+
+def test_the_tasks_tokens_and_sessions_of_others_cannot_be_touched(place: tuple[Any, Store, dict[str, Account]]) -> None:
+    app, store, people = place
+    labeler, other = people["labeler"], people["adjudicator"]
+    for who in (labeler, other):
+        store.acknowledge("mine", who.labeler, store.publish("mine", "Read this."))
+    mine, theirs = Browser(app).sign_in(store, labeler), Browser(app).sign_in(store, other)
+    task = theirs.fetch("/label/1/next").json()["task"]
+    body = {"token": task["token"], "key": "k1", "version": task["version"], "answer": {"ranks": [1, 2, 3]}}
+    unknown = {**body, "token": "unknown"}
+    for path in ("submit", "heartbeat", "skip", "reopen"):
+        sent, made_up = ({k: b[k] for k in (body if path == "submit" else ["token"])} for b in (body, unknown))
+        answer, nothing = mine.fetch(f"/label/1/{path}", sent), mine.fetch(f"/label/1/{path}", made_up)
+        assert answer.status_code == nothing.status_code == 404
+        assert answer.json() == nothing.json()  # whether it exists is not told
+    token = store.write(lambda c: api_tokens.make(c, other, "theirs", ["read"], 1, store.clock()))
+    [row] = [t for t in store.read(lambda c: api_tokens.of_account(c, other.id)) if t.name == "theirs"]
+    mine.fill(f"/account/tokens/{row.id}/revoke")
+    assert Browser(app).get("/api/v1/me", headers={"authorization": f"Bearer {token}"}).status_code == 200
+
+
+def test_a_labeler_hears_of_no_model_and_no_purpose(place: tuple[Any, Store, dict[str, Account]]) -> None:
+    app, store, people = place
+    browser = Browser(app).sign_in(store, people["labeler"])
+    store.acknowledge("mine", people["labeler"].labeler, store.publish("mine", "Read this."))
+    heard = ""
+    for _ in range(5):
+        answer = browser.fetch("/label/1/next")
+        task = answer.json()["task"]
+        body = {"token": task["token"], "key": task["token"], "version": task["version"], "answer": {"ranks": [1, 1, None]}}
+        heard += answer.text + browser.fetch("/label/1/submit", body).text + browser.fetch("/label/1/reopen", {"token": task["token"]}).text
+    heard += browser.get("/label/1").text + browser.get("/label/1/mine").text
+    assert "answer a to" in heard
+    for told in ("model-", "calibration", "at_random", "p1:a", "external_id"):
+        assert told not in heard

@@ -1,0 +1,145 @@
+"""The client against a server that listens: from making a project to reading what was judged; and what it does in trouble."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from apps import person
+
+from heedful.errors import DataProblem, SettingProblem
+from heedful.store import Store, api_tokens
+from heedful.web.app import create_app
+from heedful.web.client import ApiProblem, Client
+
+
+@pytest.fixture
+def listening(tmp_path: Path, sqlite_template: Path) -> Iterator[tuple[str, Store, Any]]:
+    """A server on a free port, over an empty store."""
+    path = tmp_path / "labels.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    app = create_app(path, f"http://127.0.0.1:{port}")
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until = time.monotonic() + 30
+    while not server.started and time.monotonic() < until:
+        time.sleep(0.02)
+    with Store.open(path) as store:
+        yield f"http://127.0.0.1:{port}", store, app
+    server.should_exit = True
+    thread.join()
+
+
+def client_of(url: str, store: Store, name: str, role: str, project_id: int | None, *scopes: str) -> Client:
+    who = person(store, name, role, project_id)
+    return Client(url, store.write(lambda c: api_tokens.make(c, who, "a test", scopes, 1, store.clock())), pause=lambda _: None)
+
+
+def test_a_project_from_its_first_prompt_to_its_judgements(listening: tuple[str, Store, Any]) -> None:
+    url, store, app = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project = owner.create_project("support", "helpfulness", "Which helps most?", overlap=2)
+    assert owner.project("support") == project
+    version = owner.publish(project, "Rank them.")
+    items = [{"id": f"p{i}", "prompt": f"question {i}", "completions": ["a", "b", "c"]} for i in range(3)]
+    assert owner.add_prompts(project, items) == 3
+    owner.change_project(project, calibration_share=0.0, repeat_share=0.0)
+    for name in ("ann", "ben"):
+        labeler = client_of(url, store, name, "labeler", project, "label")
+        assert labeler.acknowledge(project) == "Rank them."
+        while task := labeler.next_task(project):
+            texts = [completion["text"] for completion in task["completions"]]
+            answer = {"ranks": [sorted(texts).index(text) + 1 for text in texts], "active_ms": 10}
+            assert labeler.submit(project, task, answer, key=f"{name} {task['token']}")["stored"]
+            assert labeler.submit(project, task, answer, key=f"{name} {task['token']}")["revision"] == 1
+    judged = list(owner.judgements(project))
+    assert len(judged) == 6
+    assert {row["instructions_version"] for row in judged} == {version}
+    assert owner.status(project)["complete"] == 3
+    owner.work_out(project)
+    app.state.worker.wait()
+    assert owner.findings(project)["panel"]["agreement"] == 1.0
+
+
+def test_what_the_server_refuses_is_told_in_its_words(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read")
+    with pytest.raises(ApiProblem, match="lacks the scope 'manage'") as refused:
+        owner.create_project("x", "y", "z")
+    assert (refused.value.status, refused.value.error) == (403, "scope")
+    with pytest.raises(DataProblem, match="no project 'x'"):
+        owner.project("x")
+    with pytest.raises(ApiProblem, match="not valid"):
+        Client(url, "heed_forged").me()
+    with pytest.raises(SettingProblem):
+        Client("ftp://elsewhere", "x")
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers by a script: statuses, one after another."""
+
+    script: list[int]
+    heard: list[str]
+
+    def do_POST(self) -> None:
+        self.heard.append(self.path)
+        status = self.script.pop(0)
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(status)
+        if status == 302:
+            self.send_header("location", "https://evil.example/")
+        self.end_headers()
+        self.wfile.write(b'{"stored": true, "added": 1}' if status == 200 else b"<html>a proxy's own page</html>")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def scripted(*script: int) -> Iterator[tuple[Client, list[str]]]:
+    handler = type("Handler", (Scripted,), {"script": list(script), "heard": []})
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield Client(f"http://127.0.0.1:{server.server_port}", "heed_x", pause=lambda _: None), handler.heard  # type: ignore[attr-defined]
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+TASK = {"token": "t", "version": "v"}
+
+
+def test_an_answer_is_sent_until_it_is_stored() -> None:
+    for client, heard in scripted(503, 502, 200):
+        assert client.submit(1, TASK, {"ranks": [1]})["stored"] is True
+        assert len(heard) == 3
+
+
+def test_what_is_not_safe_to_send_twice_is_sent_once() -> None:
+    for client, heard in scripted(503, 200):
+        with pytest.raises(ApiProblem, match="answered 503"):
+            client.add_prompts(1, [{"prompt": "x"}])
+        assert len(heard) == 1
+
+
+def test_a_token_follows_nobody_elsewhere() -> None:
+    for client, heard in scripted(302):
+        with pytest.raises(ApiProblem, match="answered 302"):
+            client.submit(1, TASK, {"ranks": [1]})
+        assert len(heard) == 1
+
+
+def test_a_server_that_is_not_there() -> None:
+    with pytest.raises(ApiProblem, match="does not answer"):
+        Client("http://127.0.0.1:9", "heed_x", pause=lambda _: None).me()

@@ -1,0 +1,369 @@
+"""What a manager does, from the first link to the export, over HTTP; and what the database says of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps import PASSWORD, Browser, person, serving
+from heedful.feedback.asking import ask
+from heedful.store import Answer, Store, accounts, comprehension, instructions, invitations, labelers, projects
+from stores import Clock, answer, items, project
+
+QUESTIONS = "? What is a tie?\n- A race\n* Equally good\n! Read the part on ties.\n\n? What is F?\n* Nonsense\n- Fine"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Iterator[Store]:
+    path = tmp_path / "labels.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    with Store.open(path, clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def app(store: Store, clock: Clock) -> Iterator[Any]:
+    with serving(store.database.where, clock) as app:
+        yield app
+
+
+@pytest.fixture
+def owner(app: Any, store: Store) -> Browser:
+    return Browser(app).sign_in(store, person(store, "olga", "owner", None))
+
+
+def joined(app: Any, link: str, name: str) -> Browser:
+    """Somebody new, by the link that they were sent."""
+    browser = Browser(app)
+    path = link.removeprefix("http://testserver")
+    assert browser.get(path).status_code == 200
+    answered = browser.fill(path, name=name, password=PASSWORD, again=PASSWORD)
+    assert answered.status_code == 303, answered.text
+    return browser
+
+
+def test_from_the_first_link_to_the_export(app: Any, store: Store, clock: Clock) -> None:
+    secret = store.write(lambda c: invitations.make_first(c, clock()))
+    owner = joined(app, f"/join/{secret}", "olga")
+    fields = {"name": "support", "criterion": "helpfulness", "question": "Which helps most?", "overlap": "3", "random_share": "20"}
+    made = owner.fill("/projects/new", **fields, calibration_share="0", repeat_share="0", higher_is="better", task="ranking", tie_policy="sparing")
+    assert made.headers["location"] == "/projects/1/instructions?said=added"
+    assert owner.fill("/projects/1/instructions", text="Rank them.\r\n\r\n*Ties* sparingly.", questions=QUESTIONS).status_code == 303
+    rows = [{"prompt": f"question {i}", "completions": [f"answer {c} to {i}" for c in "abc"]} for i in range(4)]
+    file = ("prompts.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    uploaded = owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "most": "3"}, files={"file": file})
+    assert uploaded.status_code == 303, uploaded.text
+    links = []
+    for _ in range(3):
+        page = owner.fill("/projects/1/invitations", role="labeler", strata="language=native", days="7").text
+        links += re.findall(r"http://testserver/join/[\w-]+", page)
+    people = [joined(app, link, f"labeler {n}") for n, link in enumerate(links)]
+    for browser in people:
+        judge_everything(browser)
+    owner.fill("/projects/1/findings")
+    app.state.worker.wait()
+    overview = owner.get("/projects/1").text
+    assert "100 %" in overview
+    assert "<svg" in overview
+    assert "style=" not in overview
+    pairs = [json.loads(line) for line in owner.get("/projects/1/exports/pairs.jsonl").text.splitlines()]
+    assert len(pairs) == 4 * 3
+    assert all(pair["chosen"] < pair["rejected"] for pair in pairs)  # "answer a ..." is preferred
+    judged = [json.loads(line) for line in owner.get("/projects/1/exports/judgements.jsonl").text.splitlines()]
+    assert len(judged) == 4 * 3
+    assert {row["type"] for row in judged} == {"ranking"}
+    assert store.check().problem == ""
+
+
+def judge_everything(browser: Browser) -> None:
+    """What a labeler does who prefers what comes first in the alphabet."""
+    page = browser.get("/label/1/instructions").text
+    version = re.search(r'name="version" value="(\w+)"', page)
+    assert version
+    assert browser.fill("/label/1/instructions", version=version[1]).headers["location"] == "/label/1"
+    assert browser.get("/label/1").headers["location"] == "/label/1/check"
+    assert browser.fill("/label/1/check", q0="1", q1="0").headers["location"] == "/label/1"
+    assert browser.get("/label/1").status_code == 200
+    while task := browser.fetch("/label/1/next").json()["task"]:
+        texts = [completion["text"] for completion in task["completions"]]
+        body = {"ranks": [sorted(texts).index(text) + 1 for text in texts], "active_ms": 20_000}
+        sent = {"token": task["token"], "key": task["token"], "version": task["version"], "answer": body}
+        assert browser.fetch("/label/1/submit", sent).json()["stored"] is True
+
+
+def test_the_first_link_works_once_and_only_while_there_is_no_owner(app: Any, store: Store, clock: Clock) -> None:
+    first = store.write(lambda c: invitations.make_first(c, clock()))
+    second = store.write(lambda c: invitations.make_first(c, clock()))
+    assert Browser(app).get(f"/join/{first}").status_code == 422  # the server was started again
+    joined(app, f"/join/{second}", "olga")
+    assert Browser(app).get(f"/join/{second}").status_code == 422
+    assert store.write(lambda c: invitations.make_first(c, clock())) is None
+
+
+def test_an_invitation_ends(app: Any, store: Store, clock: Clock, owner: Browser) -> None:
+    store.create_project(project())
+    links = []
+    for _ in range(3):
+        links += re.findall(r"/join/[\w-]+", owner.fill("/projects/1/invitations", role="viewer", days="2").text)
+    joined(app, links[0], "once")
+    again = Browser(app).fill(links[0], name="twice", password=PASSWORD, again=PASSWORD)
+    assert again.status_code == 422
+    open_one = store.read(lambda c: invitations.of_project(c, 1, clock()))[1]
+    assert owner.fill(f"/projects/1/invitations/{open_one.id}/revoke").status_code == 303
+    assert Browser(app).get(links[1]).status_code == 422
+    clock.turn(days=3)
+    assert Browser(app).get(links[2]).status_code == 422
+    assert {one.state for one in store.read(lambda c: invitations.of_project(c, 1, clock()))} == {"used", "revoked", "expired"}
+    assert [who.name for who in store.read(accounts.everybody)] == ["olga", "once"]
+
+
+def test_somebody_who_has_an_account_joins_one_more_project(app: Any, store: Store, owner: Browser) -> None:
+    for name in ("one", "two"):
+        store.create_project(project(name))
+    ann = person(store, "ann", "labeler", 1)
+    browser = Browser(app).sign_in(store, ann)
+    [link] = re.findall(r"/join/[\w-]+", owner.fill("/projects/2/invitations", role="viewer").text)
+    before = browser.cookies["heedful"]
+    assert browser.fill(link).status_code == 303
+    assert browser.cookies["heedful"] != before  # a role changed, and so did the session
+    assert store.read(lambda c: accounts.projects_of(c, ann)) == [(1, "one", "labeler"), (2, "two", "viewer")]
+
+
+KINDS = {"higher_is": "better", "task": "ranking", "tie_policy": "free"}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "told"),
+    [
+        ("/projects/new", {"name": "x", "criterion": "c", "question": ""}, "asks nothing"),
+        ("/projects/new", {"name": "x", "criterion": "c", "question": "q", "overlap": "three"}, "Write a number"),
+        ("/projects/new", {"name": "x", "criterion": "c", "question": "q", "overlap": "9", "max_overlap": "5"} | KINDS, "at least the overlap"),
+        ("/projects/new", {"name": "helpful", "criterion": "c", "question": "q", "higher_is": "better", "task": "ranking"}, "tie_policy"),
+        ("/projects/1/settings", {"random_share": "5", "tie_policy": "free", "state": "active"}, "Choose a number from 0.2"),
+        ("/projects/1/settings", {"random_share": "nan", "tie_policy": "free", "state": "active"}, "smaller number"),
+        ("/projects/1/instructions", {"text": "x", "questions": "? a\n- b\n- c"}, "exactly one"),
+        ("/projects/1/instructions", {"text": "x", "questions": "what"}, "Begin it with"),
+        ("/projects/1/instructions", {"text": " ", "questions": ""}, "Write 1 to"),
+        ("/projects/1/invitations", {"role": "owner"}, "nobody can be invited"),
+        ("/projects/1/invitations", {"role": "labeler", "strata": "native"}, "Write them like"),
+        ("/projects/1/invitations", {"role": "labeler", "days": "0"}, "Choose 1 to 60"),
+        ("/projects/1/quarantine", {"labeler": "ann", "quarantined": "yes", "why": " "}, "Say why"),
+        ("/projects/1/people/2/role", {"role": "king"}, "no role"),
+        ("/account/tokens", {"name": "x", "days": "1"}, "no scope"),
+        ("/account/tokens", {"name": "x", "scope": "everything", "days": "1"}, "no scope"),
+        ("/account/tokens", {"name": "x", "scope": "read", "days": "1000"}, "Choose 1 to 366"),
+        ("/account/password", {"old": "wrong", "password": PASSWORD, "again": PASSWORD}, "not your password"),
+        ("/accounts/1/state", {"state": "deactivated"}, "the only owner"),
+        ("/projects/1/prompts", {}, "no file was chosen"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence_and_changes_nothing(
+    app: Any, store: Store, owner: Browser, path: str, fields: dict[str, str], told: str
+) -> None:
+    store.create_project(project())
+    person(store, "ann", "labeler")
+    events = store.snapshot("helpful").event
+    answered = owner.fill(path, **fields)
+    assert answered.status_code == 422
+    assert told.lower() in answered.text.replace("&#39;", "'").lower()
+    assert store.snapshot("helpful").event == events
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b"{", "line 2 is not JSON"),
+        (b"[1]", "line 2 is no object"),
+        (b"\xff\xfe", "line 2 is not UTF-8"),
+        (b'{"prompt": 3, "completions": ["a", "b"]}', "line 2 has the prompt"),
+        (b'{"prompt": "q", "completions": ["a", 7]}', "no list of texts"),
+        (b'{"prompt": "q", "completions": ["a"]}', "shows 2 to 9"),
+        (b'{"prompt": "q", "id": "twice", "completions": ["a", "b"]}', "stands twice"),
+        (b"[" * 100_000, "line 2 is not JSON"),
+        (b'{"prompt": "' + b"x" * 2**20 + b'", "completions": ["a", "b"]}', "longer than 1 MiB"),
+    ],
+)
+def test_a_bad_row_keeps_the_whole_file_out(store: Store, owner: Browser, line: bytes, told: str) -> None:
+    store.create_project(project())
+    good = b'{"prompt": "q", "id": "twice", "completions": ["a", "b"]}\n'
+    answered = owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "most": "4"}, files={"file": ("x.jsonl", good + line)})
+    assert answered.status_code == 422
+    assert told.lower() in answered.text.lower()
+    assert store.status()[0].prompts == 0
+
+
+def test_as_many_completions_are_shown_as_was_chosen(store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    row = {"prompt": "q", "id": "p", "completions": [{"text": f"text {i}", "model": f"m{i}", "id": f"c{i}"} for i in range(9)]}
+    owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "most": "4"}, files={"file": ("x.jsonl", json.dumps(row).encode())})
+    shown = [completion.id for completion in store.completions("helpful")]
+    assert len(set(shown)) == 4
+    assert set(shown) <= {f"c{i}" for i in range(9)}
+
+
+def test_two_tries_at_the_questions_then_a_person_decides(app: Any, store: Store, clock: Clock, owner: Browser) -> None:
+    store.create_project(project())
+    owner.fill("/projects/1/instructions", text="Read.", questions=QUESTIONS)
+    store.add_prompts("helpful", items(2))
+    ann = person(store, "ann", "labeler")
+    browser = Browser(app).sign_in(store, ann)
+    version = store.read(lambda c: instructions.current(c, "helpful"))[0]
+    browser.fill("/label/1/instructions", version=version)
+    assert browser.fetch("/label/1/next").json()["error"] == "check_needed"
+    first = browser.fill("/label/1/check", q0="0", q1="0")
+    assert "Read the part on ties." in first.text
+    assert browser.fill("/label/1/check", q0="1").status_code == 422  # not every question: not a try
+    assert "Somebody will look at it with you" in browser.fill("/label/1/check", q0="0", q1="1").text
+    assert browser.fill("/label/1/check", q0="1", q1="0").status_code == 422
+    assert browser.fetch("/label/1/next").json()["error"] == "check_needed"
+    assert "did not pass the questions twice" in owner.get("/projects/1/people").text
+    clock.turn(minutes=1)
+    owner.fill(f"/projects/1/people/{ann.id}/check", decision="try_again", why="we talked")
+    clock.turn(minutes=1)
+    assert store.read(lambda c: comprehension.standing(c, 1, ann.labeler_id)).tries_left == 2
+    assert browser.fill("/label/1/check", q0="1", q1="0").status_code == 303
+    assert browser.fetch("/label/1/next").json()["task"]
+    owner.fill("/projects/1/instructions", text="Read again.", questions=QUESTIONS)  # the same questions: passed they stay
+    assert store.read(lambda c: comprehension.standing(c, 1, ann.labeler_id)).state == "passed"
+
+
+def test_new_instructions_are_shown_with_what_changed_and_nothing_is_lost(app: Any, store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    old = store.publish("helpful", "Rank them.\n\nTies are bad.")
+    store.add_prompts("helpful", items(2))
+    ann = person(store, "ann", "labeler")
+    store.acknowledge("helpful", "ann", old)
+    browser = Browser(app).sign_in(store, ann)
+    task = browser.fetch("/label/1/next").json()["task"]
+    owner.fill("/projects/1/instructions", text="Rank them.\n\nTies are fine.", questions="")
+    sent = {"token": task["token"], "key": "k", "version": old, "answer": {"ranks": [1, 2, 3]}}
+    refused = browser.fetch("/label/1/submit", sent)
+    assert (refused.status_code, refused.json()["error"]) == (409, "instructions_changed")
+    page = browser.get("/label/1/instructions").text
+    assert re.search(r"removed: </span>Ties are bad", page)
+    assert re.search(r"added: </span>Ties are fine", page)
+    new = store.read(lambda c: instructions.current(c, "helpful"))[0]
+    browser.fill("/label/1/instructions", version=new)
+    stored = browser.fetch("/label/1/submit", {**sent, "version": new})
+    assert stored.json() == {"stored": True, "revision": 1, "purpose": "overlap", "warnings": []}
+    [row] = store.judgements("helpful")
+    assert row.instructions_version == new
+
+
+def test_a_paused_labeler_is_asked_nothing_new_and_loses_nothing(app: Any, store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    store.add_prompts("helpful", items(2))
+    version = store.publish("helpful", "Read.")
+    ann = person(store, "ann", "labeler")
+    store.acknowledge("helpful", "ann", version)
+    browser = Browser(app).sign_in(store, ann)
+    task = browser.fetch("/label/1/next").json()["task"]
+    owner.fill(f"/projects/1/people/{ann.id}/pause", paused="yes")
+    assert browser.fetch("/label/1/next").json()["error"] == "paused"
+    sent = {"token": task["token"], "key": "k", "version": version, "answer": {"ranks": [1, 2, 3]}}
+    assert browser.fetch("/label/1/submit", sent).json()["stored"] is True
+    owner.fill(f"/projects/1/people/{ann.id}/pause", paused="no")
+    assert browser.fetch("/label/1/next").json()["task"]
+
+
+def test_judgements_are_set_aside_and_count_again(app: Any, store: Store, owner: Browser) -> None:
+    disagreeing(store)
+    assert owner.fill("/projects/1/quarantine", labeler="l2", quarantined="yes", why="upside down").status_code == 303
+    assert store.read(lambda c: labelers.quarantined(c, "helpful")) == {"l2": "upside down"}
+    findings(app, owner)
+    assert "l2" in owner.get("/projects/1").text.partition("Set aside by")[2][:100]
+    pairs = owner.get("/projects/1/exports/pairs.jsonl").text.splitlines()
+    assert {json.loads(line)["n_against"] for line in pairs} == {0}
+    owner.fill("/projects/1/quarantine", labeler="l2", quarantined="no", why="we talked")
+    findings(app, owner)
+    pairs = owner.get("/projects/1/exports/pairs.jsonl").text.splitlines()
+    assert {json.loads(line)["n_against"] for line in pairs} == {1}
+
+
+def test_what_is_undecided_is_settled_by_one_judgement(app: Any, store: Store, owner: Browser) -> None:
+    disagreeing(store, labelers=2, prompts=1)
+    findings(app, owner)
+    assert owner.get("/projects/1/undecided").text.count("Judge it") == 1
+    judge = Browser(app).sign_in(store, person(store, "adam", "adjudicator"))
+    assert judge.fill("/projects/1/undecided", prompt_id="p0").headers["location"] == "/label/1/instructions"
+    version = store.read(lambda c: instructions.current(c, "helpful"))[0]
+    judge.fill("/label/1/instructions", version=version)
+    assert judge.fill("/projects/1/undecided", prompt_id="p0").headers["location"] == "/label/1"
+    task = judge.fetch("/label/1/next").json()["task"]
+    texts = [completion["text"] for completion in task["completions"]]
+    ranks = [sorted(texts, reverse=True).index(text) + 1 for text in texts]
+    judge.fetch("/label/1/submit", {"token": task["token"], "key": "k", "version": version, "answer": {"ranks": ranks}})
+    assert "Nothing is undecided" in judge.get("/projects/1/undecided").text
+    findings(app, owner)
+    pairs = [json.loads(line) for line in owner.get("/projects/1/exports/pairs.jsonl").text.splitlines()]
+    assert len(pairs) == 3
+    assert all(pair["chosen"] > pair["rejected"] for pair in pairs)  # the last in the alphabet is best, says adam
+
+
+def findings(app: Any, owner: Browser) -> None:
+    owner.fill("/projects/1/findings")
+    app.state.worker.wait()
+
+
+def disagreeing(store: Store, labelers: int = 3, prompts: int = 4) -> None:
+    """Labelers of whom the last puts everything upside down."""
+    store.create_project(project(overlap=labelers, max_overlap=labelers))
+    store.add_prompts("helpful", items(prompts))
+    version = store.publish("helpful", "Read.")
+    for number in range(labelers):
+        name = f"l{number}"
+        person(store, name, "labeler")
+        store.acknowledge("helpful", name, version)
+        while task := ask(store, "helpful", name):
+            order = sorted(task.completions, reverse=number == labelers - 1)
+            answer(store, task, name, Answer(ranks=[order.index(text) + 1 for text in task.completions]))
+
+
+def test_a_spreadsheet_runs_no_name(app: Any, store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    version = store.publish("helpful", "Read.")
+    store.add_prompts("helpful", items(1))
+    person(store, "=cmd|' /C calc'!A0", "labeler")
+    store.acknowledge("helpful", "=cmd|' /C calc'!A0", version)
+    task = ask(store, "helpful", "=cmd|' /C calc'!A0")
+    assert task
+    answer(store, task, "=cmd|' /C calc'!A0")
+    findings(app, owner)
+    answered = owner.get("/projects/1/exports/labelers.csv")
+    assert answered.headers["content-disposition"].startswith("attachment")
+    rows = list(csv.reader(io.StringIO(answered.text)))
+    assert rows[1][0] == "'=cmd|' /C calc'!A0"
+
+
+def test_settings_that_may_change_do_and_others_do_not(store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    changed = {"tie_policy": "none", "state": "paused", "lease": "10", "random_share": "50", "calibration_share": "0", "repeat_share": "0"}
+    answered = owner.fill("/projects/1/settings", **changed, content_warning="Rude words", overlap="9", criterion="other")
+    assert answered.status_code == 303
+    _, asked = store.read(lambda c: projects.find(c, "helpful"))
+    assert (asked.tie_policy, asked.state, asked.lease, asked.random_share, asked.content_warning) == ("none", "paused", 600, 0.5, "Rude words")
+    assert (asked.overlap, asked.criterion) == (3, "helpfulness")
+
+
+def test_whoever_leaves_is_deactivated_and_what_they_said_stays_under_another_name(app: Any, store: Store, owner: Browser) -> None:
+    disagreeing(store, labelers=2, prompts=1)
+    who = next(one for one in store.read(accounts.everybody) if one.name == "l1")
+    browser = Browser(app).sign_in(store, who)
+    assert browser.get("/account").status_code == 200
+    owner.fill(f"/accounts/{who.id}/state", state="deactivated")
+    owner.fill(f"/accounts/{who.id}/pseudonym", name="somebody")
+    assert browser.get("/account").headers["location"] == "/login?next=/account"
+    assert {row.labeler for row in store.judgements("helpful")} == {"l0", "somebody"}
+    assert store.check().problem == ""
