@@ -26,14 +26,15 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import sqlalchemy as sa
 
-import store as store_benchmark
+from benchmarks import store as store_benchmark
 from heedful.store import Store, accounts, sessions
 from heedful.store.schema import judgement_revision, slot
 from heedful.web.security import csrf_of
@@ -95,7 +96,7 @@ def sign_in(where: str, labelers: int, version: str) -> list[str]:
                 found.append(sessions.begin(c, who.id, "benchmark", store.clock()))
             return found
 
-        cookies = [cookie for first in range(0, labelers, 100) for cookie in store.write(lambda c, first=first: work(c, first))]
+        cookies = [cookie for first in range(0, labelers, 100) for cookie in store.write(partial(work, first=first))]
         for number in range(labelers):
             store.acknowledge("bench", f"labeler {number}", version)
     return cookies
