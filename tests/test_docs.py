@@ -34,7 +34,7 @@ def commands_in(text: str) -> list[str]:
     """Every ``heed ...`` and ``make ...``; ``heed train sft|reward`` is two."""
     found = []
     for line in code_in(text):
-        command = line.partition("  #")[0].partition(" #")[0].strip()
+        command = line.partition("  #")[0].partition(" #")[0].strip().replace("\\|", "|")  # a table escapes it
         if re.match(r"(heed|make)( |$)", command):
             head, *choices = re.split(r"\|", command) if "|" in command.split("(")[0] else [command]
             found += [head, *(f"{head.rpartition(' ')[0]} {choice}" for choice in choices)]
