@@ -7,7 +7,7 @@ How it is found, without knowing the truth:
    out, as an F is a judgement of another kind, which somebody who reads the scale upside down gives
    correctly.
 2. From how probable those votes are if the labeler is careful, guesses or reads the scale upside
-   down, follow the odds. Five tasks shared with others may raise an alert; about twenty are needed to act.
+   down, follow the odds. Few tasks shared with others may raise an alert; about twenty are needed to act.
 3. Judgements of one prompt repeat each other: the interval of the agreement is widened by the
    design effect, and each prompt gives one sign (more agreement than disagreement, or less) for
    an exact sign test against guessing.
@@ -48,16 +48,16 @@ Array = NDArray[np.float64]
 BAD: tuple[Finding, ...] = ("random", "upside_down")
 LEAST_LABELERS = 3
 """Of two who disagree, nobody can say which one is wrong."""
-EARLY_TASKS, EARLY_TURNED = 3, 3.0
-"""From so many shared tasks, votes 20 times (``exp(3)``) as probable from an upside-down reader as from a careful one raise an alert,"""
-TASKS, TURNED = 8, 0.7
-"""and from so many, twice (``exp(0.7)``). Measured in docs/algorithms/consensus.md: less than 1 % false alarms."""
+EARLY_TASKS, EARLY_TURNED, EARLY_CAREFUL = 2, 3.0, 0.05
+"""From so many shared tasks there is an alert if the votes are 20 times (``exp(3)``) as probable from an upside-down reader as
+from a careful one, or the labeler is careful with at most this probability;"""
+TASKS, TURNED, CAREFUL = 10, 0.7, 0.2
+"""from so many, if they are twice as probable (``exp(0.7)``), or with this one. Chosen for at most 1 % false alarms per good labeler
+at any number of tasks, see docs/algorithms/consensus.md."""
 GUESSING_CLEARLY = 2.0
 """By how much (nats) guessing must explain the votes better than reading upside down for the second not to be named."""
-NOT_CAREFUL = 0.05
-"""Somebody as probably careful as this or less, by votes and prior odds, is said to guess;"""
 EXPECTED_AGREEMENT = 0.65
-"""so is who is rather not careful and surely agrees less than this: published labelers agree on 65 to 77 % of pairs."""
+"""Who is rather not careful and surely agrees less than this is an alert, too: published labelers agree on 65 to 77 % of pairs."""
 CLEARED = 0.99
 """Somebody as probably careful as this or more is fine."""
 SIGNIFICANCE = 0.001
@@ -221,17 +221,16 @@ class _Reading:
 
     def verdict(self) -> Finding:
         """What agreement alone says."""
-        from heedful.maths.panel import CAREFUL, GUESSING, REVERSED
-
-        turned = self.evidence[REVERSED] - self.evidence[CAREFUL]
-        alert = (self.tasks >= TASKS and turned >= TURNED) or (self.tasks >= EARLY_TASKS and turned >= EARLY_TURNED)
-        if alert and self.evidence[GUESSING] - self.evidence[REVERSED] < GUESSING_CLEARLY:
+        if self.tasks < EARLY_TASKS:
+            return "unsure"
+        careful, guessing, turned = self.evidence
+        least_turned, most_careful = (TURNED, CAREFUL) if self.tasks >= TASKS else (EARLY_TURNED, EARLY_CAREFUL)
+        if turned - careful >= least_turned and guessing - turned < GUESSING_CLEARLY:
             return "upside_down"
-        careful = self.odds[CAREFUL]
-        poor = careful < 0.5 and self.share.high < EXPECTED_AGREEMENT
-        if self.tasks >= EARLY_TASKS and (poor or careful <= NOT_CAREFUL):
+        p_careful = self.odds[0]
+        if p_careful <= most_careful or (p_careful < 0.5 and self.share.high < EXPECTED_AGREEMENT):
             return "random"
-        return "fine" if careful >= CLEARED and self.tasks >= TASKS else "unsure"
+        return "fine" if p_careful >= CLEARED and self.tasks >= TASKS else "unsure"
 
 
 def _by_labeler(rows: Iterable[Ranking]) -> dict[str, list[Ranking]]:
@@ -291,8 +290,8 @@ def _verdict(worst: _Reading, panel: int, seen: Habits, people: Difference | Non
     agreement: Finding = worst.verdict() if panel >= LEAST_LABELERS else "unsure"
     if agreement in BAD:
         return "minority" if people and not worst.version else agreement
-    if any(sign in seen.signs for sign in CARELESS):
-        return "careless"
+    if any(sign in seen.signs for sign in CARELESS) or (agreement == "unsure" and "fast" in seen.signs):
+        return "careless"  # faster than one can read, and nothing to show that they read all the same
     return agreement
 
 

@@ -106,10 +106,12 @@ def posterior(block: Block, worth: Worth, start: Utilities, tolerance: float = 1
     for _ in range(rounds):
         slopes, curvatures = averaged(block, worth, now)
         gradient = block.by_prompt(slopes) @ matrix - now.mean
-        fresh = np.linalg.inv((block.by_prompt(curvatures) @ outer).reshape(now.covariance.shape) + np.eye(block.size))
-        step = STEP * np.clip((fresh @ gradient[..., None])[..., 0], -1, 1)
-        now = Utilities(now.mean + step, now.covariance + STEP * (fresh - now.covariance))
-        if np.abs(step).max(initial=0.0) < tolerance:
+        precision = (block.by_prompt(curvatures) @ outer).reshape(now.covariance.shape) + np.eye(block.size)
+        covariance = np.linalg.inv(precision)
+        step = STEP * np.clip((covariance @ gradient[..., None])[..., 0], -1, 1)
+        change = STEP * (covariance - now.covariance)
+        now = Utilities(now.mean + step, now.covariance + change)
+        if max(np.abs(step).max(initial=0.0), np.abs(change).max(initial=0.0)) < tolerance:
             break
     return now
 
