@@ -1,4 +1,4 @@
-"""A new algorithm is a loss: here DPO (Rafailov et al. 2023), on any engine and architecture.
+"""A new algorithm is a loss: here SimPO (Meng et al. 2024), on any engine and architecture.
 
 python examples/new_algorithm.py
 """
@@ -6,6 +6,7 @@ python examples/new_algorithm.py
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from heedful.demo.build import shipped_model
 from heedful.demo.world import World, is_rude
@@ -14,16 +15,17 @@ from heedful.engines.local import LocalLearner, Optimiser
 from heedful.engines.models import load_language_model, load_tokenizer
 from heedful.engines.networks import LanguageNetwork, Lora
 from heedful.engines.seeding import seeded
-from heedful.maths.preference_losses import dpo
 from heedful.prompts.chat import render
 
 
-def dpo_loss(outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rows come in twos, chosen first: one value per pair, ``[G]``. The engine never splits a pair."""
+def simpo_loss(outputs: Outputs, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Rows come in twos, chosen first: one value per pair, ``[G]``. The engine never splits a pair.
+
+    The mean log-probability of a token stands for the reward, so no reference is needed."""
     assert outputs.logprobs is not None
-    policy, reference = outputs.logprobs.sum(1), batch.columns["reference"]
-    loss = dpo(policy[::2], policy[1::2], reference[::2], reference[1::2], beta=0.1)
-    return loss, {"accuracy": ((policy - reference)[::2] > (policy - reference)[1::2]).float()}
+    scores = 2.0 * outputs.logprobs.sum(1) / outputs.logprobs.new_tensor(batch.lengths)
+    gap = scores[::2] - scores[1::2]
+    return -logsigmoid(gap - 0.5), {"accuracy": (gap > 0).float()}
 
 
 def main(architecture: str = "causal", steps: int = 20, prompts: int = 64) -> None:
@@ -42,12 +44,9 @@ def main(architecture: str = "causal", steps: int = 20, prompts: int = 64) -> No
     pairs = [(p, *sorted((a, b), key=lambda c: c[1])) for p, a, b in zip(asked, one, two, strict=False) if a[1] != b[1]]
     prompt_ids, completion_ids = [p for p, _, _ in pairs for _ in range(2)], [ids for _, a, b in pairs for ids in (a[0], b[0])]
     batch = Batch(prompt_ids, completion_ids, groups=[i // 2 for i in range(len(prompt_ids))])
-    reference = learner.evaluate(batch, "reference").logprobs
-    assert reference is not None
-    batch = batch.with_columns(reference=reference.sum(1))
 
     for step in range(steps):
-        metrics = {**learner.forward_backward(batch, dpo_loss), **learner.step()}
+        metrics = {**learner.forward_backward(batch, simpo_loss), **learner.step()}
         print(f"step {step + 1}: loss {metrics['loss']:.3f}, accuracy {metrics['accuracy']:.2f}")
     print(f"rude on other prompts: {sum(rude for _, rude in draw(asked[prompts:], 2000))} of {prompts}, before: {sum(r for _, r in one)}")
 

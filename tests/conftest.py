@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+import postgres
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# How long a draw takes says more about what else the machine does than about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -26,3 +37,80 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the development data folder {folder} (set HEEDFUL_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a running PostgreSQL, up to the name of a database."""
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store with nothing in it, to be copied."""
+    from heedful.store import Store
+
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    Store.open(path, create=True).close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """A PostgreSQL store with nothing in it, to be copied."""
+    from heedful.store import Store
+
+    create_database(postgres_server, "heedful_template")
+    Store.open(postgres_server.format("heedful_template"), create=True).close()
+    return "heedful_template"
+
+
+_numbers = count()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where an empty store is: a file, and then once more a PostgreSQL database."""
+    if request.param == "sqlite":
+        path = tmp_path / "labels.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield str(path)
+        return
+    url: str = request.getfixturevalue("postgres_server")
+    name = f"heedful_{next(_numbers)}"
+    create_database(url, name, request.getfixturevalue("postgres_template"))
+    yield url.format(name)
+    administer(url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def clock() -> Any:
+    """A clock that stands still until it is turned."""
+    from stores import Clock
+
+    return Clock()
+
+
+@pytest.fixture
+def store(where: str, clock: Any) -> Iterator[Any]:
+    """An empty store, in either database, by a clock that one can turn."""
+    from heedful.store import Store
+
+    with Store.open(where, clock=clock) as opened:
+        yield opened
+
+
+def create_database(server: str, name: str, template: str = "template0") -> None:
+    """A new database on a running server."""
+    administer(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+
+
+def administer(server: str, command: str) -> None:
+    """One command to the server itself."""
+    import psycopg
+
+    with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
+        connection.execute(command)

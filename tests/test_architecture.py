@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "heedful"
 FOUNDATION = {"errors", "records", "settings", "config", "maths", "checkpoints", "progress", "run"}
 ENGINES = FOUNDATION | {"engines"}
 STAGES = ("prompts", "completions", "feedback", "pairs", "reward", "policy", "evaluation", "report")
-EVERY_STAGE = ENGINES | set(STAGES)
+EVERY_STAGE = ENGINES | {"store"} | set(STAGES)
 WORLD = {"demo.words", "demo.world", "demo.tokenizer"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"errors", "records", "config", "checkpoints"},
     "engines.base": {"records"},
     "engines": FOUNDATION | {"engines.base"},
-    **dict.fromkeys(STAGES, ENGINES),
+    "store": {"errors", "records", "config", "settings"},
+    **dict.fromkeys(STAGES, ENGINES | {"store"}),
     "jobs": EVERY_STAGE,
     "lifecycle": EVERY_STAGE | {"jobs"},
     "demo.words": set(),
@@ -56,7 +57,19 @@ sys.meta_path.insert(0, NoTorch())
 """
 """As on a machine without torch. (``sys.modules['torch'] = None`` would be shorter, but trips scipy, which looks there.)"""
 
-WITHOUT_TORCH = ("feedback", "pairs", "report", "maths.statistics", "maths.agreement", "maths.rankings")
+WITHOUT_TORCH = (
+    "feedback",
+    "pairs",
+    "pairs.formats",
+    "report",
+    "store",
+    "maths.statistics",
+    "maths.agreement",
+    "maths.rankings",
+    "maths.disclosure",
+    "completions.describe",
+    "jobs.dataset",
+)
 
 
 def part_of(module: str) -> str:
@@ -113,6 +126,8 @@ def test_imports_go_one_way():
         ("maths/kl.py", "import heedful.errors", "maths -> errors"),
         ("engines/base.py", "from heedful.engines.local import LocalLearner", "engines.base -> engines"),
         ("engines/local.py", "from heedful.policy import ppo", "engines -> policy"),
+        ("store/slots.py", "from heedful.feedback import assign", "store -> feedback"),
+        ("records.py", "from heedful.store import Store", "records -> store"),
         ("reward/train.py", "def f():\n    from heedful.policy.ppo import PPOLoss", "reward -> policy"),
         ("pairs/build.py", "import heedful.feedback.criteria", "pairs -> feedback"),
         ("report/build.py", "from heedful import evaluation", "report -> evaluation"),
@@ -152,7 +167,7 @@ def child(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_line_loads_nothing_heavy():
-    heavy = {"torch", "transformers", "scipy", "matplotlib", "pandas", "peft", "sklearn", "datasets"}
+    heavy = {"torch", "transformers", "scipy", "matplotlib", "pandas", "peft", "sklearn", "datasets", "sqlalchemy", "alembic", "psycopg"}
     found = child(f"import sys, heedful.cli.main; print(sorted({heavy!r} & set(sys.modules)))")
     assert found.stdout.strip() == "[]", found.stderr
 

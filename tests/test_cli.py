@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from transformers import AutoModelForCausalLM
 
 import tiny
 from heedful import __version__
@@ -90,6 +91,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer.save_pretrained(folder / name)
     write_rows(folder / "prompts.jsonl", [{"prompt": f"w{i % 26} w{i * 7 % 26} w{i // 26}", "reference": f"w{i % 5}"} for i in range(40)])
     write_rows(folder / "misnamed.jsonl", [{"prompt": "w1"}, {"promt": "w2"}])
+    pairs = [{"prompt": f"w{i}", "chosen": f"w{i % 7} w2", "rejected": f"w{i % 5 + 8}" + " w9 w9" * (i % 2)} for i in range(20)]
+    write_rows(folder / "pairs.jsonl", pairs)
     (folder / "empty.jsonl").write_text("")
     (folder / "broken.jsonl").write_text('{"prompt": "w1"}\n{"prompt":\n')
     (folder / "rewards.py").write_text(REWARDS)
@@ -159,6 +162,19 @@ BAD_SETTINGS = {
     "unknown setting": ({"ppo__clp": 0.1}, ["'clp'", "[ppo]", "mean 'clip'"]),
     "unknown section": ({"pppo__clip": 0.1}, ["'pppo'", "mean 'ppo'"]),
     "minibatch larger than batch": ({"ppo__minibatch_size": 8}, ["minibatch_size is 8", "batch_size is 4"]),
+    "minibatch that tears prompts apart": (
+        {"policy__algorithm": "grpo", "grpo__minibatch_size": 4},
+        ["grpo.minibatch_size is 4", "grpo.completions_per_prompt is 8"],
+    ),
+    "one completion per prompt": (
+        {"policy__algorithm": "grpo", "grpo__completions_per_prompt": 1},
+        ["grpo.completions_per_prompt is 1", "at least 2", "compared with one another"],
+    ),
+    "dpo without pairs": ({"policy__algorithm": "dpo"}, ["'dpo'", "learns from pairs", "reward.kind is 'function'"]),
+    "fewer pairs than a batch": (
+        {"policy__algorithm": "dpo", "reward__kind": "pairs", "reward__path": "pairs.jsonl", "dpo__batch_size": 50},
+        ["16 pairs to learn from", "one batch of 50", "dpo.batch_size"],
+    ),
     "no such metric": ({"stopping__metric": "scoer"}, ["'scoer'", "entropy, kl, length", "mean 'score'"]),
     "no toxicity to stop at": ({"stopping__metric": "toxicity"}, ["'toxicity'", "this run measures"]),
     "no such measure": ({"evaluation__measures": "['tusk']"}, ["'tusk'", "mean 'task'"]),
@@ -212,13 +228,19 @@ OTHER_COMMANDS = {
     "unknown setting in a file": (["run", "unknown.toml"], ["'lerning_rate'", "mean 'learning_rate'"]),
     "nothing is set": (["run"], ["model.path is not set", "--set model.path"]),
     "report without a run": (["report", "thesis"], ["thesis/report.json"]),
-    "pairs missing": (["pairs", "absent.jsonl"], ["absent.jsonl"]),
-    "pairs that are none": (["pairs", "prompts.jsonl"], ["row 1 of prompts.jsonl", "'chosen'"]),
+    "pairs missing": (["pairs", "check", "absent.jsonl"], ["absent.jsonl"]),
+    "pairs that are none": (["pairs", "check", "prompts.jsonl"], ["row 1 of prompts.jsonl", "'chosen'"]),
     "chat with nobody": (["chat", "./nowhere"], ["./nowhere"]),
     "init over a file": (["init", "rewards.py"], ["rewards.py exists already"]),
     "classifier without rows": (["train", "classifier", "absent.jsonl", "--base", "classifier"], ["absent.jsonl"]),
     "classifier without a base": (["train", "classifier", "labelled.jsonl", "--base", "./nowhere", "--held-out", "0.5"], ["./nowhere"]),
     "ppo without a reward": (["train", "ppo", *options(reward__kind="learn")], ["reward.kind is 'learn'", "heed run"]),
+    "grpo without a reward": (["train", "grpo", *options(reward__kind="learn")], ["reward.kind is 'learn'", "heed train grpo wants"]),
+    "grpo of one completion": (["train", "grpo", *options(grpo__completions_per_prompt=1)], ["is 1", "at least 2"]),
+    "dpo without a file of pairs": (["train", "dpo", *options(reward__path="")], ["reward.path is empty"]),
+    "dpo without a model": (["train", "dpo", *options(model__path="", reward__path="pairs.jsonl")], ["model.path is not set"]),
+    "dpo with too few pairs": (["train", "dpo", *options(reward__path="pairs.jsonl", dpo__batch_size=17)], ["16 pairs", "batch of 17"]),
+    "dpo with no room": (["train", "dpo", *options(reward__path="pairs.jsonl", dpo__max_tokens=3)], ["dpo.max_tokens is 3", "at least 4"]),
     "prompts not named": (["prompts"], ["prompts.path is not set"]),
 }
 
@@ -231,7 +253,7 @@ def test_every_command_refuses_in_a_sentence(heed: Heed, here: Path, case: str) 
     assert [word for word in expected if word not in found] == [], found
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["demo", "--archtecture", "t5"], ["demo", "--architecture", "bert"], ["pairs"]])
+@pytest.mark.parametrize("words", [["nonsense"], ["demo", "--archtecture", "t5"], ["demo", "--architecture", "bert"], ["pairs", "check"]])
 def test_usage_errors_are_2_as_well(heed: Heed, words: list[str]) -> None:
     ended = heed(*words)
     assert ended.code == 2
@@ -340,7 +362,7 @@ def test_train_single_parts(heed: Heed, here: Path) -> None:
     pairs = [{"prompt": f"w{i}", "chosen": f"w{i % 7} w2", "rejected": f"w{i % 5 + 8}"} for i in range(20)]
     write_rows(here / "pairs.jsonl", pairs)
     write_rows(here / "labelled.jsonl", [{"text": f"w{i % 13} w{i % 7}", "label": i % 2} for i in range(60)])
-    assert json.loads(heed("pairs", "pairs.jsonl", "-q", "--json").out)
+    assert json.loads(heed("pairs", "check", "pairs.jsonl", "-q", "--json").out)
     sft = heed("train", "sft", "-q", "--json", *options(output="sft", sft__learning_rate=0.01, sft__epochs=8))
     assert json.loads(sft.out)["loss_after"] < json.loads(sft.out)["loss_before"]
     reward = heed("train", "reward", "-q", "--json", *options(output="reward", reward__kind="pairs", reward__path="pairs.jsonl"))
@@ -349,6 +371,36 @@ def test_train_single_parts(heed: Heed, here: Path) -> None:
     figures = json.loads(heed("train", *classifier, "-q", "--json").out)
     assert sum(figures["probes"][0]["probabilities"]) == pytest.approx(1, abs=1e-6)
     assert (here / "trained/classifier/model/config.json").exists()
+
+
+def test_train_dpo_and_go_on_with_what_it_learnt(heed: Heed, here: Path) -> None:
+    """Chosen completions hold w2: learnt on some prompts, held out on others; the model opens without heedful."""
+    words = ["train", "dpo", "-q", "--json", *options(reward__path="pairs.jsonl", dpo__batch_size=4, dpo__learning_rate=0.05)]
+    words += ["--set", "lora.targets=['all-linear']", "--set", "dpo.epochs=6"]
+    found = json.loads(heed(*words).out)
+    assert found["accuracy"]["estimate"] >= 0.75
+    assert 0 < found["longer_wins"]["estimate"] < 1
+    assert (found["stopped_by"], found["steps"], found["pairs"]) == ("epochs", 24, 4)
+    assert AutoModelForCausalLM.from_pretrained(found["model"]).config.model_type == "llama"
+    assert (here / "run/policy/adapter/adapter_config.json").exists()
+    rows = rows_of(here / "run/metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 25))
+    assert rows[0]["rewards/margin"] == pytest.approx(0, abs=1e-4)
+    assert rows[-1]["rewards/margin"] > 0.2
+    assert json.loads(heed(*words, "--resume").out) == found
+    assert rows_of(here / "run/metrics.jsonl") == rows
+
+
+def test_train_grpo(heed: Heed, here: Path) -> None:
+    sizes = {"grpo__completions_per_prompt": 2, "grpo__batch_size": 8, "grpo__minibatch_size": 4, "grpo__max_steps": 2}
+    words = ["train", "grpo", "-q", "--json", *options(stopping__evaluate_every=2, **sizes)]
+    found = json.loads(heed(*words).out)
+    assert (found["stopped_by"], found["steps"]) == ("max_steps", 2)
+    rows = [row for row in rows_of(here / "run/metrics.jsonl") if "objective/score" in row]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert rows[0]["policy/first_ratio"] == pytest.approx(1, abs=1e-4)
+    assert not [name for row in rows for name in row if name.startswith("value/")], "there is no value head"
+    assert json.loads(heed(*words, "--resume").out) == found
 
 
 def test_without_the_training_extra_one_sentence_says_what_to_install(tmp_path):

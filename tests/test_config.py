@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from heedful.config import Settings, describe_settings, load_settings, require, require_complete, settings_to_toml, to_toml
 from heedful.errors import FileProblem, SettingProblem
+from heedful.settings import DpoSettings, GrpoSettings
 
 
 def refusal(*overrides: str) -> str:
@@ -60,6 +62,10 @@ def test_none_is_a_word_only_where_a_setting_may_be_open() -> None:
         ("reward.truncated_penalty=nan", ["reward.truncated_penalty", "nan", "a number"]),
         ("reward.truncated_penalty=-inf", ["reward.truncated_penalty", "-inf"]),
         ("ppo.clip=1.5", ["ppo.clip", "1.5", "above 0 and below 1"]),
+        ("grpo.completions_per_prompt=1", ["grpo.completions_per_prompt is 1", "at least 2", "compared with one another"]),
+        ("grpo.kl_estimator=k1", ["grpo.kl_estimator is 'k1'", '"exact", "k3"']),
+        ("dpo.label_smoothing=0.5", ["dpo.label_smoothing is 0.5", "below 0.5"]),
+        ("policy.algorithm=reinforce", ["policy.algorithm", '"ppo", "grpo", "dpo"']),
         ("lora.enabled=1", ["lora.enabled", "true or false"]),
         ("lora.targets=q", ["lora.targets", "'q'", "a list of texts"]),
         ("prompts.format=xml", ["prompts.format", "'xml'", '"jsonl"', '"parquet"']),
@@ -81,6 +87,14 @@ def test_what_is_wrong_is_named(override: str, words: list[str]) -> None:
         (["prompts.min_characters=10", "prompts.max_characters=9"], ["prompts.min_characters is 10", "prompts.max_characters is 9"]),
         (["ppo.kl_controller=adaptive", "ppo.kl_coef=0"], ["ppo.kl_coef"]),
         (["ppo.warmup_steps=5", "ppo.max_steps=5"], ["ppo.warmup_steps"]),
+        (["grpo.warmup_steps=5", "grpo.max_steps=5"], ["grpo.warmup_steps is 5", "grpo.max_steps is 5"]),
+        (["grpo.batch_size=16", "grpo.minibatch_size=32"], ["grpo.minibatch_size is 32"]),
+        (["grpo.completions_per_prompt=5"], ["grpo.batch_size is 64", "grpo.completions_per_prompt is 5", "stay together"]),
+        (["grpo.minibatch_size=4"], ["grpo.minibatch_size is 4", "grpo.completions_per_prompt is 8"]),
+        (["grpo.kl_controller=adaptive", "grpo.kl_coef=0"], ["grpo.kl_coef is 0"]),
+        (["dpo.variant=ipo", "dpo.label_smoothing=0.1"], ["dpo.label_smoothing is 0.1", "dpo.variant is 'ipo'"]),
+        (["dpo.variant=exo_pair"], ["dpo.label_smoothing is 0", "0.001"]),
+        (["policy.algorithm=dpo", "reward.kind=function", "reward.path=r.py:f"], ["'dpo'", "reward.kind is 'function'", "'pairs'"]),
         (["feedback.source=rankings"], ["feedback.path"]),
         (["reward.kind=pairs"], ["reward.path"]),
         (["reward.kind=classifier", "reward.path=m"], ["reward.label"]),
@@ -138,6 +152,25 @@ def test_the_description_loads_to_the_defaults_and_names_every_setting(tmp_path:
     assert {k: set(v) for k, v in written.items() if isinstance(v, dict)} == {
         k: set(v) for k, v in Settings().model_dump().items() if isinstance(v, dict)
     }
+
+
+def test_settings_and_mathematics_know_the_same_losses() -> None:
+    pytest.importorskip("torch")
+    from heedful.maths import advantages, preference_losses
+
+    variants = DpoSettings.model_fields["variant"].annotation
+    assert set(get_args(variants)) == set(preference_losses.VARIANTS)
+    for variant in preference_losses.VARIANTS:
+        smooths = variant in preference_losses.SMOOTHED
+        assert not smooths or DpoSettings(variant=variant, label_smoothing=0.1).label_smoothing == 0.1
+        assert smooths or "smooth" in refusal(f"dpo.variant={variant}", "dpo.label_smoothing=0.1")
+    assert get_args(GrpoSettings.model_fields["scale"].annotation) == advantages.GROUP_SCALES
+
+
+def test_the_section_of_the_chosen_algorithm() -> None:
+    assert Settings().algorithm == Settings().ppo
+    assert load_settings(None, ["policy.algorithm=grpo", "grpo.clip=0.3"]).algorithm == GrpoSettings(clip=0.3)
+    assert load_settings(None, ["policy.algorithm=dpo", "dpo.beta=0.3"]).algorithm == DpoSettings(beta=0.3)
 
 
 def test_every_setting_has_a_sentence() -> None:

@@ -337,6 +337,7 @@ def test_a_classifier_as_the_reward(heed: Heed, files: Path) -> None:
         "reward.label=nothate",
         "stopping.metric=toxicity",
         "stopping.direction=below",
+        "model.precision=float32",
     )
     summary = run_with(heed, *choice)
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(files / "classifier").eval(), tiny.tokenizer(pairs=True)

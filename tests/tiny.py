@@ -23,6 +23,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from heedful.engines.attention import set_attention
 from heedful.engines.base import Batch, Role
 from heedful.engines.networks import LanguageNetwork, Lora
 
@@ -81,14 +82,16 @@ def shake(network: Any, *roles: Role, seed: int = 7, by: float = 0.1) -> Any:
 
 
 def oracle(network: Any, role: Role = "policy") -> Any:
-    """The plain Hugging Face model of a role, no adapter inside: merged by PEFT, or the frozen copy."""
+    """The plain Hugging Face model of a role, no adapter inside (merged by PEFT, or the frozen copy), with transformers' own attention."""
     if network.lora is None:
-        return copy.deepcopy(network.reference if role == "reference" else network.model)
-    model = copy.deepcopy(network.model)
-    if role == "reference":
-        return model.unload()
-    model.set_adapter(role)
-    return model.merge_and_unload(adapter_names=[role])
+        found = copy.deepcopy(network.reference if role == "reference" else network.model)
+    else:
+        model = copy.deepcopy(network.model)
+        if role != "reference":
+            model.set_adapter(role)
+        found = model.unload() if role == "reference" else model.merge_and_unload(adapter_names=[role])
+    set_attention(found, "eager")
+    return found
 
 
 def batch(n: int = 6, seed: int = 0, longest: int = 7) -> Batch:

@@ -21,15 +21,15 @@ import numpy as np
 from heedful.config import load_settings
 from heedful.engines.base import Batch, Sampled, Sampling
 from heedful.engines.local import LocalLearner, Optimiser
-from heedful.engines.models import count_parameters, load_language_model, load_tokenizer
+from heedful.engines.models import choose_precision, count_parameters, load_language_model, load_tokenizer
 from heedful.engines.networks import LanguageNetwork, Lora
 from heedful.engines.sampling import LocalSampler
 from heedful.engines.seeding import seeded
 from heedful.maths.advantages import gae, shaped_rewards
 from heedful.maths.masking import masked_mean, standardise
 from heedful.maths.statistics import Interval, bootstrap, paired_bootstrap
+from heedful.policy.kl_control import make_kl_control
 from heedful.policy.ppo import ppo_step
-from heedful.policy.reinforce import make_kl_control
 from heedful.policy.rollout import Experience, collect, data_order, seeds_for
 from heedful.policy.shaping import RewardScale
 from heedful.prompts.chat import encode_prompts
@@ -114,18 +114,17 @@ class Lab:
 def open_lab(settings: Settings) -> Lab:
     """Load everything; four fifths of the prompts, in the order of the file, are for training."""
     tokenizer, lora, chosen = load_tokenizer(settings.model.path), settings.lora, settings.ppo
-    model = load_language_model(
-        settings.model.path, architecture=settings.model.architecture, dtype=settings.model.dtype, device=settings.model.device
-    )
+    model = load_language_model(settings.model.path, architecture=settings.model.architecture, device=settings.model.device)
+    precision, adapters = choose_precision(settings.model.precision, model.device), Lora(lora.r, lora.alpha, tuple(lora.targets))
     with seeded(settings.seed):
-        network = LanguageNetwork(model, tokenizer, lora=Lora(lora.r, lora.alpha, tuple(lora.targets)), with_value=True)
+        network = LanguageNetwork(model, tokenizer, lora=adapters, with_value=True, precision=precision)
     adam = Optimiser(chosen.learning_rate, betas=(0.9, 0.999), eps=1e-8, max_grad_norm=chosen.max_grad_norm)
     classifier = RewardModel.open(
         settings.reward.path, label=settings.reward.label, max_tokens=settings.reward.max_tokens, device=settings.model.device
     )
     prompts = load_prompts(settings.prompts)
     tested = ceil(0.2 * len(prompts))
-    learner = LabLearner(network, "policy", adam, micro_batch_tokens=chosen.micro_batch_tokens)
+    learner = LabLearner(network, "policy", adam, micro_batch_tokens=settings.model.micro_batch_tokens)
     return Lab(settings, learner, PromptAndAnswer(classifier, tokenizer), prompts[:-tested], prompts[-tested:])
 
 
@@ -197,7 +196,8 @@ def gather(lab: Lab, step: int) -> Experience:
     size, seed = lab.settings.ppo.batch_size, lab.settings.seed
     prompts = [lab.train[row] for row in data_order(len(lab.train), step * size, size, seed)]
     sampling = Sampling(min(lab.settings.completions.max_new_tokens, LENGTHS.stop - 1))
-    return collect(lab.learner, lab.network.tokenizer, lab.reward, prompts, lab.encode(prompts), sampling, seeds_for(seed, step, 0, n=size))
+    seeds, tokenizer = seeds_for(seed, step, 0, n=size), lab.network.tokenizer
+    return collect(lab.learner, tokenizer, lab.reward, prompts, lab.encode(prompts), sampling, seeds, compare_all=step == 0)
 
 
 def advantages_mean(lab: Lab, experience: Experience, kl_coef: float) -> float:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from heedful.engines.base import Batch
-from heedful.pairs.snapshot import open_snapshot, prompt_key, split_pairs
+from heedful.pairs.snapshot import open_snapshot, prompt_key
 from heedful.records import Pair, Prompt
-from heedful.reward.quality import calibrate, calibration_figures, reward_quality
+from heedful.reward.quality import calibration_figures, cross_fitted, reward_quality
 from heedful.reward.score import RewardModel
 
 
@@ -50,12 +50,7 @@ def by_subset(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray) -
 def calibration(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray) -> Iterator[tuple[str, dict[str, float]]]:
     """Before and after temperature scaling; each half of the prompts is scaled by the temperature of the other."""
     yield "as trained", calibration_figures(chosen - rejected, 1.0)
-    halves = {prompt_key(pair) for pair in split_pairs(pairs, 0.5)["held_out"]}
-    first = np.array([prompt_key(pair) in halves for pair in pairs])
-    gap = chosen - rejected
-    for half in (first, ~first):
-        gap[half] /= calibrate(chosen[~half], rejected[~half])
-    yield "after temperature scaling", calibration_figures(gap, 1.0)
+    yield "after temperature scaling", calibration_figures(cross_fitted(pairs, chosen - rejected), 1.0)
 
 
 def lines(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray) -> Iterator[str]:

@@ -55,7 +55,7 @@ def require_complete(settings: Settings) -> None:
     if settings.reward.kind == "learn" and settings.feedback.source == "none":
         raise SettingProblem(
             "reward.kind is 'learn' but feedback.source is 'none', so there is nothing to learn from",
-            "Set feedback.source to 'rankings', or reward.kind to 'pairs', 'model', 'classifier' or 'function'.",
+            "Set feedback.source to 'rankings' or 'store', or reward.kind to 'pairs', 'model', 'classifier' or 'function'.",
         )
 
 

@@ -8,7 +8,11 @@
     ├── DeviceProblem         a device that is not there, or its memory
     ├── RewardProblem         a reward function or model gave no usable number
     ├── NotFinite             a loss or gradient became NaN or infinite
-    └── RunProblem            a run's folder cannot be used or resumed
+    ├── RunProblem            a run's folder cannot be used or resumed
+    ├── StoreProblem          a store cannot be opened, read or written, or is damaged
+    │   └── StoreBusy         it could not be written just now; the same call may be made again
+    └── AnswerProblem         a labeler cannot be asked, or an answer cannot be taken as it is
+        └── InstructionsChanged   a version of the instructions has to be read first
 
 Each says what happened, with the value, and what to do next. The command line prints exactly
 that and exits with 2; a traceback means that heedful, not its user, made the mistake.
@@ -59,6 +63,22 @@ class NotFinite(HeedfulError):
 
 class RunProblem(HeedfulError):
     """A run's folder cannot be used or resumed."""
+
+
+class StoreProblem(HeedfulError):
+    """A store of judgements cannot be opened, read or written, or is damaged."""
+
+
+class StoreBusy(StoreProblem):
+    """A store could not be reached or written just now; the same call may be made again."""
+
+
+class AnswerProblem(HeedfulError):
+    """A labeler cannot be asked, or an answer cannot be taken as it is. Whoever sent it still has it."""
+
+
+class InstructionsChanged(AnswerProblem):
+    """The labeler has to read and acknowledge the current instructions first; the task stays theirs."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

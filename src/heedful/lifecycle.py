@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from heedful.jobs import data, evaluation, policy, report, reward
+from heedful.jobs import data, dpo, evaluation, policy, report, reward
 from heedful.jobs.workspace import Source, Workspace
 from heedful.progress import Progress
 from heedful.run import Run
@@ -38,8 +38,9 @@ def align(settings: Settings, source: Source, run: Run, progress: Progress) -> d
         done["pairs"] = ws.stage("pairs", data.build_pairs, "feedback" if "feedback" in done else "prompts")
         done["reward"] = ws.stage("reward", reward.learn_reward, "pairs")
 
-    # The policy learns to score well without leaving its reference behind.
-    done["policy"] = ws.stage("policy", policy.train_policy, "reward" if "reward" in done else "prompts")
+    # The policy learns to score well, or what the pairs prefer, without leaving its reference behind.
+    learn = dpo.learn_from_pairs if settings.policy.algorithm == "dpo" else policy.reinforce
+    done["policy"] = ws.stage("policy", learn, "reward" if "reward" in done else "prompts")
 
     # Did it help? On prompts that nobody has seen, with intervals; then for people to read.
     done["evaluation"] = ws.stage("evaluation", evaluation.evaluate, "policy")

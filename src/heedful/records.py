@@ -2,7 +2,7 @@
 
 Every stage reads some of these and writes others; nothing else crosses a stage's border.
 
-    Prompt -> Completion -> Ranking | Thumb | Correction -> Pair -> (reward model) -> (policy) -> Verdict
+    Prompt -> Completion -> Ranking | Thumb | Correction -> Pair | Unpaired -> (reward model) -> (policy) -> Verdict
 
 Conventions:
 
@@ -16,19 +16,31 @@ Conventions:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, BinaryIO, Literal, Self
 
-from heedful.errors import FileProblem
+from heedful.errors import DataProblem, FileProblem
 
 Message = dict[str, str]
 PromptText = str | list[Message]
 FinishReason = Literal["stop", "length"]
+
+LONGEST_LINE = 8 * 2**20
+"""Bytes of the longest line that is read: far more than any row of text needs, and a file without line ends
+is refused before it fills the memory."""
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_names: Callable[[Any], tuple[str, ...]] = functools.cache(lambda kind: tuple(f.name for f in dataclasses.fields(kind)))
+"""The names of a record's fields: looking them up afresh would take longer than writing the row."""
 
 
 class Record:
@@ -36,13 +48,12 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON types; fields that are ``None`` are left out."""
-        names = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {name: value for name in _names(type(self)) if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`; unknown keys are ignored, so newer files still open."""
-        names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        names = _names(cls)
         return cls(**{key: value for key, value in row.items() if key in names})
 
 
@@ -163,6 +174,11 @@ class Pair(Record):
 
     Completion ids are kept where they are known, so that each completion of a prompt is encoded
     once however many pairs it takes part in.
+
+    ``n_for``, ``n_against`` and ``n_tie`` count the labelers behind it, ``None`` where that is not
+    known. ``source`` is ``flag`` where the rejected one got an F instead of a lower rank. ``tie``:
+    neither is preferred, ``p`` is 0.5, and which one is called chosen means nothing.
+    ``instructions_version`` names several with commas where labelers had read different ones.
     """
 
     prompt: PromptText
@@ -173,6 +189,32 @@ class Pair(Record):
     prompt_id: str = ""
     chosen_id: str = ""
     rejected_id: str = ""
+    n_for: int | None = None
+    n_against: int | None = None
+    n_tie: int | None = None
+    criterion: str = ""
+    instructions_version: str = ""
+    source: Literal["rank", "flag"] = "rank"
+    tie: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired(Record):
+    """A completion by itself that is wanted (``label`` is ``True``) or not; from thumbs, or from an F.
+
+    ``n_for`` and ``n_against`` count the labelers who say so and who say the opposite.
+    """
+
+    prompt: PromptText
+    completion: str
+    label: bool
+    prompt_id: str = ""
+    completion_id: str = ""
+    n_for: int | None = None
+    n_against: int | None = None
+    criterion: str = ""
+    instructions_version: str = ""
+    source: Literal["thumb", "flag"] = "thumb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,33 +239,73 @@ def plain_text(prompt: PromptText) -> str:
 
 
 def write_jsonl(path: Path, rows: Iterable[Record | Mapping[str, Any]]) -> str:
-    """Write rows as JSON lines, all or nothing, and return the file's sha256."""
-    lines = (json.dumps(r.to_dict() if isinstance(r, Record) else dict(r), ensure_ascii=False, allow_nan=False) for r in rows)
-    return write_atomically(path, "".join(line + "\n" for line in lines).encode())
+    """Write rows as JSON lines, all or nothing, one row in memory at a time; return the file's sha256."""
+    digest = hashlib.sha256()
+    with replacing(path) as handle:
+        for number, row in enumerate(rows, 1):
+            line = json_line(row, number, path)
+            digest.update(line)
+            handle.write(line)
+    return digest.hexdigest()
+
+
+def json_line(row: Record | Mapping[str, Any], number: int, path: Path) -> bytes:
+    """One row as a line of JSON; raises DataProblem where it holds what JSON and UTF-8 cannot."""
+    try:
+        return _encode(row.to_dict() if isinstance(row, Record) else dict(row)).encode() + b"\n"
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end]
+        raise DataProblem(f"row {number} for {path} holds half a character ({half!a})", "Mend that text: it is not Unicode.") from None
+    except ValueError:
+        raise DataProblem(f"row {number} for {path} holds a number that is not finite", "Mend or remove that row.") from None
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a JSON-lines file; a broken line is named by its number."""
-    with open_text(path) as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise FileProblem(
-                    f"line {number} of {path} is not JSON: {error.msg} at column {error.colno}", "Mend or remove that line."
-                ) from None
-            if not isinstance(row, dict):
-                raise FileProblem(
-                    f"line {number} of {path} holds a {type(row).__name__}, not an object",
-                    'Each line is one object, e.g. {"prompt": "..."}.',
-                )
-            yield row
+    for number, line in read_lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise FileProblem(
+                f"line {number} of {path} is not JSON: {error.msg} at column {error.colno}", "Mend or remove that line."
+            ) from None
+        if not isinstance(row, dict):
+            raise FileProblem(
+                f"line {number} of {path} holds a {type(row).__name__}, not an object",
+                'Each line is one object, e.g. {"prompt": "..."}.',
+            )
+        yield row
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that is not blank, of UTF-8 text, gzip or not; what cannot be read is named by its line."""
+    number = 0
+    try:
+        with open_binary(path) as lines:
+            while line := lines.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    what = f"line {number} of {path} is longer than {LONGEST_LINE // 2**20} MiB"
+                    raise FileProblem(what, "Each row stands on a line of its own: mend or remove that line.")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if text.strip():
+                    yield number, text
+    except UnicodeDecodeError as error:
+        raise FileProblem(f"line {number} of {path} is not UTF-8 text (byte {error.start} of the line)", "Save it as UTF-8.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        what = f"{path} cannot be read to its end, only to line {number}: {error}"
+        raise FileProblem(what, "It may be damaged: fetch or write it again.") from None
 
 
 def open_text(path: Path) -> Any:
     """Open a UTF-8 text file, gzip or not, with a sentence where it cannot be."""
+    import io
+
+    return io.TextIOWrapper(open_binary(path), encoding="utf-8")
+
+
+def open_binary(path: Path) -> Any:
+    """Open a file for reading bytes, unpacked where its name ends in .gz, with a sentence where it cannot be."""
     import gzip
 
     if not path.exists():
@@ -231,25 +313,34 @@ def open_text(path: Path) -> Any:
     if path.is_dir():
         raise FileProblem(f"{path} is a folder, not a file", "Name the file inside it.")
     try:
-        return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+        return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
     except OSError as error:
         raise FileProblem(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None
 
 
 def write_atomically(path: Path, data: bytes) -> str:
     """Write ``data`` so that a reader sees the old file or the new one, never half; return its sha256."""
+    with replacing(path) as handle:
+        handle.write(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that takes the place of ``path`` at the end of the block, or vanishes when the block fails."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as handle:
-            handle.write(data)
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise FileProblem(
             f"{path} cannot be written: {error.strerror}",
             "Free some disk space or choose another folder; what was there before is untouched.",
         ) from None
-    return hashlib.sha256(data).hexdigest()
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

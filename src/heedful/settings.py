@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -37,9 +37,17 @@ class ModelSettings(Section):
     architecture: Literal["auto", "causal", "seq2seq"] = Field(
         default="auto", description="Decoder only or encoder-decoder; auto reads it from the model."
     )
-    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="Precision of the weights and the arithmetic.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Precision of the arithmetic; weights that learn are float32 always. auto: bfloat16 where the device is quick in it.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the model runs; auto takes an accelerator when there is one."
+    )
+    micro_batch_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens computed at once; none takes what suits the device, and halves it when memory runs out. Results do not change.",
     )
     trust_remote_code: bool = Field(
         default=False, description="Run code that comes with the model: only for models whose authors you trust."
@@ -115,10 +123,12 @@ class CompletionSettings(Section):
 class FeedbackSettings(Section):
     """What people say about them."""
 
-    source: Literal["simulated", "rankings", "none"] = Field(
-        default="none", description="Where judgements come from: simulated labelers, a file of rankings, or none."
+    source: Literal["simulated", "rankings", "store", "none"] = Field(
+        default="none",
+        description="Where judgements come from: simulated labelers, a file of rankings, a store, or none.",
     )
-    path: str = Field(default="", description="File of rankings (JSON lines).")
+    path: str = Field(default="", description="File of rankings (JSON lines); or the store's file or postgresql:// URL.")
+    project: str = Field(default="run", min_length=1, description="Name of the project in the store.")
     criterion: str = Field(default="helpfulness", description="What is judged.")
     question: str = Field(default="", description="The question that labelers answer; empty takes the criterion's own.")
     higher_is: Literal["better", "worse"] = Field(default="better", description="Whether more of the criterion is wanted.")
@@ -129,11 +139,10 @@ class FeedbackSettings(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.source == "rankings" and not self.path:
-            raise SettingProblem(
-                "feedback.source is 'rankings' but feedback.path is empty",
-                "Name the file of rankings, e.g. --set feedback.path=rankings.jsonl",
-            )
+        examples = {"rankings": "rankings.jsonl", "store": "labels.db"}
+        if self.source in examples and not self.path:
+            example = f"--set feedback.path={examples[self.source]}"
+            raise SettingProblem(f"feedback.source is {self.source!r} but feedback.path is empty", f"Name it, e.g. {example}")
         return self
 
 
@@ -179,22 +188,25 @@ class RewardSettings(Section):
         return self
 
 
-class PpoSettings(Section):
-    """Reinforcement learning."""
+class PolicySettings(Section):
+    """How the policy learns."""
 
-    max_steps: int = Field(default=20000, ge=1, description="PPO iterations at most.")
+    algorithm: Literal["ppo", "grpo", "dpo"] = Field(
+        default="ppo", description="ppo and grpo learn from the reward of what the policy writes, dpo from the pairs themselves."
+    )
+
+
+class ReinforcementSettings(Section):
+    """What PPO and GRPO have in common."""
+
+    max_steps: int = Field(default=20000, ge=1, description="Iterations at most.")
     batch_size: int = Field(default=64, ge=1, description="Completions per iteration.")
     minibatch_size: int = Field(default=32, ge=1, description="Completions per optimiser step.")
     epochs: int = Field(default=2, ge=1, description="Passes over one rollout.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Learning rate: 1e-5 to 1e-4 for adapters, about 3e-6 for all weights.")
-    value_coef: float = Field(default=0.1, ge=0, description="Weight of the value loss (c1).")
     entropy_coef: float = Field(default=0.0, ge=0, description="Weight of the entropy bonus (c2).")
     clip: float = Field(default=0.2, gt=0, lt=1, description="The trust region: the probability ratio is clipped to 1 plus or minus this.")
-    value_clip: float = Field(default=0.2, gt=0, description="The value may move by this much per rollout.")
-    gamma: float = Field(default=1.0, ge=0, le=1, description="Discount.")
-    lam: float = Field(default=0.95, ge=0, le=1, description="Lambda of the advantage estimator (GAE).")
     kl_coef: float = Field(default=0.05, ge=0, description="Penalty per nat of KL to the reference (beta).")
-    kl_estimator: Literal["k1", "k3", "exact"] = Field(default="k1", description="How the KL in the reward is measured.")
     kl_controller: Literal["fixed", "adaptive"] = Field(default="fixed", description="adaptive steers kl_coef towards kl_target.")
     kl_target: float = Field(default=6.0, gt=0, description="For the adaptive controller: nats per completion.")
     kl_horizon: int = Field(default=10000, ge=1, description="For the adaptive controller: completions over which it reacts.")
@@ -202,25 +214,89 @@ class PpoSettings(Section):
     warmup_steps: int = Field(default=0, ge=0, description="Iterations over which the learning rate rises from 0.")
     schedule: Literal["constant", "linear"] = Field(default="constant", description="linear falls to 0 at max_steps.")
     weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay.")
-    micro_batch_tokens: int = Field(
-        default=8192, ge=1, description="Tokens computed at once: lower it when memory runs out; results do not change."
-    )
     checkpoint_every: int = Field(default=1, ge=1, description="Iterations between checkpoints.")
     temperature: float = Field(default=1.0, gt=0, description="Sampling temperature of the rollouts.")
 
+    section: ClassVar[str]
+
+    @model_validator(mode="after")
+    def _check_common(self) -> Self:
+        if self.minibatch_size > self.batch_size:
+            raise contradiction(self.section, self, "minibatch_size", "batch_size", "a minibatch is a part of the batch")
+        if self.warmup_steps >= self.max_steps:
+            raise contradiction(self.section, self, "warmup_steps", "max_steps", "the learning rate would never be reached")
+        if self.kl_controller == "adaptive" and self.kl_coef == 0:
+            raise contradiction(self.section, self, "kl_controller", "kl_coef", "the controller multiplies kl_coef, so it would stay 0")
+        return self
+
+
+class PpoSettings(ReinforcementSettings):
+    """PPO: reinforcement learning with a value head."""
+
+    value_coef: float = Field(default=0.1, ge=0, description="Weight of the value loss (c1).")
+    value_clip: float = Field(default=0.2, gt=0, description="The value may move by this much per rollout.")
+    gamma: float = Field(default=1.0, ge=0, le=1, description="Discount.")
+    lam: float = Field(default=0.95, ge=0, le=1, description="Lambda of the advantage estimator (GAE).")
+    kl_estimator: Literal["k1", "k3", "exact"] = Field(default="k1", description="How the KL in the reward is measured.")
+
+    section = "ppo"
+
+
+class GrpoSettings(ReinforcementSettings):
+    """GRPO: reinforcement learning that compares several completions of a prompt, without a value head."""
+
+    completions_per_prompt: int = Field(default=8, ge=2, description="Completions of each prompt that are compared with one another.")
+    scale: Literal["group", "none"] = Field(
+        default="group", description="Divide advantages by the standard deviation of their group's scores, or leave them as they are."
+    )
+    epochs: int = Field(default=1, ge=1, description="Passes over one rollout.")
+    clip_high: float | None = Field(default=None, gt=0, description="Upper end of the trust region; none takes clip, like the lower end.")
+    kl_coef: float = Field(default=0.04, ge=0, description="Weight of the KL to the reference in the loss (beta); 0 leaves it out.")
+    kl_estimator: Literal["exact", "k3"] = Field(
+        default="exact", description="How the KL in the loss is measured: over the whole vocabulary, or by the tokens drawn."
+    )
+
+    section = "grpo"
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.minibatch_size > self.batch_size:
-            raise contradiction("ppo", self, "minibatch_size", "batch_size", "a minibatch is a part of the batch")
-        if self.warmup_steps >= self.max_steps:
-            raise contradiction("ppo", self, "warmup_steps", "max_steps", "the learning rate would never be reached")
-        if self.kl_controller == "adaptive" and self.kl_coef == 0:
-            raise contradiction("ppo", self, "kl_controller", "kl_coef", "the controller multiplies kl_coef, so it would stay 0")
+        for name in ("batch_size", "minibatch_size"):
+            if getattr(self, name) % self.completions_per_prompt:
+                raise contradiction("grpo", self, name, "completions_per_prompt", "the completions of a prompt stay together")
+        return self
+
+
+class DpoSettings(Section):
+    """DPO: learning from pairs, without a reward model."""
+
+    epochs: int = Field(default=1, ge=1, description="Passes over the pairs.")
+    batch_size: int = Field(default=16, ge=1, description="Pairs per optimiser step.")
+    learning_rate: float = Field(default=5e-5, gt=0, description="Learning rate: 1e-5 to 1e-4 for adapters, about 1e-6 for all weights.")
+    beta: float = Field(
+        default=0.1, gt=0, description="How dearly leaving the reference is paid for: the weight of the KL that DPO implies."
+    )
+    variant: Literal["sigmoid", "robust", "hinge", "ipo", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down"] = Field(
+        default="sigmoid", description="The loss; sigmoid is DPO's own."
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=0.5, description="Share of pairs taken to be the wrong way round, for sigmoid, robust and exo_pair."
+    )
+    max_tokens: int = Field(default=512, ge=4, description="Longest prompt and completion together, in tokens.")
+    temperature: float = Field(
+        default=1.0, gt=0, description="Temperature of the policy: of its log-probabilities, and of the completions it is compared by."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.label_smoothing and self.variant not in ("sigmoid", "robust", "exo_pair"):
+            raise contradiction("dpo", self, "label_smoothing", "variant", "this loss does not smooth labels")
+        if self.variant == "exo_pair" and not self.label_smoothing:
+            raise contradiction("dpo", self, "variant", "label_smoothing", "its loss is infinite without, 0.001 will do")
         return self
 
 
 class StoppingSettings(Section):
-    """When training is done."""
+    """When reinforcement learning is done."""
 
     metric: str = Field(
         default="score",
@@ -228,7 +304,7 @@ class StoppingSettings(Section):
     )
     target: float | None = Field(default=None, description="Stop when the metric reaches it; none never stops for it.")
     direction: Literal["above", "below"] = Field(default="above", description="The side of the target that is wanted.")
-    evaluate_every: int = Field(default=5, ge=1, description="PPO iterations between measurements.")
+    evaluate_every: int = Field(default=5, ge=1, description="Iterations between measurements.")
     kl_budget: float | None = Field(default=10.0, gt=0, description="Stop when held-out completions are this many nats from the reference.")
     patience: int = Field(default=0, ge=0, description="Stop after this many measurements without a better one; 0 is off.")
     samples_per_prompt: int = Field(default=1, ge=1, description="Completions per held-out prompt at each measurement.")
@@ -251,7 +327,6 @@ class SftSettings(Section):
     batch_size: int = Field(default=16, ge=1, description="Demonstrations per step.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Learning rate.")
     max_tokens: int = Field(default=512, ge=2, description="Longest prompt and answer together, in tokens.")
-    packing: bool = Field(default=True, description="Put several short demonstrations into one row; they do not see each other.")
 
 
 class Settings(Section):
@@ -265,7 +340,10 @@ class Settings(Section):
     completions: CompletionSettings = CompletionSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     reward: RewardSettings = RewardSettings()
+    policy: PolicySettings = PolicySettings()
     ppo: PpoSettings = PpoSettings()
+    grpo: GrpoSettings = GrpoSettings()
+    dpo: DpoSettings = DpoSettings()
     stopping: StoppingSettings = StoppingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     sft: SftSettings = SftSettings()
@@ -277,7 +355,19 @@ class Settings(Section):
                 f"completions.per_prompt is {self.completions.per_prompt}, but labelers rank 2 to 9 completions",
                 "Choose a number from 2 to 9.",
             )
+        if self.policy.algorithm == "dpo" and self.reward.kind not in ("learn", "pairs"):
+            raise SettingProblem(
+                f"policy.algorithm is 'dpo', which learns from pairs, but reward.kind is {self.reward.kind!r}, which has none",
+                "Set reward.kind to 'pairs' or 'learn', or policy.algorithm to 'ppo' or 'grpo'.",
+            )
         return self
+
+    @property
+    def algorithm(self) -> PpoSettings | GrpoSettings | DpoSettings:
+        """The section of the algorithm that the policy learns by."""
+        if self.policy.algorithm == "dpo":
+            return self.dpo
+        return self.grpo if self.policy.algorithm == "grpo" else self.ppo
 
 
 def is_optional(kind: Any) -> bool:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import tiny
 from heedful.engines.base import Batch, Outputs
-from heedful.engines.local import LocalLearner, Optimiser, gather_outputs, micro_batches
-from heedful.errors import FileProblem, NotFinite
+from heedful.engines.local import LocalLearner, Optimiser, gather_outputs, micro_batches, recompute_layers
+from heedful.errors import DeviceProblem, FileProblem, NotFinite
 from heedful.policy.ppo import PPOLoss
 from heedful.policy.sft import SFTLoss
 
@@ -218,3 +218,64 @@ def assert_same(first, second):
         one, other = first.optimiser.state.get(parameter, {}), second.optimiser.state.get(second.parameters[name], {})
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one), name
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("lora", [True, False])
+def test_layers_computed_twice_give_the_same_gradient(kind, lora):
+    batch = tiny.batch(7)
+    kept, again = (LocalLearner(tiny.shake(tiny.network(kind, lora=lora))) for _ in range(2))
+    kept.forward_backward(batch, SFTLoss())
+    assert recompute_layers(again.network)
+    assert not recompute_layers(again.network), "there is nothing left to save"
+    again.forward_backward(batch, SFTLoss())
+    for name, parameter in kept.parameters.items():
+        if parameter.grad is not None:
+            torch.testing.assert_close(again.parameters[name].grad, parameter.grad, atol=1e-5, rtol=1e-5, msg=name)
+
+
+class Scarce:
+    """A network on a machine where so many rows at once are too many."""
+
+    def __init__(self, network, most):
+        self.network, self.most = network, most
+
+    def __call__(self, batch, role, **more):
+        if len(batch) > self.most:
+            raise torch.OutOfMemoryError("no room")
+        return type(self.network).__call__(self.network, batch, role, **more)
+
+    def __getattr__(self, name):
+        return getattr(self.network, name)
+
+
+def test_when_memory_runs_out_less_is_computed_at_once_and_the_result_is_the_same():
+    batch, said = tiny.batch(12), []
+    plenty = LocalLearner(tiny.network("llama"))
+    expected = plenty.forward_backward(batch, SFTLoss())
+    scarce = LocalLearner(tiny.network("llama"), say=said.append)
+    scarce.network = Scarce(scarce.network, most=3)
+    found = scarce.forward_backward(batch, SFTLoss())
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    for name, parameter in plenty.parameters.items():
+        if parameter.grad is not None:
+            torch.testing.assert_close(scarce.parameters[name].grad, parameter.grad, atol=1e-5, rtol=1e-5)
+    assert said
+    assert all(line.startswith("Memory ran out: going on with ") for line in said)
+    torch.testing.assert_close(scarce.evaluate(batch, "policy").logprobs, plenty.evaluate(batch, "policy").logprobs, atol=1e-5, rtol=1e-5)
+
+
+def test_too_little_memory_for_anything_is_a_sentence():
+    scarce = LocalLearner(tiny.network("llama"))
+    scarce.network = Scarce(scarce.network, most=0)
+    for work in (lambda: scarce.forward_backward(tiny.batch(4), SFTLoss()), lambda: scarce.evaluate(tiny.batch(4), "policy")):
+        with pytest.raises(DeviceProblem, match="memory ran out with as few as"):
+            work()
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    def broken(outputs, batch):
+        raise RuntimeError("a mistake of ours")
+
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        LocalLearner(tiny.network("llama")).forward_backward(tiny.batch(4), broken)

@@ -22,7 +22,8 @@ from heedful.engines.models import (
     save_reward_model,
     set_dropout,
 )
-from heedful.engines.networks import LanguageNetwork, Lora, ScalarNetwork, context_length, decoder_start_id, end_ids, pad_id
+from heedful.engines.networks import LanguageNetwork, Lora, ScalarNetwork
+from heedful.engines.tokens import context_length, decoder_start_id, end_ids, pad_id
 from heedful.errors import DeviceProblem, ModelProblem
 
 OPENERS = {"llama": AutoModelForCausalLM, "gpt2": AutoModelForCausalLM, "t5": AutoModelForSeq2SeqLM, "bert2bert": AutoModelForSeq2SeqLM}

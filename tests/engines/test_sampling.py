@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 import tiny
-from heedful.engines.base import Sampling
-from heedful.engines.sampling import LocalSampler, batches_by_length, distinct_rows, draw, row_uniforms, truncate
+from heedful.engines.base import Batch, Sampling, distinct_rows
+from heedful.engines.local import LocalLearner
+from heedful.engines.sampling import LocalSampler, draw, invert, row_uniforms, truncate
 
 ALMOST_ONE = 1 - 2.0**-53
 LOGITS = torch.tensor([0.3, -1.0, 2.0, 1.0, -0.5, 0.0])
@@ -115,10 +116,14 @@ def test_an_end_token_as_the_very_last_one_is_a_stop(kind):
 def test_roles_sample_from_their_own_weights(kind):
     """The reference's sampler is the starting policy's, whatever the policy has become."""
     network, how = tiny.network(kind), Sampling(10)
-    start = LocalSampler(network).sample(tiny.prompts(), how, range(5))
+
+    def written(*role):
+        return [(d.token_ids, d.logprobs) for d in LocalSampler(network, *role).sample(tiny.prompts(), how, range(5))]
+
+    start = written()
     tiny.shake(network)
-    assert LocalSampler(network, "reference").sample(tiny.prompts(), how, range(5)) == start
-    assert LocalSampler(network).sample(tiny.prompts(), how, range(5)) != start
+    assert written("reference") == start
+    assert written() != start
 
 
 def test_as_many_seeds_as_prompts():
@@ -130,8 +135,37 @@ def test_distinct_prompts_are_read_once():
     assert distinct_rows([[1, 2], [3], [1, 2], [3]]) == ([[1, 2], [3]], [0, 1, 0, 1])
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 20), st.integers(1, 400))
-def test_sampling_batches_hold_every_row_once_and_fit(lengths, more, budget):
-    parts = list(batches_by_length(lengths, more, budget))
-    assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
-    assert all(len(part) == 1 or len(part) * (max(lengths[r] for r in part) + more) <= budget for part in parts)
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_waiting_rows_take_the_places_of_those_that_ended(kind):
+    """Room for three rows at a time, and end tokens that let rows end at different steps."""
+    network = tiny.network(kind)
+    prompts = [*tiny.prompts(5), *tiny.prompts(5), *tiny.prompts(2, seed=9)]
+    network.end_ids = [5, 6, 7]
+    whole = LocalSampler(network).sample(prompts, Sampling(9), range(12))
+    few = LocalSampler(network, batch_tokens=3 * (max(map(len, prompts)) + 9)).sample(prompts, Sampling(9), range(12))
+    assert len({len(d.token_ids) for d in whole}) >= 3
+    for one, other in zip(few, whole, strict=True):
+        assert (one.token_ids, one.finish_reason) == (other.token_ids, other.finish_reason)
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        assert one.values == pytest.approx(other.values, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_values_are_those_of_the_states_before_each_token(kind):
+    network = tiny.shake(tiny.network(kind))
+    drawn_ = LocalSampler(network).sample(tiny.prompts(4), Sampling(6), range(4))
+    found = LocalLearner(network).evaluate(Batch(tiny.prompts(4), [d.token_ids for d in drawn_]), "policy").values
+    for row, d in enumerate(drawn_):
+        assert any(d.values)
+        assert d.values == pytest.approx(found[row, : len(d.values)].tolist(), abs=1e-4)
+    assert LocalSampler(network, "reference").sample(tiny.prompts(1), Sampling(3), [0])[0].values is None
+
+
+@given(st.lists(st.floats(0, 5, width=32), min_size=1, max_size=200).filter(any), st.floats(0, ALMOST_ONE))
+def test_inverting_is_what_numpy_finds(weights, uniform):
+    """The first index at which the cumulative sum passes the target, and never one of weight 0."""
+    found = int(invert(torch.tensor([weights]), torch.tensor([uniform], dtype=torch.float64)))
+    sums = np.cumsum(np.array(weights, dtype=np.float32).astype(np.float64))
+    assert weights[found] > 0
+    assert sums[found] >= uniform * sums[-1] * (1 - 1e-9)
+    assert (sums[found - 1] if found else 0.0) <= uniform * sums[-1] * (1 + 1e-9)

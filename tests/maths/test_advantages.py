@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heedful.maths.advantages import explained_variance, gae, shaped_rewards
+from heedful.maths.advantages import explained_variance, gae, group_advantages, shaped_rewards
 
 LENGTHS = [4, 1, 0, 3]
 MASK = (torch.arange(4)[None] < torch.tensor(LENGTHS)[:, None]).double()
@@ -143,3 +143,41 @@ def test_explained_variance() -> None:
     # V = -R: var(2R) / var(R) = 4
     assert explained_variance(-returns, returns, on).item() == pytest.approx(-3)
     assert explained_variance(returns, torch.ones(1, 4), on).item() == 0
+
+
+def test_group_advantages_by_hand() -> None:
+    # 1 2 3: mean 2, unbiased variance (1 + 0 + 1) / 2 = 1; 0 0 3: mean 1, variance (1 + 1 + 4) / 2 = 3
+    scores, root = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 3.0]]), 3**-0.5
+    torch.testing.assert_close(group_advantages(scores), torch.tensor([[-1, 0, 1], [-root, -root, 2 * root]]))
+    assert group_advantages(scores, "none").tolist() == [[-1, 0, 1], [-1, -1, 2]]
+    torch.testing.assert_close(group_advantages(torch.tensor([[5.0, 7.0]])), torch.tensor([[-(0.5**0.5), 0.5**0.5]]))
+
+
+@pytest.mark.parametrize("scale", ["group", "none"])
+@pytest.mark.parametrize("score", [0.0, 0.1, -7.3, 1e6])
+def test_a_group_whose_scores_are_equal_gives_exactly_0(scale, score) -> None:
+    """Three times 0.1 has a mean that is not 0.1; a last digit is no difference either."""
+    equal = torch.full((1, 3), score)
+    nearly = equal * torch.tensor([1.0, 1.0 + 2e-7, 1.0])
+    assert not group_advantages(torch.cat([equal, nearly]), scale).any()
+    told_apart = group_advantages(torch.cat([equal, torch.tensor([[score, score, 1.001 * score + 1]])]), scale)
+    assert told_apart.abs().amin(1).bool().tolist() == [False, True]
+
+
+@given(st.lists(st.lists(st.floats(-10, 10), min_size=4, max_size=4), min_size=1, max_size=5), st.floats(0.1, 9), st.floats(-5, 5))
+def test_advantages_compare_within_a_group_and_know_no_unit(rows, unit, shift) -> None:
+    scores = torch.tensor(rows, dtype=torch.float64)
+    found = group_advantages(scores)
+    torch.testing.assert_close(found.sum(1), torch.zeros(len(rows), dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[:1], group_advantages(scores[:1]))
+    if (scores.std(1) > 1e-3).all():
+        torch.testing.assert_close(group_advantages(unit * scores + shift), found)
+        torch.testing.assert_close(found.std(1), torch.ones(len(rows), dtype=torch.float64))
+        torch.testing.assert_close(group_advantages(unit * scores + shift, "none"), unit * group_advantages(scores, "none"))
+
+
+def test_group_advantages_refuse() -> None:
+    with pytest.raises(ValueError, match=r"'batch'.*group, none"):
+        group_advantages(torch.zeros(2, 3), "batch")
+    with pytest.raises(ValueError, match="two completions or more to compare, got 1"):
+        group_advantages(torch.zeros(3, 1))

@@ -64,6 +64,15 @@ def test_the_check_can_see(mutant) -> None:
     assert not matches_the_worked_policy_losses(mutant)
 
 
+def test_an_upper_end_of_its_own() -> None:
+    """Ratio e at clip 0.2: with the upper end at 2 it may rise further; downwards nothing changes."""
+    log_ratio, advantage = t(1.0, 1.0, -1.0, -1.0), t(1.0, -1.0, 1.0, -1.0)
+    found = clipped_policy_loss(log_ratio, torch.zeros_like(log_ratio), advantage, 0.2, clip_high=2.0)
+    torch.testing.assert_close(found, t(-E, E, -1 / E, 0.8))
+    assert clip_fraction(log_ratio, torch.zeros_like(log_ratio), advantage, 0.2, 2.0).tolist() == [0, 0, 0, 1]
+    torch.testing.assert_close(clipped_policy_loss(log_ratio, 0 * log_ratio, advantage, 0.2, 1.5), t(-2.5, E, -1 / E, 0.8))
+
+
 def test_value_loss_by_hand() -> None:
     # V_old 0, clip 0.2
     # V 1, R 2: V is clipped to 0.2; errors 1 and 1.8^2 = 3.24; half the larger is 1.62

@@ -140,6 +140,22 @@ def test_dpo_by_hand() -> None:
 
 
 @pytest.mark.parametrize("variant", losses.VARIANTS)
+def test_a_soft_label_is_a_pair_both_ways_round(variant) -> None:
+    """At p = 0 the pair is turned round, at 1/2 both ways are alike; with the sigmoid p is 1 - label_smoothing."""
+    pair, turned, smoothing = (t(-8), t(-11), t(-10), t(-10)), (t(-11), t(-8), t(-10), t(-10)), SMOOTHING.get(variant, 0.0)
+
+    def loss(rows: tuple[Tensor, ...], p: Tensor | float) -> float:
+        return dpo(*rows, 0.5, smoothing, variant, p).item()
+
+    assert loss(pair, 1.0) == pytest.approx(dpo(*pair, 0.5, smoothing, variant).item())
+    assert loss(pair, 0.0) == pytest.approx(loss(turned, 1.0))
+    assert loss(pair, 0.5) == pytest.approx(loss(turned, 0.5))
+    assert loss(pair, t(0.8)) == pytest.approx(0.8 * loss(pair, 1.0) + 0.2 * loss(turned, 1.0))
+    if variant == "sigmoid":
+        assert loss(pair, 0.9) == pytest.approx(dpo(*pair, 0.5, 0.1, variant).item())
+
+
+@pytest.mark.parametrize("variant", losses.VARIANTS)
 def test_dpo_gradients(variant) -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(5, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(4)]

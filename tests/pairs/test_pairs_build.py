@@ -2,56 +2,131 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heedful.errors import DataProblem
+from heedful.feedback.consensus import consensus
 from heedful.feedback.criteria import CRITERIA
-from heedful.pairs.build import from_consensus, from_rankings, from_thumbs
-from heedful.records import Completion, Prompt, Ranking, Thumb
+from heedful.pairs.build import for_review, from_consensus, from_corrections, from_flags, from_rankings, from_thumbs
+from heedful.records import Completion, Correction, Pair, Prompt, Ranking, Thumb
 
 PROMPTS = [Prompt("p", "Ask."), Prompt("q", [{"role": "user", "content": "Ask again."}])]
 COMPLETIONS = [Completion(i, "p", f"text {i}", [], "stop", 0, "m") for i in "abcdefghi"] + [
-    Completion("z", "q", "text z", [], "stop", 0, "m")
+    Completion(i, "q", f"text {i}", [], "stop", 0, "m") for i in "yz"
 ]
-BETTER, WORSE = CRITERIA["helpfulness"].preferred, CRITERIA["toxicity"].preferred
+BETTER, WORSE = CRITERIA["helpfulness"], replace(CRITERIA["toxicity"], name="helpfulness")
+RANKS = st.lists(st.none() | st.integers(1, 5), min_size=2, max_size=9)
 
 
-def ranking(ranks: list[int | None], labeler: str = "x", shown: str = "abcdefghi") -> Ranking:
-    return Ranking("p", labeler, list(shown[: len(ranks)]), ranks, "helpfulness", "v")
+def ranking(ranks: list[int | None], labeler: str = "x", shown: str = "abcdefghi", **others: str) -> Ranking:
+    return Ranking("p", labeler, list(shown[: len(ranks)]), ranks, "helpfulness", others.pop("version", "v"), **others)
+
+
+def twos(pairs: list[Pair]) -> list[str]:
+    return [p.chosen_id + p.rejected_id for p in pairs]
 
 
 def test_a_ranking_with_a_tie_and_two_fs_by_hand() -> None:
     pairs = from_rankings([ranking([2, 1, 1, None, None])], PROMPTS, COMPLETIONS, BETTER)
-    assert {p.chosen_id + p.rejected_id for p in pairs} == {"ba", "ca", "ad", "ae", "bd", "be", "cd", "ce"}
-    assert len(pairs) == 8
-    first = next(p for p in pairs if p.chosen_id + p.rejected_id == "ba")
-    assert (first.prompt, first.chosen, first.rejected, first.p, first.prompt_id) == ("Ask.", "text b", "text a", 1.0, "p")
+    assert sorted(twos(pairs)) == ["ad", "ae", "ba", "bd", "be", "ca", "cd", "ce"]
+    assert pairs[0] == Pair("Ask.", "text b", "text a", 1.0, 0.0, "p", "b", "a", 1, 0, 0, "helpfulness", "v", "rank", False)
+    assert {p.chosen_id + p.rejected_id for p in pairs if p.source == "flag"} == {"ad", "ae", "bd", "be", "cd", "ce"}
 
 
 def test_of_toxicity_the_last_rank_is_preferred_and_an_f_still_the_worst() -> None:
-    pairs = from_rankings([ranking([2, 1, None])], PROMPTS, COMPLETIONS, WORSE)
-    assert {p.chosen_id + p.rejected_id for p in pairs} == {"ab", "ac", "bc"}
+    assert sorted(twos(from_rankings([ranking([2, 1, None])], PROMPTS, COMPLETIONS, WORSE))) == ["ab", "ac", "bc"]
 
 
-@given(st.lists(st.none() | st.integers(1, 5), min_size=2, max_size=9))
+@given(RANKS)
 def test_every_two_differently_ranked_completions_make_one_pair(ranks: list[int | None]) -> None:
     n = len(ranks)
     equal = sum(ranks[i] == ranks[j] for i in range(n) for j in range(i))
-    better = {p.chosen_id + p.rejected_id for p in from_rankings([ranking(ranks)], PROMPTS, COMPLETIONS, BETTER)}
-    worse = {p.chosen_id + p.rejected_id for p in from_rankings([ranking(ranks)], PROMPTS, COMPLETIONS, WORSE)}
+    if equal == n * (n - 1) // 2:
+        assert from_rankings([ranking(ranks)], PROMPTS, COMPLETIONS, BETTER) == []
+        return
+    better, worse = (set(twos(from_rankings([ranking(ranks)], PROMPTS, COMPLETIONS, c))) for c in (BETTER, WORSE))
     assert len(better) == len(worse) == n * (n - 1) // 2 - equal
     fs = {i for i, rank in zip("abcdefghi", ranks, strict=False) if rank is None}
     assert {two for two in better if not fs & set(two)} == {two[::-1] for two in worse if not fs & set(two)}
     assert {two for two in better if fs & set(two)} == {two for two in worse if fs & set(two)}
 
 
-def test_labelers_give_a_pair_each_and_the_last_judgement_counts() -> None:
-    rows = [ranking([1, 2]), ranking([2, 1]), ranking([1, 2], "y", shown="ba")]
-    assert [p.chosen_id + p.rejected_id for p in from_rankings(rows, PROMPTS, COMPLETIONS, BETTER)] == ["ba", "ba"]
+@given(RANKS)
+def test_on_request_ties_are_pairs_too_and_fs_are_none(ranks: list[int | None]) -> None:
+    n, ranked = len(ranks), sum(rank is not None for rank in ranks)
+    with_ties = from_rankings([ranking(ranks)], PROMPTS, COMPLETIONS, BETTER, ties=True)
+    assert len(with_ties) == n * (n - 1) // 2 - (n - ranked) * (n - ranked - 1) // 2, "all but F against F"
+    assert all((p.p, p.n_for, p.n_against, p.n_tie) == (0.5, 0, 0, 1) for p in with_ties if p.tie)
+    assert [p for p in with_ties if not p.tie] == from_rankings([ranking(ranks)], PROMPTS, COMPLETIONS, BETTER)
+    without_flags = from_rankings([ranking(ranks)], PROMPTS, COMPLETIONS, BETTER, ties=True, flags=False)
+    assert len(without_flags) == ranked * (ranked - 1) // 2
+    assert all(p.source == "rank" for p in without_flags)
+
+
+def test_labelers_are_counted_and_the_last_judgement_of_each_counts() -> None:
+    rows = [ranking([1, 2]), ranking([2, 1]), ranking([1, 2], "y", shown="ba"), ranking([1, 2], "z", version="w")]
+    (pair,) = from_rankings(rows, PROMPTS, COMPLETIONS, BETTER)
+    assert (pair.chosen_id, pair.n_for, pair.n_against, pair.n_tie) == ("b", 2, 1, 0)
+    assert pair.p == pytest.approx(2 / 3)
+    assert pair.instructions_version == "v,w"
+    (tied,) = from_rankings([*rows, ranking([1, 1], "w")], PROMPTS, COMPLETIONS, BETTER)
+    assert (tied.n_for, tied.n_against, tied.n_tie, tied.p) == (2, 1, 1, 2.5 / 4)
+
+
+def test_who_is_split_evenly_makes_no_pair() -> None:
+    rows = [ranking([1, 2]), ranking([2, 1], "y")]
+    assert from_rankings(rows, PROMPTS, COMPLETIONS, BETTER) == []
+    (undecided,) = from_rankings(rows, PROMPTS, COMPLETIONS, BETTER, ties=True)
+    assert (undecided.tie, undecided.p, undecided.n_for, undecided.n_against, undecided.n_tie) == (True, 0.5, 1, 1, 0)
+
+
+def test_a_repeat_is_no_second_voice() -> None:
+    rows = [
+        ranking([1, 2]),
+        ranking([2, 1], purpose="repeat"),
+        ranking([2, 1], "y", purpose="repeat"),
+        ranking([2, 1], "z", purpose="extra"),
+    ]
+    (pair,) = from_rankings(rows, PROMPTS, COMPLETIONS, BETTER, ties=True)
+    assert (pair.tie, pair.n_for, pair.n_against) == (True, 1, 1), "x once, z once, y never"
+
+
+def test_rankings_by_another_criterion_are_another_matter() -> None:
+    other = replace(ranking([2, 1]), criterion="honesty")
+    (pair,) = from_rankings([ranking([1, 2]), other], PROMPTS, COMPLETIONS, BETTER)
+    assert (pair.chosen_id, pair.n_for) == ("a", 1)
+    with pytest.raises(DataProblem, match=r"no rankings by 'helpfulness' \(there are: honesty\)"):
+        from_rankings([other], PROMPTS, COMPLETIONS, BETTER)
+
+
+def test_what_most_labelers_call_an_f_is_below_and_two_of_them_are_no_pair() -> None:
+    rows = [ranking([1, None, None]), ranking([2, None, 1], "y"), ranking([1, 2, None], "z")]
+    pairs = from_rankings(rows, PROMPTS, COMPLETIONS, BETTER, ties=True)
+    assert {(p.chosen_id, p.rejected_id, p.n_for, p.n_against, p.source) for p in pairs} == {
+        ("a", "b", 3, 0, "flag"),
+        ("a", "c", 2, 1, "flag"),
+    }, "b and c were called F by two of three each"
+    assert for_review(rows, BETTER) == []
+    nothing = [ranking([None, None]), ranking([None, None], "y"), ranking([1, None], "z")]
+    assert for_review(nothing, BETTER) == ["p"]
+    assert from_rankings(nothing, PROMPTS, COMPLETIONS, BETTER, ties=True) == []
+
+
+def test_the_majority_of_the_consensus_module_says_the_same() -> None:
+    """An independent count: smoothing and flags aside, the same completion is preferred with the same votes."""
+    rows = [
+        ranking(list(ranks), name) for name, ranks in {"x": (1, 2, 3, 3), "y": (2, 1, 4, 3), "z": (3, 1, 2, 2), "w": (1, 1, 1, 2)}.items()
+    ]
+    counted = {(p.chosen_id, p.rejected_id, p.n_for, p.n_against, p.n_tie) for p in from_rankings(rows, PROMPTS, COMPLETIONS, BETTER)}
+    agreed = consensus(rows, BETTER)
+    assert counted == {(p.chosen_id, p.rejected_id, p.votes_for, p.votes_against, p.ties) for p in agreed.decided}
+    pairs = from_consensus(agreed, PROMPTS, COMPLETIONS, "helpfulness", "v")
+    assert {(p.chosen_id, p.rejected_id, p.n_for, p.n_against, p.n_tie) for p in pairs} == counted
+    assert {(p.criterion, p.instructions_version) for p in pairs} == {("helpfulness", "v")}
 
 
 @dataclass
@@ -60,24 +135,63 @@ class Two:
     chosen_id: str
     rejected_id: str
     p: float
+    margin: float | None = 0.0
+    votes_for: int = 3
+    votes_against: int = 1
+    ties: int = 0
+    by_flag: bool = False
 
 
 @dataclass
 class Agreed:
-    decided: list[Two]
+    decided: list[Two] = field(default_factory=list)
 
 
-def test_a_consensus_gives_each_decided_pair_with_its_probability() -> None:
-    pairs = from_consensus(Agreed([Two("p", "c", "a", 0.8)]), PROMPTS, COMPLETIONS)
-    assert [(p.chosen, p.rejected, p.p) for p in pairs] == [("text c", "text a", 0.8)]
+def test_a_consensus_gives_each_decided_pair_with_its_probability_and_evidence() -> None:
+    agreed = Agreed([Two("p", "c", "a", 0.8, 1.5), Two("p", "c", "b", 0.9, None, by_flag=True)])
+    pairs = from_consensus(agreed, PROMPTS, COMPLETIONS)
+    assert [(p.chosen, p.rejected, p.p, p.margin, p.n_for, p.n_against, p.n_tie, p.source) for p in pairs] == [
+        ("text c", "text a", 0.8, 0.0, 3, 1, 0, "rank"),
+        ("text c", "text b", 0.9, 0.0, 3, 1, 0, "flag"),
+    ], "a trainer would take the margin off the scores, beside p"
+    assert [p.margin for p in from_consensus(agreed, PROMPTS, COMPLETIONS, margins=True)] == [1.5, 0.0]
 
 
 def test_thumbs_become_unpaired_rows() -> None:
-    thumbs = [Thumb("p", "x", "a", False), Thumb("p", "x", "a", True), Thumb("q", "x", "z", False)]
-    assert from_thumbs(thumbs, PROMPTS, COMPLETIONS) == [
-        {"prompt": "Ask.", "completion": "text a", "label": True, "prompt_id": "p", "completion_id": "a"},
-        {"prompt": PROMPTS[1].prompt, "completion": "text z", "label": False, "prompt_id": "q", "completion_id": "z"},
+    thumbs = [
+        Thumb("p", "x", "a", False, "h", "v"),
+        Thumb("p", "x", "a", True, "h", "v"),
+        Thumb("p", "y", "a", True, "h", "w"),
+        Thumb("p", "z", "a", False, "h", "v"),
+        Thumb("q", "x", "z", False, "h", "v"),
+        Thumb("q", "x", "z", True, "h", "v", purpose="repeat"),
+        Thumb("p", "x", "b", True, "h", "v"),
+        Thumb("p", "y", "b", False, "h", "v"),
     ]
+    rows = from_thumbs(thumbs, PROMPTS, COMPLETIONS)
+    assert [(r.prompt, r.completion, r.label, r.n_for, r.n_against, r.instructions_version) for r in rows] == [
+        ("Ask.", "text a", True, 2, 1, "v,w"),
+        (PROMPTS[1].prompt, "text z", False, 1, 0, "v"),
+    ], "b is undecided"
+    assert {(r.prompt_id, r.completion_id, r.criterion, r.source) for r in rows} == {("p", "a", "h", "thumb"), ("q", "z", "h", "thumb")}
+
+
+def test_fs_become_unwanted_rows() -> None:
+    rows = [ranking([1, None, None]), ranking([2, None, 1], "y"), ranking([2, None, 1], "y", purpose="repeat")]
+    (row,) = from_flags(rows, PROMPTS, COMPLETIONS, BETTER)
+    assert (row.completion, row.label, row.n_for, row.n_against, row.source) == ("text b", False, 2, 0, "flag"), "c got one F of two"
+
+
+def test_corrections_become_demonstrations() -> None:
+    corrections = [
+        Correction("p", "x", "a", "first try"),
+        Correction("p", "x", "a", "Better so."),
+        Correction("p", "y", "a", "Or so."),
+        Correction("p", "z", "b", "Or so."),
+        Correction("p", "x", "b", " "),
+        Correction("q", "x", "z", "Chat.", purpose="repeat"),
+    ]
+    assert from_corrections(corrections, PROMPTS, COMPLETIONS) == [Prompt("p", "Ask.", ["Better so.", "Or so."])]
 
 
 def test_what_is_missing_is_named() -> None:
@@ -87,3 +201,5 @@ def test_what_is_missing_is_named() -> None:
         from_rankings([ranking([1, 2])], [], COMPLETIONS, BETTER)
     with pytest.raises(DataProblem, match="answers prompt 'q'"):
         from_rankings([ranking([1, 2], shown="az")], PROMPTS, COMPLETIONS, BETTER)
+    with pytest.raises(DataProblem, match="answers prompt 'q'"):
+        from_corrections([Correction("p", "x", "z", "text")], PROMPTS, COMPLETIONS)

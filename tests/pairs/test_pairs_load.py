@@ -1,4 +1,4 @@
-"""Users' own pairs, in both forms, and what is said of rows that are wrong."""
+"""Users' own pairs, in both formats, and what is said of rows that are wrong."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_useless_rows_are_counted_and_left_out(tmp_path: Path) -> None:
         ({**ROW, "p": "often"}, "'p' in row 2 .* is 'often'"),
         ({**ROW, "p": float("nan")}, "'p' in row 2 .* is nan"),
         ({**ROW, "prompt": ""}, "the prompt in row 2"),
-        ({**ROW, "prompt": [{"role": "user"}]}, "the prompt in row 2"),
+        ({**ROW, "prompt": [{"role": "user"}]}, "row 2 .* where a chat message should be"),
         ({**ROW, "prompt_id": [1]}, "'prompt_id' in row 2"),
     ],
 )
@@ -101,7 +101,7 @@ def test_wrong_rows_are_named(tmp_path: Path, row: dict[str, Any], expected: str
 
 
 def test_files_that_give_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DataProblem, match="gives no pairs: of 1 rows 1"):
+    with pytest.raises(DataProblem, match="give no pairs: of 1 rows 1"):
         load_pairs(written(tmp_path, {**ROW, "chosen": "no"}))
     with pytest.raises(DataProblem, match="of 0 rows"):
         load_pairs(written(tmp_path))

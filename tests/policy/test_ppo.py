@@ -11,9 +11,10 @@ import tiny
 from heedful.engines.base import Batch, Outputs, Sampling
 from heedful.engines.local import LocalLearner, Optimiser
 from heedful.policy.kl_control import AdaptiveKL, FixedKL
-from heedful.policy.ppo import PPOLoss, mean_metrics, ppo_step
+from heedful.policy.ppo import PPOLoss, ppo_step
 from heedful.policy.rollout import collect
 from heedful.policy.shaping import RewardScale
+from heedful.policy.updates import mean_metrics
 from heedful.records import Prompt
 from heedful.settings import PpoSettings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,12 +15,14 @@ from heedful.engines.local import LocalLearner, Optimiser
 from heedful.engines.networks import LanguageNetwork, Lora
 from heedful.engines.seeding import seeded
 from heedful.errors import ModelProblem, NotFinite, SettingProblem
+from heedful.policy.grpo import GRPO
+from heedful.policy.ppo import PPO
 from heedful.policy.reinforce import Reinforcement
 from heedful.policy.rollout import collect
 from heedful.policy.stopping import Stopping
 from heedful.progress import SilentProgress
 from heedful.records import Prompt
-from heedful.settings import PpoSettings, RewardSettings
+from heedful.settings import GrpoSettings, PpoSettings, RewardSettings
 
 LIKED = len(tiny.SPECIAL) + 5
 PROMPTS = [Prompt(str(i), f"w{i} w{i + 1}") for i in range(6)]
@@ -58,6 +61,7 @@ class Trial:
     rate: float = 0.01
     tokens: int = 5
     evaluate_every: int = 2
+    kind: str = "ppo"
 
     def start(self, rows: list[tuple[int, dict[str, float]]], *, kill_log=-1, kill_score=-1, kill_update=-1) -> Reinforcement:
         network = self.network() if self.network else tiny.network("llama", roles=("policy", "reference"))
@@ -72,11 +76,10 @@ class Trial:
         def log(at, metrics):
             if logged[0] == kill_log:
                 raise Killed
+            if not logged[0]:  # as Run.log does for a stage that goes on after a kill
+                rows[:] = [row for row in rows if row[0] < at]
             logged[0] += 1
             rows.append((at, metrics))
-
-        def forget(at):
-            rows[:] = [row for row in rows if row[0] <= at]
 
         learner.step = dying_step  # type: ignore[method-assign]
         held_out = self.figures or (lambda at: self.held_out(learner))
@@ -96,17 +99,19 @@ class Trial:
             prompts=PROMPTS,
             prompt_ids=PROMPT_IDS,
             sampling=Sampling(self.tokens),
-            settings=PpoSettings(**{**options, **self.settings}),
+            algorithm=self.algorithm({**options, **self.settings}),
             reward=RewardSettings(**self.reward),
             stopping=Stopping(max_steps=self.steps, **self.stopping),
             evaluate_every=self.evaluate_every,
             evaluate=held_out,
             folder=self.folder,
             log=log,
-            forget=forget,
             progress=SilentProgress(),
             seed=5,
         )
+
+    def algorithm(self, settings):
+        return GRPO(GrpoSettings(completions_per_prompt=3, **settings)) if self.kind == "grpo" else PPO(PpoSettings(**settings))
 
     def held_out(self, learner):
         seen = collect(learner, tiny.tokenizer(), ShareOfToken(), PROMPTS, PROMPT_IDS, Sampling(self.tokens), range(90, 96))
@@ -122,7 +127,7 @@ def assert_same(one, rows, other, others):
     """Weights, moments, metrics, KL controller and the memory of the stopping rules, bit for bit."""
     assert others == rows
     assert other.stopping == one.stopping
-    assert other.kl_control.coef == one.kl_control.coef
+    assert other.algorithm.kl_control.coef == one.algorithm.kl_control.coef
     assert other.scale == one.scale
     assert (other.step, other.learner.steps) == (one.step, one.learner.steps)
     for name, parameter in one.learner.parameters.items():
@@ -146,7 +151,7 @@ def whole(tmp_path_factory):
     loop = Trial(tmp_path_factory.mktemp("whole")).run(rows)
     assert (loop.step, loop.stopping.reason, loop.learner.steps > 0) == (4, "max_steps", True)
     assert [step for step, _ in rows] == [0, 1, 2, 2, 3, 4, 4]
-    assert loop.kl_control.coef != PpoSettings().kl_coef, "the adaptive controller has moved"
+    assert loop.algorithm.kl_control.coef != PpoSettings().kl_coef, "the adaptive controller has moved"
     return loop, rows
 
 
@@ -159,6 +164,43 @@ def test_killed_anywhere_and_resumed_is_uninterrupted(kill, whole, tmp_path):
     with pytest.raises(Killed):
         Trial(tmp_path).run(rows, **kill)
     assert_same(*whole, Trial(tmp_path).run(rows), rows)
+
+
+CASES = [(kind, lora) for kind in tiny.KINDS for lora in (True, False)]
+NAMES = [f"{kind}-{'lora' if lora else 'full'}" for kind, lora in CASES]
+
+
+@pytest.mark.parametrize(("kind", "lora"), CASES, ids=NAMES)
+def test_grpo_killed_again_and_again_is_uninterrupted(kind, lora, tmp_path):
+    """While the first rollout is scored, while the second step is logged, while the third is scored, between its updates."""
+
+    def trial(folder):
+        network = partial(tiny.network, kind, lora=lora, roles=("policy", "reference"))
+        return Trial(folder, network, steps=3, kind="grpo", settings={"epochs": 1})
+
+    rows: list[Any] = []
+    whole_rows: list[Any] = []
+    whole = trial(tmp_path / "whole").run(whole_rows)
+    assert [step for step, _ in whole_rows] == [0, 1, 2, 2, 3, 3]
+    for kill in ({"kill_score": 0}, {"kill_log": 1}, {"kill_score": 0}, {"kill_update": 5}):
+        with pytest.raises(Killed):
+            trial(tmp_path / "killed").run(rows, **kill)
+    assert_same(whole, whole_rows, trial(tmp_path / "killed").run(rows), rows)
+
+
+def test_grpo_samples_several_completions_of_each_prompt(tmp_path):
+    """Three of each of two prompts, side by side; the next rollout takes the next two, so that three make a pass."""
+    loop, seen = Trial(tmp_path, steps=3, kind="grpo").start([]), []
+    score = loop.scorer.score
+    loop.scorer.score = lambda prompts, texts, batch: (seen.append((prompts, batch)), score(prompts, texts, batch))[1]
+    loop.train()
+    assert len(seen) == 3
+    for prompts, batch in seen:
+        assert [p.id for p in prompts[:3]] == [prompts[0].id] * 3
+        assert [p.id for p in prompts[3:]] == [prompts[3].id] * 3
+        assert batch.prompt_ids == [PROMPT_IDS[int(p.id)] for p in prompts]
+        assert len({tuple(ids) for ids in batch.completion_ids}) > 3, "completions of a prompt are drawn apart"
+    assert sorted(prompts[at].id for prompts, _ in seen for at in (0, 3)) == [p.id for p in PROMPTS]
 
 
 @pytest.mark.parametrize("every", [2, 3])
@@ -219,6 +261,21 @@ def test_it_learns_to_write_the_token_it_is_paid_for(kind, rate, tmp_path):
     assert last["score"] > 0.5
     assert last["kl"] > 1
     assert next(metrics["objective/kl"] for at, metrics in rows if at == 1) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "lora"), CASES, ids=NAMES)
+def test_grpo_learns_to_write_the_token_it_is_paid_for(kind, lora, tmp_path):
+    def network():
+        with seeded(0):
+            adapters = Lora(8, 16, targets=("all-linear",)) if lora else None
+            return LanguageNetwork(tiny.language_model(kind), tiny.tokenizer(), lora=adapters)
+
+    settings = {"batch_size": 24, "minibatch_size": 24, "kl_controller": "fixed", "kl_coef": 0.01, "checkpoint_every": 20}
+    trial = Trial(tmp_path, network, steps=12, rate=0.02, tokens=4, evaluate_every=12, settings=settings, kind="grpo")
+    first, last = trial.run().stopping.history
+    assert first["score"] < 0.2
+    assert last["score"] > first["score"] + 0.3
+    assert last["kl"] > 0.5
 
 
 def test_a_policy_that_is_not_its_reference_at_the_start_is_refused(tmp_path):

@@ -33,10 +33,9 @@ def test_the_gradient_is_that_of_transformers_own_loss(kind):
             torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=1e-3, msg=name)
 
 
-@pytest.mark.parametrize("packing", [False, True])
-def test_it_learns_by_heart_and_then_writes_it(packing, tmp_path):
+def test_it_learns_by_heart_and_then_writes_it(tmp_path):
     prompts, answers = [[6], [7], [8]], [[20, 21, tiny.END], [22, tiny.END], [23, 24, 25, tiny.END]]
-    learner = LocalLearner(tiny.network("llama", lora=False, roles=("policy",), packing=packing), optimiser=Optimiser(0.01))
+    learner = LocalLearner(tiny.network("llama", lora=False, roles=("policy",)), optimiser=Optimiser(0.01))
     before, rows = held_out_loss(learner, prompts, answers), []
     steps = train_sft(
         learner,

@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 import matplotlib
 import pytest
-from report_sample import HOSTILE_NAME, sample
+from report_sample import sample
 
 from heedful.maths.statistics import Interval
 from heedful.report import figures
 from heedful.report.data import MeasureRow
+from heedful.report.drawing import INK
 
 DATA = sample()
 DRAWN: dict[str, Callable[[], str]] = {
-    "labelers": lambda: figures.labeler_agreement(DATA.labelers),
     "margin": lambda: figures.accuracy_by_margin(DATA.reward["by_margin"]),
     "reliability": lambda: figures.reliability(DATA.reward["reliability"]),
     "curves": lambda: figures.learning_curves(DATA.history),
@@ -37,29 +37,11 @@ def test_each_is_valid_themed_and_the_same_twice(name: str) -> None:
     assert root.get("viewBox")
     assert svg == DRAWN[name]()
     assert "currentColor" in svg
-    assert figures.INK not in svg
+    assert INK not in svg
     assert "var(--grid, #" in svg
 
 
-def test_hostile_names_are_text() -> None:
-    svg = DRAWN["labelers"]()
-    assert "<img" not in svg
-    assert HOSTILE_NAME[:20] in "".join(texts(svg))
-    assert "王小明" in texts(svg)
-    formula = "$\\frac{$"
-    assert formula in texts(figures.labeler_agreement([{"labeler": formula, "agreement": 0.5}]))
-
-
-def test_the_lowest_labeler_comes_first_and_names_are_cut() -> None:
-    rows = [{"labeler": f"labeler {i}", "agreement": 0.5 + i / 100} for i in range(40)] + [{"labeler": "x" * 60, "agreement": 0.1}]
-    found = texts(figures.labeler_agreement(rows))
-    assert "x" * 25 + "…" in found
-    assert "labeler 28" in found
-    assert "labeler 29" not in found, "thirty in all"
-
-
 def test_nothing_to_draw_is_an_empty_string() -> None:
-    assert figures.labeler_agreement([{"labeler": "a"}]) == ""
     assert figures.accuracy_by_margin([]) == ""
     assert figures.reliability([{"predicted": 0.5}]) == ""
     assert figures.learning_curves([{"step": 1, "score": 2.0, "kl": 0.1}]) == ""

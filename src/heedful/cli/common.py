@@ -26,7 +26,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")]
 Config = Annotated[Path | None, typer.Argument(metavar="[HEED.TOML]", help="A settings file; see heed init.")]
 
-MAY_DIFFER = ("ppo.max_steps", "model.device", "ppo.micro_batch_tokens", "output")
+MAY_DIFFER = ("ppo.max_steps", "grpo.max_steps", "model.device", "model.micro_batch_tokens", "output")
 
 
 def make_progress(quiet: bool) -> Progress:
@@ -98,7 +98,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
     drawn = Table(title=title, title_justify="left")
     for name in rows[0] if rows else []:
-        drawn.add_column(name, overflow="fold")
+        drawn.add_column(name, overflow="fold", min_width=max(map(len, name.split())))
     for row in rows:
         drawn.add_row(*[shown(value) for value in row.values()])
     Console().print(drawn)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from heedful.cli.common import AsJson, Config, Quiet, Resume, Set, make_progress, open_run, quiet_libraries, settings_of, show
 
-train = typer.Typer(name="train", help="Train one part: sft, reward, classifier or ppo.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from heedful.jobs.workspace import Workspace
+
+train = typer.Typer(name="train", help="Train one part: sft, reward, classifier, ppo, grpo or dpo.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -102,6 +106,16 @@ def train_classifier(
 @train.command("ppo")
 def train_ppo(config: Config = None, resume: Resume = False, overrides: Set = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Optimise a policy with PPO against a reward model, classifier or function, without evaluation or report."""
+    _reinforce("ppo", config, resume, overrides, as_json, quiet)
+
+
+@train.command("grpo")
+def train_grpo(config: Config = None, resume: Resume = False, overrides: Set = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Optimise a policy with GRPO, which compares several completions of a prompt, against a reward model, classifier or function."""
+    _reinforce("grpo", config, resume, overrides, as_json, quiet)
+
+
+def _reinforce(algorithm: str, config: Path | None, resume: bool, overrides: list[str] | None, as_json: bool, quiet: bool) -> None:
     from functools import partial
 
     from heedful.config import require
@@ -110,18 +124,40 @@ def train_ppo(config: Config = None, resume: Resume = False, overrides: Set = No
     from heedful.jobs.sources import FileSource
     from heedful.jobs.workspace import Workspace
 
-    settings, progress = settings_of(config, overrides), make_progress(quiet)
+    settings, progress = settings_of(config, [*(overrides or []), f"policy.algorithm={algorithm}"]), make_progress(quiet)
     require(settings, "model.path", "prompts.path")
     if settings.reward.kind in ("learn", "pairs"):
         raise SettingProblem(
             f"reward.kind is {settings.reward.kind!r}",
-            "heed train ppo wants a finished reward: model, classifier or function. To learn one first, use heed run.",
+            f"heed train {algorithm} wants a finished reward: model, classifier or function. To learn one first, use heed run.",
         )
-    with open_run(settings, "train ppo", resume=resume, progress=progress) as run:
+    with open_run(settings, f"train {algorithm}", resume=resume, progress=progress) as run:
         ws = Workspace(settings, FileSource(settings, progress.say), run, progress)
         ws.stage("prompts", partial(data.load_prompts, needed=("train", "validation")))
-        found = ws.stage("policy", policy.train_policy, "prompts")
-        show({**{k: v for k, v in found.items() if k not in ("history", "line")}, "model": str(ws.folder("policy") / "model")}, as_json)
+        _show_policy(ws, ws.stage("policy", policy.reinforce, "prompts"), as_json)
+
+
+@train.command("dpo")
+def train_dpo(config: Config = None, resume: Resume = False, overrides: Set = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Learn from pairs with DPO, without a reward model: held-out accuracy beside "longer wins"."""
+    from functools import partial
+
+    from heedful.config import require
+    from heedful.jobs import data, dpo
+    from heedful.jobs.sources import FileSource
+    from heedful.jobs.workspace import Workspace
+
+    settings, progress = settings_of(config, [*(overrides or []), "reward.kind=pairs", "policy.algorithm=dpo"]), make_progress(quiet)
+    require(settings, "model.path")
+    with open_run(settings, "train dpo", resume=resume, progress=progress) as run:
+        ws = Workspace(settings, FileSource(settings, progress.say), run, progress)
+        ws.stage("pairs", data.build_pairs)
+        _show_policy(ws, ws.stage("policy", partial(dpo.learn_from_pairs, writes=False), "pairs"), as_json)
+
+
+def _show_policy(ws: Workspace, found: Mapping[str, Any], as_json: bool) -> None:
+    shown = {name: value for name, value in found.items() if name not in ("history", "line")}
+    show({**shown, "model": str(ws.folder("policy") / "model")}, as_json)
 
 
 def sample(

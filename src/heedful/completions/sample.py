@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from heedful.engines.base import Sampler, Sampling
+from heedful.engines.base import Sampler, Sampling, decode
 from heedful.progress import Progress
 from heedful.records import Completion, Prompt
 
@@ -39,12 +39,10 @@ def sample_completions(
             rows = [(i, k) for i in part for k in range(per_prompt)]
             seeds = [completion_seed(seed, prompts[i].id, k) for i, k in rows]
             drawn = sampler.sample([prompt_ids[i] for i, _ in rows], sampling, seeds)
-            texts = tokenizer.batch_decode([d.token_ids for d in drawn], skip_special_tokens=True)
+            texts = decode(tokenizer, [d.token_ids for d in drawn])
             for (i, k), one, text in zip(rows, drawn, texts, strict=True):
                 name = f"{prompts[i].id}:{model}:{k}"
-                found.append(
-                    Completion(name, prompts[i].id, text.strip(), one.token_ids, one.finish_reason, one.seed, model, asdict(sampling))
-                )
+                found.append(Completion(name, prompts[i].id, text, one.token_ids, one.finish_reason, one.seed, model, asdict(sampling)))
             bar.advance(len(part))
     return found
 

@@ -30,20 +30,13 @@ POSITION_BIAS_SPREAD = 2.0
 class Recipe:
     """Supervised fine-tuning from random weights, on completion tokens alone, each example once.
 
-    AdamW (Loshchilov & Hutter 2019): ``learning_rate`` is reached after ``warmup_steps`` and falls
-    in a line to 0 at the last step; gradients are clipped to a norm of ``max_grad_norm``.
+    ``learning_rate`` is reached after ``warmup_steps`` and falls in a line to 0 at the last step.
     """
 
     steps: int
     batch_size: int
     learning_rate: float
     warmup_steps: int
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-5
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    schedule: str = "linear"
-    seed: int = 0
 
     @property
     def examples(self) -> int:
@@ -104,8 +97,8 @@ def seq2seq_config() -> Any:
 
 
 ARCHITECTURES: dict[ArchitectureName, Architecture] = {
-    "causal": Architecture("causal", causal_config, Recipe(steps=500, batch_size=64, learning_rate=3e-3, warmup_steps=50)),
-    "seq2seq": Architecture("seq2seq", seq2seq_config, Recipe(steps=700, batch_size=64, learning_rate=4e-3, warmup_steps=50)),
+    "causal": Architecture("causal", causal_config, Recipe(steps=1500, batch_size=64, learning_rate=3e-3, warmup_steps=50)),
+    "seq2seq": Architecture("seq2seq", seq2seq_config, Recipe(steps=3000, batch_size=64, learning_rate=2e-3, warmup_steps=150)),
 }
 """Measured in float32 on 2048 test dialogues at temperature 1 (in brackets: 512 dialogues, greedily):
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.checkpoints import file_sha256
-from heedful.demo.architectures import ARCHITECTURES, ArchitectureName, Recipe, new_model
+from heedful.demo.architectures import ARCHITECTURES, ArchitectureName, new_model
 from heedful.demo.tokenizer import build_tokenizer
 from heedful.demo.world import Example, World
 from heedful.errors import FileProblem
@@ -47,8 +47,9 @@ def train_instruct(name: ArchitectureName, folder: Path, progress: Progress, see
     if (folder / "model.safetensors").exists():
         return folder
     recipe, tokenizer = ARCHITECTURES[name].recipe, build_tokenizer()
-    network = LanguageNetwork(new_model(name, seed), tokenizer, roles=("policy",), packing=name == "causal")
-    learner = LocalLearner(network, "policy", _optimiser(recipe, Optimiser))
+    network = LanguageNetwork(new_model(name, seed), tokenizer, roles=("policy",))
+    optimiser = Optimiser(recipe.learning_rate, warmup_steps=recipe.warmup_steps, schedule="linear", total_steps=recipe.steps)
+    learner = LocalLearner(network, "policy", optimiser)
     prompts, completions = encode_examples(World(seed).examples(recipe.examples, "sft"), tokenizer, network.encoder_decoder)
     train_sft(
         learner,
@@ -90,19 +91,6 @@ def ship(names: list[ArchitectureName], progress: Progress) -> None:
         shutil.rmtree(folder / "training", ignore_errors=True)
         checksums[name] = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
     write_atomically(SHIPPED / "sha256.json", (json.dumps(checksums, indent=1) + "\n").encode())
-
-
-def _optimiser(recipe: Recipe, kind: Any) -> Any:
-    return kind(
-        learning_rate=recipe.learning_rate,
-        betas=recipe.betas,
-        eps=recipe.eps,
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        warmup_steps=recipe.warmup_steps,
-        schedule=recipe.schedule,
-        total_steps=recipe.steps,
-    )
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ Split = Literal["sft", "feedback", "test"]
 SPLIT_PERCENT: dict[Split, tuple[int, int]] = {"sft": (0, 60), "feedback": (60, 90), "test": (90, 100)}
 """The hash of an example's facts, from 0 to 99, says which split it belongs to."""
 
-RUDE_SHARE = 0.47
+RUDE_SHARE = 0.49
 """Share of rude reference summaries; at temperature 1 the instruct model repeats it."""
 
 RUDE_PENALTY = 1.0

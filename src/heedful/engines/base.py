@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -128,16 +128,22 @@ class Sampling:
     top_k: int = 0
     greedy: bool = False
 
+    @property
+    def truncates(self) -> bool:
+        """Can some tokens not be drawn?"""
+        return self.top_k > 0 or self.top_p < 1.0
+
 
 @dataclass(frozen=True)
 class Sampled:
-    """One drawn completion: ids (end token included where one was drawn), and their logprobs
-    under the distribution they were drawn from."""
+    """One drawn completion: ids (end token included where one was drawn), their logprobs under the
+    distribution they were drawn from, and the value of the state before each where there is a value head."""
 
     token_ids: list[int]
     logprobs: list[float]
     finish_reason: Literal["stop", "length"]
     seed: int
+    values: list[float] | None = None
 
 
 class Sampler(Protocol):
@@ -150,6 +156,11 @@ class Sampler(Protocol):
 
 class Learner(Protocol):
     """Trains one role of a model; evaluates any role that shares its base."""
+
+    @property
+    def rounding(self) -> float:
+        """How far two ways to compute one logprob (while sampling, and in one pass) may lie apart, in nats."""
+        ...
 
     def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False) -> Outputs:
         """Logprobs (policy, reference), values (policy) or scores (reward). No gradient."""
@@ -182,6 +193,18 @@ class Scorer(Protocol):
     def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
         """One finite number per completion, more is better. ``batch`` holds the same rows as token ids."""
         ...
+
+
+def distinct_rows(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
+    """The distinct prompts, and for each row the index of its own."""
+    seen: dict[tuple[int, ...], int] = {}
+    rows = [seen.setdefault(tuple(prompt), len(seen)) for prompt in prompts]
+    return [list(prompt) for prompt in seen], rows
+
+
+def decode(tokenizer: Any, completion_ids: Sequence[Sequence[int]]) -> list[str]:
+    """The text of each completion, special tokens left out."""
+    return [text.strip() for text in tokenizer.batch_decode([list(ids) for ids in completion_ids], skip_special_tokens=True)]
 
 
 def length_mask(lengths: Sequence[int], width: int) -> Tensor:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from heedful.engines.base import Batch, Learner, Loss
 from heedful.progress import Progress
 from heedful.run import Checkpoints
@@ -42,6 +44,12 @@ def fit(
                 if done % checkpoint_every == 0:
                     checkpoints.save(done, lambda where, step=done: _save(learner, where, step))  # type: ignore[misc]
     return done
+
+
+def shuffled_parts(count: int, size: int, seed: int, epoch: int) -> list[list[int]]:
+    """One shuffled pass over ``count`` rows in parts of ``size``: the same for the same seed and epoch."""
+    order = [int(i) for i in np.random.default_rng([seed, epoch]).permutation(count)]
+    return [order[start : start + size] for start in range(0, count, size)]
 
 
 def _save(learner: Learner, folder: Path, done: int) -> None:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from heedful.engines.attention import Plan, following, plan_in_force
 from heedful.engines.base import Batch, Loss, Outputs, Role
+from heedful.engines.fuse import fused
+from heedful.engines.memory import give_back_free_memory
 from heedful.engines.networks import LanguageNetwork, ScalarNetwork
 from heedful.engines.sampling import LocalSampler
-from heedful.errors import FileProblem, NotFinite
+from heedful.errors import DeviceProblem, FileProblem, NotFinite
+
+SUITABLE = {True: 1024, False: 16384}
+"""Tokens computed at once on a CPU, where what stays in its caches is quick, and on an accelerator, which wants to be full."""
+SMALLEST = 16
+"""Fewer tokens than this are not worth trying again with."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,12 @@ class Optimiser:
 
 
 class LocalLearner:
-    """See :class:`heedful.engines.base.Learner`."""
+    """See :class:`heedful.engines.base.Learner`.
+
+    ``micro_batch_tokens`` are computed at once, by default as many as suit the device. When memory
+    runs out they are halved, and ``say`` hears of it; layers are computed twice instead of kept
+    (Chen et al. 2016) only once a single group does not fit.
+    """
 
     def __init__(
         self,
@@ -47,11 +61,13 @@ class LocalLearner:
         trains: Role = "policy",
         optimiser: Optimiser | None = None,
         *,
-        micro_batch_tokens: int = 8192,
+        micro_batch_tokens: int | None = None,
         temperature: float = 1.0,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.network, self.trains, self.temperature = network, trains, temperature
-        self.settings, self.micro_batch_tokens = optimiser or Optimiser(), micro_batch_tokens
+        self.network, self.trains, self.temperature, self.say = network, trains, temperature, say
+        self.settings = optimiser or Optimiser()
+        self.micro_batch_tokens = micro_batch_tokens or SUITABLE[network.device.type == "cpu"]
         self.parameters = network.trainable(trains)
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
@@ -61,24 +77,52 @@ class LocalLearner:
             betas=self.settings.betas,
             eps=self.settings.eps,
             weight_decay=self.settings.weight_decay,
+            fused=True,
         )
         self.steps = 0
+
+    @property
+    def rounding(self) -> float:
+        """How far two ways to compute one logprob may lie apart."""
+        return 1e-4 if self.network.precision == torch.float32 else 0.15
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False) -> Outputs:
         """Outputs of the whole batch on the CPU, in its own row order."""
-        found = [
-            (rows, self._forward(batch.select(rows), role, entropy, exact_kl))
-            for rows in micro_batches(batch, self.micro_batch_tokens)
-        ]  # fmt: skip
-        return gather_outputs(found, len(batch), batch.width)
+        budget = 2 * self.micro_batch_tokens  # nothing is kept for a backward pass
+
+        def found() -> Outputs:
+            parts = [(rows, self._forward(batch.select(rows), role, entropy, exact_kl)) for rows in self._parts(batch, budget)]
+            return gather_outputs(parts, len(batch), batch.width)
+
+        while True:
+            try:
+                return found()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if budget <= SMALLEST:
+                    raise out_of_memory(budget) from None
+                budget //= 2
 
     def forward_backward(self, batch: Batch, loss: Loss) -> dict[str, float]:
         """Accumulate ``sum(loss) / denominator``; the denominator is the whole batch's, so cutting it never matters."""
+        fresh = all(parameter.grad is None for parameter in self.parameters.values())
+        while True:
+            try:
+                return self._forward_backward(batch, loss)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not fresh or not self._save_memory(batch):
+                    raise out_of_memory(self.micro_batch_tokens) from None
+                self.optimiser.zero_grad(set_to_none=True)  # what earlier rows left behind
+
+    def _forward_backward(self, batch: Batch, loss: Loss) -> dict[str, float]:
         needs: frozenset[str] = getattr(loss, "needs", frozenset())
         tokens, groups = sum(batch.lengths), len(set(batch.group_ids))
         totals: dict[str, Tensor] = {}
-        for rows in micro_batches(batch, self.micro_batch_tokens):
+        for rows in self._parts(batch, self.micro_batch_tokens):
             part = to_device(batch.select(rows), self.network.device)
             outputs = self._forward(part, self.trains, "entropy" in needs, "kl" in needs)
             value, metrics = loss(outputs, part)
@@ -95,6 +139,20 @@ class LocalLearner:
                 totals[name] = totals.get(name, torch.zeros(())) + share.cpu()
         return {name: float(total) for name, total in totals.items()}
 
+    def _parts(self, batch: Batch, budget: int) -> list[list[int]]:
+        return micro_batches(batch, budget, packs=getattr(self.network, "packs", False))
+
+    def _save_memory(self, batch: Batch) -> bool:
+        """Compute less at once; ``False`` when there is nothing left to try."""
+        if max(len(rows) for rows in self._parts(batch, self.micro_batch_tokens)) > 1 and self.micro_batch_tokens > SMALLEST:
+            self.micro_batch_tokens //= 2
+            self.say(f"Memory ran out: going on with {self.micro_batch_tokens} tokens at once.")
+            return True
+        if recompute_layers(self.network):
+            self.say("Memory ran out: going on with layers computed twice instead of kept.")
+            return True
+        return False
+
     def step(self) -> dict[str, float]:
         """Clip, update, zero. A gradient that is not finite is refused before it touches a weight."""
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.max_grad_norm or math.inf))
@@ -110,6 +168,7 @@ class LocalLearner:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.steps += 1
+        give_back_free_memory()
         return {"grad_norm": norm, "lr": rate}
 
     def sampler(self) -> LocalSampler:
@@ -157,23 +216,29 @@ class LocalLearner:
         return outputs
 
 
-def micro_batches(batch: Batch, budget: int) -> list[list[int]]:
-    """Rows in parts of at most ``budget`` padded tokens, sorted by length; a group is never split.
+def micro_batches(batch: Batch, budget: int, *, packs: bool = False) -> list[list[int]]:
+    """Rows in parts of at most ``budget`` tokens, sorted by length; a group is never split, and rows that
+    share a prompt stand together.
 
-    A group larger than the budget makes a part of its own.
+    Counted is what is computed: padded rectangles, or with ``packs`` every token once, and a prompt
+    once however many rows of the part share it. A group larger than the budget makes a part of its own.
     """
     prompts, completions = [len(ids) for ids in batch.prompt_ids], batch.lengths
     parts: list[list[int]] = []
-    longest = (0, 0)  # prompt and completion of the last part, each padded on its own
-    for rows in sorted(batch.rows_by_group.values(), key=lambda rows: (-max(prompts[r] + completions[r] for r in rows), rows[0])):
+    longest, seen, tokens = (0, 0), set[tuple[int, ...]](), 0  # of the last part
+    by_group = batch.rows_by_group.values()
+    for rows in sorted(by_group, key=lambda rows: (-max(prompts[r] + completions[r] for r in rows), batch.prompt_ids[rows[0]], rows[0])):
         own = max(prompts[r] for r in rows), max(completions[r] for r in rows)
         together = max(longest[0], own[0]), max(longest[1], own[1])
-        if parts and (len(parts[-1]) + len(rows)) * sum(together) <= budget:
+        new = {tuple(batch.prompt_ids[r]) for r in rows}
+        more = sum(completions[r] for r in rows) + sum(len(p) for p in new - seen)
+        cost = tokens + more if packs else (len(parts[-1]) + len(rows)) * sum(together) if parts else 0
+        if parts and cost <= budget:
             parts[-1].extend(rows)
-            longest = together
+            longest, seen, tokens = together, seen | new, tokens + more
         else:
             parts.append(list(rows))
-            longest = own
+            longest, seen, tokens = own, new, sum(completions[r] for r in rows) + sum(len(p) for p in new)
     return parts
 
 
@@ -208,3 +273,36 @@ def gather_outputs(parts: Sequence[tuple[list[int], Outputs]], rows: int, width:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its columns on the device."""
     return Batch(batch.prompt_ids, batch.completion_ids, batch.groups, {k: v.to(device) for k, v in batch.columns.items()})
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Does the error say that memory ran out? On a CPU torch has no kind of its own for that."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def out_of_memory(tokens: int) -> DeviceProblem:
+    """There is not enough memory even for little."""
+    return DeviceProblem(
+        f"memory ran out with as few as {tokens} tokens at once",
+        "Use a smaller model, adapters (lora.enabled), bfloat16 (model.dtype), shorter prompts, or a machine with more memory.",
+    )
+
+
+def recompute_layers(network: LanguageNetwork | ScalarNetwork) -> bool:
+    """Keep a layer's input only, and compute the rest again in the backward pass; ``False`` if that was so already."""
+    from functools import partial
+
+    from torch.utils.checkpoint import checkpoint
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    @contextmanager
+    def again(plan: Plan | None) -> Iterator[None]:
+        with following(plan), fused(network.plain, network.precision):
+            yield
+
+    found = [m for m in network.model.modules() if isinstance(m, GradientCheckpointingLayer) and not m.gradient_checkpointing]
+    for layer in found:
+        layer.gradient_checkpointing = layer.training = True  # this flag alone: what is inside stays as in evaluation
+        both = lambda: (nullcontext(), again(plan_in_force()))  # noqa: E731 (a def in a loop would be stranger)
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=both)
+    return bool(found)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from heedful.errors import DeviceProblem, ModelProblem
+from heedful.settings import ModelSettings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -33,6 +34,34 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """``auto`` takes bfloat16 where the device multiplies matrices in it natively."""
+    if name != "auto":
+        return DTYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    natively = any(getattr(torch.cpu, f"_is_{kind}_supported", lambda: False)() for kind in ("avx512_bf16", "amx_tile"))
+    return torch.bfloat16 if device.type == "cpu" and natively else torch.float32
+
+
+def open_base(chosen: ModelSettings, *, learns: bool) -> tuple[Any, torch.dtype]:
+    """The language model of the settings, and the precision to compute in.
+
+    Weights that learn are float32. A base that stays as it is may stay as it was saved, unless
+    everything is to be computed in float32.
+    """
+    device = choose_device(chosen.device)
+    precision = choose_precision(chosen.precision, device)
+    model = load_language_model(
+        chosen.path,
+        architecture=chosen.architecture,
+        dtype="float32" if learns or precision == torch.float32 else "auto",
+        device=chosen.device,
+        trust_remote_code=chosen.trust_remote_code,
+    )
+    return model, precision
+
+
 def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a model folder or hub name."""
     from transformers import AutoTokenizer
@@ -46,7 +75,7 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
 def load_language_model(
     path: str, *, architecture: str = "auto", dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False
 ) -> Any:
-    """A causal or encoder-decoder language model.
+    """A causal or encoder-decoder language model; ``dtype`` "auto" keeps the weights as they were saved.
 
     Where the folder holds a LoRA adapter, it is merged into its base: what the policy was when RL
     began is the reference, never the raw base below it.
@@ -147,9 +176,12 @@ def _config(path: str, trust_remote_code: bool) -> Any:
 def _open(opener: Any, kind: str, path: str, dtype: str, device: str, trust_remote_code: bool, **more: Any) -> Any:
     where = choose_device(device)
     try:
-        model = opener.from_pretrained(path, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code, **more)
+        wanted = DTYPES.get(dtype, dtype)
+        model = opener.from_pretrained(path, dtype=wanted, use_safetensors=True, trust_remote_code=trust_remote_code, **more)
     except Exception as error:
         raise _cannot_open(kind, path, error) from None
+    if model.dtype == torch.float16:  # whose range is too small to learn in
+        model = model.to(torch.bfloat16)
     # eval() for good: dropout never runs in this house, whatever the folder's config says.
     return model.to(where).eval()
 

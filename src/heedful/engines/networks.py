@@ -10,17 +10,23 @@ that anyone needs.
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from heedful.engines.base import Batch, Outputs, Role, length_mask
+from heedful.engines.attention import Packed, following
+from heedful.engines.base import Batch, Outputs, Role, distinct_rows
+from heedful.engines.head import Head, token_statistics
+from heedful.engines.layout import lay_out
 from heedful.engines.models import add_adapter, set_dropout
+from heedful.engines.narrow import computing
+from heedful.engines.padding import lengths_mask, pad_left, pad_right, scatter, with_positions
+from heedful.engines.tap import adopt_where_same, examine, first_token, tapped_head
+from heedful.engines.tokens import context_length, decoder_start_id, end_ids, pad_id
 from heedful.errors import ModelProblem
 from heedful.maths import kl as kl_maths
 from heedful.maths.logprobs import entropy as token_entropy
@@ -39,7 +45,12 @@ class Lora:
 
 
 class LanguageNetwork(nn.Module):
-    """One language model in up to four roles."""
+    """One language model in up to four roles.
+
+    ``precision`` is that of the arithmetic: in bfloat16 the weights that learn stay in float32.
+    Causal models compute the tokens of a batch in one row without padding (``packs``) wherever
+    their attention allows it; prompts that rows share are computed once (``share_prompts``).
+    """
 
     def __init__(
         self,
@@ -49,16 +60,19 @@ class LanguageNetwork(nn.Module):
         roles: Sequence[Role] = ("policy", "reference"),
         lora: Lora | None = None,
         with_value: bool = False,
-        packing: bool = False,
+        precision: torch.dtype = torch.float32,
+        share_prompts: bool = True,
     ) -> None:
         super().__init__()
-        self.tokenizer, self.lora, self.packing = tokenizer, lora, packing
+        self.tokenizer, self.lora, self.precision, self.share_prompts = tokenizer, lora, precision, share_prompts
         self.encoder_decoder = bool(model.config.is_encoder_decoder)
+        self._narrow_heads: dict[Any, tuple[Any, Tensor]] = {}
         self.pad_id = pad_id(tokenizer)
         self.end_ids = end_ids(model, tokenizer)
         self.start_id = decoder_start_id(model) if self.encoder_decoder else None
         self.context = context_length(model)
-        set_dropout(model)
+        set_dropout(model.eval())
+        self.packs, self.plain_head = examine(model)
         self.reference = copy.deepcopy(model).requires_grad_(False) if lora is None and "reference" in roles else None
         self.model = self._with_adapters(model, roles)
         width = self.plain.get_output_embeddings().weight.shape[-1]
@@ -95,84 +109,147 @@ class LanguageNetwork(nn.Module):
 
     @contextmanager
     def as_role(self, role: Role) -> Iterator[Any]:
-        """The plain model with the right adapter on; gradients reach that adapter alone."""
-        if self.lora is None and role == "reference":
-            assert self.reference is not None, "this network was opened with no reference"
-            yield self.reference
-        elif self.lora is None:
-            yield self.model
-        elif role == "reference":
-            with self.model.disable_adapter():
-                yield self.plain
-        else:
+        """The plain model with the right adapter on; gradients reach that adapter alone.
+
+        Without gradient every linear layer computes with its adapter merged (:mod:`heedful.engines.narrow`).
+        """
+        plain = self.reference if self.lora is None and role == "reference" else self.plain
+        assert plain is not None, "this network was opened with no reference"
+        if self.lora is not None and role != "reference":
             self.model.set_adapter(role)
-            yield self.plain
+        without = self.lora is not None and role == "reference" and torch.is_grad_enabled()
+        with self.model.disable_adapter() if without else nullcontext(), computing(plain, role, self.precision):
+            yield plain
 
     def forward(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False, temperature: float = 1.0) -> Outputs:
-        """See :class:`heedful.engines.base.Outputs`; logits exist only where the mask is 1."""
+        """See :class:`heedful.engines.base.Outputs`."""
         mask = batch.mask.to(self.device)
+        states = self._states(batch, role)
         if role in SCALAR_ROLES:
-            hidden, _ = self._states(batch, role, mask, with_logits=False)
-            return Outputs(scores=self.score_heads[role](self._read(hidden, batch, mask)).squeeze(-1))
-        hidden, logits = self._states(batch, role, mask, with_logits=True)
-        logits = scale_logits(logits, temperature)
-        targets = pad_right(batch.completion_ids, self.pad_id, self.device)[mask.bool()]
-        values = None
-        if role == "policy" and self.value_head is not None:
-            values = self.value_head(hidden[:, :-1].float()).squeeze(-1) * mask
-        divergence = None
+            return Outputs(scores=self.score_heads[role](self._read(states, mask)).squeeze(-1))
+        reference = None
         if exact_kl:
             with torch.no_grad():
-                _, reference = self._states(batch, "reference", mask, with_logits=True)
-            divergence = scatter(kl_maths.exact(logits, scale_logits(reference, temperature)), mask)
+                reference = self._states(batch, "reference")
+        targets = torch.tensor([token for ids in batch.completion_ids for token in ids], dtype=torch.long, device=self.device)
+        logprobs, entropies, divergence = statistics(states, targets, reference, temperature, self.precision)
+        with_value = role == "policy" and self.value_head is not None
         return Outputs(
-            logprobs=scatter(token_logprobs(logits, targets), mask),
-            values=values,
-            entropy=scatter(token_entropy(logits), mask) if entropy else None,
-            kl=divergence,
+            logprobs=scatter(logprobs, mask),
+            values=scatter(self.value_head(states.before.float()).squeeze(-1), mask) if with_value else None,  # type: ignore[misc]
+            entropy=scatter(entropies, mask) if entropy else None,
+            kl=None if divergence is None else scatter(divergence, mask),
         )
 
-    def _read(self, hidden: Tensor, batch: Batch, mask: Tensor) -> Tensor:
-        """What a score is read from, ``[B, H]``. Causal: the state after the last true token (state index
-        ``length``, counting the one before the first). Encoder-decoder: the mean over the states after
-        each true token, since a decoder never learnt to read on past its end token."""
-        hidden = hidden.float()
-        if not self.encoder_decoder:
-            return hidden[torch.arange(len(batch)), torch.as_tensor(batch.lengths, device=self.device)]
+    def _read(self, states: States, mask: Tensor) -> Tensor:
+        """What a score is read from, ``[B, H]``. Causal: the state after the last true token. Encoder-decoder: the
+        mean over the states after each true token, since a decoder never learnt to read on past its end token."""
+        if states.after is None:
+            return states.last.float()
         weights = mask / mask.sum(1, keepdim=True).clamp(min=1)
-        return (hidden[:, 1:] * weights[..., None]).sum(1)
+        return (states.after.float() * weights[..., None]).sum(1)
 
-    def _states(self, batch: Batch, role: Role, mask: Tensor, *, with_logits: bool) -> tuple[Tensor, Tensor]:
-        """Hidden states ``[B, T + 1, H]`` (before each token, and after the last) and logits ``[N, V]`` on the mask."""
-        kept = mask.bool() if with_logits else torch.zeros_like(mask, dtype=torch.bool)
-        width = batch.width
-        packed = pack(batch, self.pad_id, self.device) if self.packing and not self.encoder_decoder else None
+    def _states(self, batch: Batch, role: Role) -> States:
+        with self.as_role(role) as model:
+            return self._packed_states(batch, model) if self.packs else self._padded_states(batch, model)
 
-        def aligned(hidden: Tensor) -> Tensor:
-            return hidden[:, -(width + 1) :] if packed is None else hidden[packed.rows, packed.columns]
+    def _packed_states(self, batch: Batch, model: Any) -> States:
+        layout = lay_out(batch, self.device, share=self.share_prompts)
 
-        with self.as_role(role) as model, tapped_head(model, lambda hidden: aligned(hidden)[:, :-1][kept][None]) as tap:
-            logits = model(**(self.inputs(batch) if packed is None else packed.inputs), use_cache=False).logits
-        return aligned(tap.hidden), logits.reshape(-1, logits.shape[-1])
+        def before(hidden: Tensor) -> Tensor:
+            return hidden[0][layout.before]
 
-    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        with following(Packed(layout)), tapped_head(model, first_token if self.plain_head else before) as tap:
+            logits = model(input_ids=layout.ids, position_ids=layout.positions, use_cache=False).logits
+        return self._found(model, before(tap.hidden), tap.hidden[0][layout.last], None, logits)
+
+    def _padded_states(self, batch: Batch, model: Any) -> States:
+        mask = batch.mask.to(self.device).bool()
+
+        def before(hidden: Tensor) -> Tensor:
+            return hidden[:, -(batch.width + 1) : -1][mask]
+
+        with following(None), tapped_head(model, first_token if self.plain_head else before) as tap:
+            logits = model(**self.inputs(batch, model), use_cache=False).logits
+        hidden = tap.hidden[:, -(batch.width + 1) :]  # before each token, and after the last
+        last = hidden[torch.arange(len(batch)), torch.as_tensor(batch.lengths, device=self.device)]
+        return self._found(model, before(tap.hidden), last, hidden[:, 1:] if self.encoder_decoder else None, logits)
+
+    def _found(self, model: Any, before: Tensor, last: Tensor, after: Tensor | None, logits: Tensor) -> States:
+        if not self.plain_head:
+            return States(before, last, after, logits=logits[0])
+        return States(before, last, after, self.head_of(model))
+
+    def head_of(self, model: Any) -> Head | None:
+        """The head of a role's model, where it is plain. Its narrow copy is made again when the weight has changed."""
+        if not self.plain_head:
+            return None
+        layer = model.get_output_embeddings()
+        if layer.weight.dtype == self.precision:
+            return Head(layer.weight, layer.bias, layer.weight.detach())
+        made_from = layer.weight.data_ptr(), layer.weight._version
+        if self._narrow_heads.get(model, (None, None))[0] != made_from:
+            self._narrow_heads[model] = made_from, layer.weight.detach().to(self.precision)
+        return Head(layer.weight, layer.bias, self._narrow_heads[model][1])
+
+    def inputs(self, batch: Batch, model: Any) -> dict[str, Any]:
         """Tensors for the model's own ``forward``. Causal: prompts end and completions begin in one column."""
         completions = pad_right(batch.completion_ids, self.pad_id, self.device)
         completion_mask = batch.mask.to(self.device).long()
         if self.encoder_decoder:
-            prompts, prompt_mask = pad_right(batch.prompt_ids, self.pad_id, self.device), lengths_mask(batch.prompt_ids, self.device)
             start = torch.full((len(batch), 1), self.start_id or 0, device=self.device)
-            ones = torch.ones_like(start)
+            encoded, prompt_mask = self.encode(batch.prompt_ids, model)
             return {
-                "input_ids": prompts,
+                "encoder_outputs": encoded,
                 "attention_mask": prompt_mask,
                 "decoder_input_ids": torch.cat([start, completions], 1),
-                "decoder_attention_mask": torch.cat([ones, completion_mask], 1),
+                "decoder_attention_mask": torch.cat([torch.ones_like(start), completion_mask], 1),
             }
         prompts, prompt_mask = pad_left(batch.prompt_ids, self.pad_id, self.device)
         attention = torch.cat([prompt_mask, completion_mask], 1)
         found = {"input_ids": torch.cat([prompts, completions], 1), "attention_mask": attention}
-        return with_positions(self.plain, found, attention)
+        return with_positions(model, found, attention)
+
+    def encode(self, prompt_ids: Sequence[Sequence[int]], model: Any) -> tuple[Any, Tensor]:
+        """What the encoder makes of prompts, and their mask; equal prompts are read once."""
+        distinct, owner = distinct_rows(prompt_ids) if self.share_prompts else (list(prompt_ids), list(range(len(prompt_ids))))
+        mask = lengths_mask(distinct, self.device)
+        encoded = model.get_encoder()(input_ids=pad_right(distinct, self.pad_id, self.device), attention_mask=mask)
+        if len(distinct) < len(prompt_ids):
+            index = torch.tensor(owner, device=self.device)
+            encoded.last_hidden_state, mask = encoded.last_hidden_state[index], mask[index]
+        return encoded, mask
+
+
+@dataclass(frozen=True)
+class States:
+    """What the language-model head would be given: ``before [C, H]`` each completion token, rows in order; ``last [B, H]``,
+    after each row's last token; and with an encoder-decoder ``after [B, T, H]`` each token, padded.
+
+    ``head`` turns states into logits; where that takes more than one linear layer there are ``logits [C, V]`` instead.
+    """
+
+    before: Tensor
+    last: Tensor
+    after: Tensor | None = None
+    head: Head | None = None
+    logits: Tensor | None = None
+
+
+def statistics(
+    states: States, targets: Tensor, reference: States | None, temperature: float, precision: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Logprobs of the targets, entropy, and exact KL to a reference: ``[C]`` each."""
+    if states.head is not None:
+        other = None if reference is None or reference.head is None else (reference.head, reference.before)
+        return token_statistics(states.head, states.before, targets, temperature=temperature, reference=other, dtype=precision)
+    assert states.logits is not None
+    logits = scale_logits(states.logits, temperature)
+    divergence = None
+    if reference is not None:
+        assert reference.logits is not None
+        divergence = kl_maths.exact(logits, scale_logits(reference.logits, temperature))
+    return token_logprobs(logits, targets), token_entropy(logits), divergence
 
 
 class ScalarNetwork(nn.Module):
@@ -184,7 +261,7 @@ class ScalarNetwork(nn.Module):
 
     encoder_decoder = False
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
         if model.config.is_encoder_decoder:
             raise ModelProblem(
@@ -192,11 +269,20 @@ class ScalarNetwork(nn.Module):
                 "Use an encoder or causal classifier, or learn a reward model on the encoder-decoder itself (reward.base).",
             )
         set_dropout(model)
-        self.model, self.tokenizer = model.requires_grad_(True), tokenizer
+        self.model, self.tokenizer, self.precision = model.requires_grad_(True), tokenizer, precision
         self.pad_id = pad_id(tokenizer)
         self.context = context_length(model)
         self.causal_head = getattr(model, "score", None) if hasattr(model, "score") else None
         self.eval()
+        if model.device.type != "meta":
+            ids = torch.tensor([[1, 2, 3], [1, 2, 1]], device=model.device)
+            mask = torch.tensor([[1, 1, 1], [1, 1, 0]], device=model.device)
+            adopt_where_same(model, lambda: model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()])
+
+    @property
+    def plain(self) -> Any:
+        """The Hugging Face model itself."""
+        return self.model
 
     @property
     def device(self) -> torch.device:
@@ -212,11 +298,12 @@ class ScalarNetwork(nn.Module):
         assert role in SCALAR_ROLES, f"a sequence classifier has no role {role!r}"
         rows = [list(p) + list(c) for p, c in zip(batch.prompt_ids, batch.completion_ids, strict=True)]
         ids, attention = pad_right(rows, self.pad_id, self.device), lengths_mask(rows, self.device)
-        if self.causal_head is None:
-            logits = self.model(input_ids=ids, attention_mask=attention, **self._token_types(batch, ids)).logits
-        else:
-            hidden = self.model.base_model(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
-            logits = self.causal_head(hidden[torch.arange(len(rows)), attention.sum(1) - 1])
+        with computing(self.model, None, self.precision), following(None):
+            if self.causal_head is None:
+                logits = self.model(input_ids=ids, attention_mask=attention, **self._token_types(batch, ids)).logits
+            else:
+                hidden = self.model.base_model(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
+                logits = self.causal_head(hidden[torch.arange(len(rows)), attention.sum(1) - 1])
         logits = logits.float()
         return Outputs(class_logits=logits, scores=logits[:, 0] if logits.shape[1] == 1 else None)
 
@@ -229,33 +316,6 @@ class ScalarNetwork(nn.Module):
             if prompt:
                 types[row, len(prompt) : len(prompt) + len(completion)] = 1
         return {"token_type_ids": types}
-
-
-@dataclass
-class Tap:
-    """What the language-model head was about to be given."""
-
-    hidden: Tensor = None  # type: ignore[assignment]
-
-
-@contextmanager
-def tapped_head(model: Any, choose: Callable[[Tensor], Tensor]) -> Iterator[Tap]:
-    """Keep the states that reach the language-model head, and let it see only those that ``choose`` picks.
-
-    The one place where architectures agree: whatever happens before or after (scaling in T5, soft
-    caps in Gemma, BERT's transform) stays the model's own business.
-    """
-    tap = Tap()
-
-    def before(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        tap.hidden = args[0]
-        return (choose(args[0]), *args[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(before)
-    try:
-        yield tap
-    finally:
-        handle.remove()
 
 
 def value_head(width: int) -> nn.Linear:
@@ -271,120 +331,3 @@ def reward_head(width: int) -> nn.Linear:
     head = nn.Linear(width, 1, bias=False)
     nn.init.normal_(head.weight, std=(width + 1) ** -0.5)
     return head
-
-
-def scatter(flat: Tensor, mask: Tensor) -> Tensor:
-    """``[N]`` values of the masked positions -> ``[B, T]``, 0 elsewhere."""
-    return torch.zeros(mask.shape, dtype=flat.dtype, device=flat.device).masked_scatter(mask.bool(), flat)
-
-
-def pad_right(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> Tensor:
-    """``[B, width]`` ids, padded behind."""
-    width = max((len(row) for row in rows), default=0)
-    return torch.tensor([list(row) + [pad] * (width - len(row)) for row in rows], dtype=torch.long, device=device).reshape(len(rows), width)
-
-
-def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """``[B, width]`` ids, padded in front, and their mask."""
-    width = max((len(row) for row in rows), default=0)
-    ids = [[pad] * (width - len(row)) + list(row) for row in rows]
-    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
-    return torch.tensor(ids, dtype=torch.long, device=device).reshape(len(rows), width), torch.tensor(
-        mask, dtype=torch.long, device=device
-    ).reshape(len(rows), width)
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A batch in fewer, fuller rows. ``rows`` and ``columns`` ``[B, T + 1]`` say where each row's states stand."""
-
-    inputs: dict[str, Tensor]
-    rows: Tensor
-    columns: Tensor
-
-
-def pack(batch: Batch, pad: int, device: torch.device, room: int = 256) -> Packed:
-    """Rows one behind the other, in bins of ``room`` tokens (or of the longest row).
-
-    Positions start again at 0 in each, from which the model's mask follows: no row sees another
-    (block-diagonal attention). Bins stay short because attention costs their length squared.
-    """
-    whole = [[*prompt, *completion] for prompt, completion in zip(batch.prompt_ids, batch.completion_ids, strict=True)]
-    places, filled = first_fit([len(row) for row in whole], room)
-    ids = torch.full((len(filled), max(filled, default=1)), pad, dtype=torch.long)
-    positions = torch.zeros_like(ids)
-    columns = torch.zeros((len(batch), batch.width + 1), dtype=torch.long)
-    for row, (bin_, start) in enumerate(places):
-        end = start + len(whole[row])
-        ids[bin_, start:end] = torch.tensor(whole[row], dtype=torch.long)
-        positions[bin_, start:end] = torch.arange(len(whole[row]))
-        first = start + len(batch.prompt_ids[row]) - 1  # the state before the first completion token
-        columns[row] = torch.arange(first, first + batch.width + 1).clamp(max=end - 1)
-    rows = torch.tensor([bin_ for bin_, _ in places], dtype=torch.long)[:, None].expand_as(columns)
-    return Packed({"input_ids": ids.to(device), "position_ids": positions.to(device)}, rows.to(device), columns.to(device))
-
-
-def first_fit(lengths: Sequence[int], room: int) -> tuple[list[tuple[int, int]], list[int]]:
-    """First-fit decreasing: (bin, offset) of each length, and how full each bin is."""
-    room = max(room, *lengths) if lengths else room
-    filled: list[int] = []
-    places: list[tuple[int, int]] = [(0, 0)] * len(lengths)
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        bin_ = next((b for b, full in enumerate(filled) if full + lengths[index] <= room), len(filled))
-        if bin_ == len(filled):
-            filled.append(0)
-        places[index] = (bin_, filled[bin_])
-        filled[bin_] += lengths[index]
-    return places, filled
-
-
-def lengths_mask(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """``[B, width]`` long: 1 on true tokens, by length."""
-    lengths = [len(row) for row in rows]
-    return length_mask(lengths, max(lengths, default=0)).long().to(device)
-
-
-def with_positions(model: Any, inputs: dict[str, Tensor], attention: Tensor) -> dict[str, Tensor]:
-    """Add position ids that ignore left padding, where the model takes them."""
-    if accepts(model, "position_ids"):
-        inputs["position_ids"] = (attention.cumsum(1) - 1).clamp(min=0)[:, -inputs["input_ids"].shape[1] :]
-    return inputs
-
-
-def accepts(model: Any, argument: str) -> bool:
-    """Does the model's ``forward`` take this argument?"""
-    return argument in inspect.signature(model.forward).parameters
-
-
-def pad_id(tokenizer: Any) -> int:
-    """An id to fill with. Which one is of no account: masks come from lengths."""
-    return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
-
-
-def end_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Every id that ends a completion: the tokenizer's, the model's and its generation settings'."""
-    found: set[int] = set()
-    for source in (tokenizer, model.config, getattr(model, "generation_config", None)):
-        ids = getattr(source, "eos_token_id", None)
-        found.update(ids if isinstance(ids, (list, tuple)) else [] if ids is None else [ids])
-    if not found:
-        raise ModelProblem("neither the tokenizer nor the model names an end token", "Set eos_token in the tokenizer's configuration.")
-    return sorted(found)
-
-
-def decoder_start_id(model: Any) -> int:
-    """The id an encoder-decoder's decoder starts from."""
-    for source in (model.config, getattr(model, "generation_config", None)):
-        found = getattr(source, "decoder_start_token_id", None)
-        if found is not None:
-            return int(found)
-    raise ModelProblem(
-        "the encoder-decoder does not say which token its decoder starts from", "Set decoder_start_token_id in its config.json."
-    )
-
-
-def context_length(model: Any) -> int | None:
-    """The longest input that the position embeddings allow, where there is such a limit."""
-    config = getattr(model.config, "encoder", None) or model.config
-    found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return int(found) if found and getattr(config, "model_type", "") not in {"t5", "mt5", "umt5", "longt5"} else None

@@ -1,27 +1,38 @@
-"""Drawing completions: prompts read once, finished rows leave, every row has its own randomness.
+"""Drawing completions: prompts read once, finished rows leave, waiting ones take their place.
 
 A row's draws depend on its seed and its own logits alone: batch size, order and neighbours never
-change what is sampled (up to floating-point ties).
+change what is sampled (up to floating-point ties). What is drawn comes with its logprob, and with
+the value of the state before it where the network has a value head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from heedful.engines.base import Role, Sampled, Sampling
-from heedful.engines.networks import LanguageNetwork, accepts, lengths_mask, pad_left, pad_right, tapped_head
+from heedful.engines.head import Head
+from heedful.engines.memory import give_back_free_memory
+from heedful.engines.networks import LanguageNetwork
+from heedful.engines.writing import Frontier, PackedWriter, PaddedWriter, Writer
 from heedful.maths.logprobs import scale_logits
+
+REFILL = 0.75
+"""Waiting rows come in when fewer than this share of the places are taken: reading prompts in company is cheaper."""
+BLOCK = 64
+"""A draw first finds the block of the vocabulary it falls into: summing blocks is cheaper than summing up everything."""
 
 
 class LocalSampler:
-    """Samples from a network in one of its roles, with the weights as they are at each call."""
+    """Samples from a network in one of its roles, with the weights as they are at each call.
 
-    def __init__(self, network: LanguageNetwork, role: Role = "policy", batch_tokens: int = 16384) -> None:
+    At most ``batch_tokens`` tokens of prompts and completions are kept at once.
+    """
+
+    def __init__(self, network: LanguageNetwork, role: Role = "policy", batch_tokens: int = 32768) -> None:
         self.network, self.role, self.batch_tokens = network, role, batch_tokens
 
     @torch.no_grad()
@@ -29,107 +40,114 @@ class LocalSampler:
         """One completion per row; see :class:`heedful.engines.base.Sampler`."""
         if len(seeds) != len(prompt_ids):
             raise ValueError(f"{len(prompt_ids)} prompts but {len(seeds)} seeds")
-        found: dict[int, Sampled] = {}
-        for rows in batches_by_length([len(p) for p in prompt_ids], sampling.max_new_tokens, self.batch_tokens):
-            drawn = self._sample_batch([prompt_ids[r] for r in rows], sampling, [seeds[r] for r in rows])
-            found.update(zip(rows, drawn, strict=True))
-        return [found[row] for row in range(len(prompt_ids))]
-
-    def _sample_batch(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]) -> list[Sampled]:
-        uniforms = torch.from_numpy(np.stack([row_uniforms(seed, sampling.max_new_tokens) for seed in seeds])).to(self.network.device)
-        ids: list[list[int]] = [[] for _ in prompts]
-        logprobs: list[list[float]] = [[] for _ in prompts]
-        ends = torch.tensor(self.network.end_ids, device=self.network.device)
-        alive = torch.arange(len(prompts), device=self.network.device)
+        if not prompt_ids:
+            return []
+        record = Record(self.network, self.role, sampling, seeds)
+        # Completions of one prompt stand together, so that it is read once; long prompts come first.
+        waiting = sorted(range(len(prompt_ids)), key=lambda r: (-len(prompt_ids[r]), tuple(prompt_ids[r])))
+        places = min(len(waiting), max(1, self.batch_tokens // (len(prompt_ids[waiting[0]]) + sampling.max_new_tokens)))
         with self.network.as_role(self.role) as model:
-            decoder = Decoder(self.network, model, prompts)
-            for step in range(sampling.max_new_tokens):
-                tokens, drawn = draw(decoder.logits, sampling, uniforms[alive, step])
-                for row, token, logprob in zip(alive.tolist(), tokens.tolist(), drawn.tolist(), strict=True):
-                    ids[row].append(token)
-                    logprobs[row].append(logprob)
-                going = (~torch.isin(tokens, ends)).nonzero().squeeze(-1)
-                if not len(going) or step + 1 == sampling.max_new_tokens:
-                    break
-                if len(going) < len(alive):
-                    decoder.keep(going)
-                    alive, tokens = alive[going], tokens[going]
-                decoder.read(tokens)
-        stopped = set(self.network.end_ids)
+            kind = PackedWriter if self.network.packs else PaddedWriter
+            writer: Writer = kind(self.network, model, places, sampling.max_new_tokens)
+            rows = torch.zeros(0, dtype=torch.long, device=self.network.device)
+            while len(rows) or waiting:
+                if waiting and len(rows) <= (REFILL * places if writer.refills else 0):
+                    new, waiting = waiting[: places - len(rows)], waiting[places - len(rows) :]
+                    writer.admit([prompt_ids[r] for r in new])
+                    rows = torch.cat([rows, torch.tensor(new, device=rows.device)])
+                tokens, staying = record.draw(rows, writer)
+                order = writer.keep(staying)
+                rows = rows[order]
+                if len(rows):
+                    writer.read(tokens[order])
+        give_back_free_memory()
+        return record.completions()
+
+
+class Record:
+    """What is drawn: ids, logprobs and values of every row, ``[B, T]``."""
+
+    def __init__(self, network: LanguageNetwork, role: Role, sampling: Sampling, seeds: Sequence[int]) -> None:
+        self.network, self.sampling, self.seeds = network, sampling, [int(s) for s in seeds]
+        device, shape = network.device, (len(seeds), sampling.max_new_tokens)
+        uniforms = np.empty(shape) if sampling.greedy else np.stack([row_uniforms(s, shape[1]) for s in self.seeds])
+        self.uniforms = torch.from_numpy(uniforms).to(device)
+        self.ids = torch.zeros(shape, dtype=torch.long, device=device)
+        self.logprobs, self.values = (torch.zeros(shape, dtype=torch.float32, device=device) for _ in range(2))
+        self.lengths = torch.zeros(len(seeds), dtype=torch.long, device=device)
+        self.ends = torch.tensor(network.end_ids, device=device)
+        self.value_head = network.value_head if role == "policy" else None
+
+    def draw(self, rows: Tensor, writer: Writer) -> tuple[Tensor, Tensor]:
+        """The next token of some rows, and which of them go on: ``[n]`` each."""
+        at, frontier = self.lengths[rows], writer.frontier
+        tokens, logprobs = draw(frontier.logits, self.sampling, self.uniforms[rows, at])
+        if writer.head is not None and self.network.precision != torch.float32 and not self.sampling.truncates:
+            logprobs = exact_logprobs(writer.head, frontier, tokens, logprobs, self.sampling.temperature)
+        self.ids[rows, at], self.logprobs[rows, at] = tokens, logprobs
+        if self.value_head is not None:
+            with torch.autocast(rows.device.type, enabled=False):  # values stay in float32
+                self.values[rows, at] = self.value_head(frontier.hidden.float()).squeeze(-1)
+        self.lengths[rows] = at + 1
+        return tokens, ~torch.isin(tokens, self.ends) & (at + 1 < self.sampling.max_new_tokens)
+
+    def completions(self) -> list[Sampled]:
+        """Every row as what it wrote."""
+        ends = set(self.network.end_ids)
+        ids, logprobs, values, lengths = (x.tolist() for x in (self.ids, self.logprobs, self.values, self.lengths))
         return [
-            Sampled(ids[row], logprobs[row], "stop" if ids[row][-1] in stopped else "length", seeds[row])
-            for row in range(len(prompts))
-        ]  # fmt: skip
-
-
-class Decoder:
-    """A model's state while it writes: cache, mask, and the logits of each row's next token ``[B, V]``."""
-
-    def __init__(self, network: LanguageNetwork, model: Any, prompts: Sequence[Sequence[int]]) -> None:
-        self.network, self.model = network, model
-        distinct, self.rows = distinct_rows(prompts)
-        self.encoded: Any = None
-        if network.encoder_decoder:
-            self._encode(distinct)
-            start = torch.full((len(prompts),), network.start_id or 0, device=network.device)
-            self.cache: Any = None
-            self.read(start)
-        else:
-            ids, mask = pad_left(distinct, network.pad_id, network.device)
-            logits, self.cache = self._run({"input_ids": ids, "attention_mask": mask}, mask)
-            index = torch.tensor(self.rows, device=network.device)
-            if len(distinct) < len(prompts):
-                self.cache.reorder_cache(index)  # each prompt is read once and shared by its completions
-            self.mask, self.logits = mask[index], logits[index]
-
-    def read(self, tokens: Tensor) -> None:
-        """Each row reads one more token ``[B]``."""
-        if self.network.encoder_decoder:
-            inputs = {"decoder_input_ids": tokens[:, None], "encoder_outputs": self.encoded, "attention_mask": self.mask}
-            self.logits, self.cache = self._run(inputs, None)
-        else:
-            self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], 1)
-            self.logits, self.cache = self._run({"input_ids": tokens[:, None], "attention_mask": self.mask}, self.mask)
-
-    def keep(self, rows: Tensor) -> None:
-        """Only these rows go on."""
-        self.cache.reorder_cache(rows)
-        self.mask = self.mask[rows]
-        if self.encoded is not None:
-            self.encoded.last_hidden_state = self.encoded.last_hidden_state[rows]
-
-    def _encode(self, distinct: list[Sequence[int]]) -> None:
-        ids, mask = pad_right(distinct, self.network.pad_id, self.network.device), lengths_mask(distinct, self.network.device)
-        self.encoded = self.model.get_encoder()(input_ids=ids, attention_mask=mask)
-        index = torch.tensor(self.rows, device=ids.device)
-        self.encoded.last_hidden_state, self.mask = self.encoded.last_hidden_state[index], mask[index]
-
-    def _run(self, inputs: dict[str, Any], positions_from: Tensor | None) -> tuple[Tensor, Any]:
-        if positions_from is not None and accepts(self.model, "position_ids"):
-            inputs["position_ids"] = (positions_from.cumsum(1) - 1).clamp(min=0)[:, -inputs["input_ids"].shape[1] :]
-        with tapped_head(self.model, lambda hidden: hidden[:, -1:]):
-            outputs = self.model(**inputs, past_key_values=getattr(self, "cache", None), use_cache=True)
-        return outputs.logits[:, -1], outputs.past_key_values
+            Sampled(
+                ids[row][:n],
+                logprobs[row][:n],
+                "stop" if ids[row][n - 1] in ends else "length",
+                self.seeds[row],
+                values[row][:n] if self.value_head is not None else None,
+            )
+            for row, n in enumerate(lengths)
+        ]
 
 
 def draw(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """One token per row of ``[B, V]`` by inverting the cumulative distribution at ``uniforms [B]``; ids and logprobs ``[B]``."""
-    logprobs = truncate(torch.log_softmax(scale_logits(logits, sampling.temperature).float(), -1), sampling.top_k, sampling.top_p)
-    if sampling.greedy:
-        tokens = logprobs.argmax(-1)
-    else:
-        cumulative = logprobs.exp().double().cumsum(-1)
-        # right=True: a token of probability 0 is an empty interval and cannot be hit.
-        tokens = (
-            torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
-        )
-    return tokens, logprobs.gather(-1, tokens[:, None]).squeeze(-1)
+    """One token per row of ``[n, V]`` by inverting the cumulative distribution at ``uniforms [n]``; ids and logprobs ``[n]``."""
+    logits = scale_logits(logits, sampling.temperature)
+    if sampling.truncates:
+        logits = truncate(torch.log_softmax(logits, -1), sampling.top_k, sampling.top_p)
+    top = logits.amax(-1, keepdim=True)
+    weights = (logits - top).exp_()
+    tokens = logits.argmax(-1) if sampling.greedy else invert(weights, uniforms)
+    logprobs = (logits.gather(-1, tokens[:, None]) - top).squeeze(-1) - weights.sum(-1).log()
+    return tokens, logprobs
+
+
+def invert(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """The index at which the sum of ``weights [n, V]`` passes the share ``uniforms [n]`` of all; weights need not sum to 1.
+
+    A weight of 0 is never hit. Sums are float64: in float32 the tail of a large vocabulary would be lost.
+    """
+    n, vocabulary = weights.shape
+    blocks = torch.nn.functional.pad(weights, (0, -vocabulary % BLOCK)).view(n, -1, BLOCK)
+    sums = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    target = uniforms[:, None].double() * sums[:, -1:]
+    block = torch.searchsorted(sums, target, right=True).clamp(max=sums.shape[1] - 1)
+    before = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)), 0.0)
+    inside = blocks[torch.arange(n, device=weights.device), block.squeeze(1)].double().cumsum(-1)
+    # The remainder may pass the block's own sum by a rounding error.
+    remainder = torch.minimum(target - before, inside[:, -1:] * (1 - 1e-12))
+    return (block * BLOCK + torch.searchsorted(inside, remainder, right=True)).squeeze(1).clamp(max=vocabulary - 1)
+
+
+def exact_logprobs(head: Head, frontier: Frontier, tokens: Tensor, logprobs: Tensor, temperature: float) -> Tensor:
+    """Logprobs whose token's own logit is computed in float32, as :func:`heedful.engines.head.token_statistics` does."""
+    exact = (frontier.hidden.float() * head.weight[tokens].float()).sum(-1)
+    if head.bias is not None:
+        exact = exact + head.bias[tokens].float()
+    gain = (exact - frontier.logits.gather(1, tokens[:, None]).squeeze(1)) / temperature
+    # log p' = log p + gain - log(1 + p (e^gain - 1))
+    return logprobs + gain - torch.log1p(logprobs.exp() * torch.expm1(gain))
 
 
 def truncate(logprobs: Tensor, top_k: int, top_p: float) -> Tensor:
     """Keep the ``top_k`` likeliest tokens and the smallest set of mass ``top_p`` (Holtzman et al. 2020), renormalised."""
-    if top_k <= 0 and top_p >= 1.0:
-        return logprobs
     ranked, order = logprobs.sort(-1, descending=True)
     mass_before = ranked.exp().cumsum(-1) - ranked.exp()
     dropped = mass_before >= top_p
@@ -143,22 +161,3 @@ def truncate(logprobs: Tensor, top_k: int, top_p: float) -> Tensor:
 def row_uniforms(seed: int, n: int) -> np.ndarray:
     """The draws of one row: a counter-based stream of its own (Philox)."""
     return np.random.Generator(np.random.Philox(seed)).random(n)
-
-
-def distinct_rows(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
-    """The distinct prompts, and for each row the index of its own."""
-    seen: dict[tuple[int, ...], int] = {}
-    rows = [seen.setdefault(tuple(prompt), len(seen)) for prompt in prompts]
-    return [list(prompt) for prompt in seen], rows
-
-
-def batches_by_length(lengths: Sequence[int], more: int, budget: int) -> Iterator[list[int]]:
-    """Rows sorted by prompt length, in batches of at most ``budget`` tokens (prompt and completion, padded)."""
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda r: lengths[r]):
-        if batch and (len(batch) + 1) * (lengths[row] + more) > budget:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch

@@ -1,6 +1,8 @@
-"""Who judges what, and in which order completions are shown.
+"""Who judges what, and in which order completions are shown. Pure.
 
 Both depend on a seed and on names only, so they can be worked out again at any time.
+:func:`assign` plans a whole panel beforehand; people who come and go are asked one task at a time
+by :mod:`heedful.feedback.asking`, which draws the kind of task here.
 """
 
 from __future__ import annotations
@@ -9,11 +11,18 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from random import Random
+from typing import TYPE_CHECKING, Literal
 
 from heedful.errors import DataProblem, SettingProblem
 
+if TYPE_CHECKING:
+    from heedful.store.projects import Project
+
 Assignment = dict[str, list[str]]
 """Prompt id to the labelers who judge it."""
+
+Kind = Literal["random", "calibration", "repeat", "directed"]
+"""How the next task is chosen; see :mod:`heedful.feedback.asking`."""
 
 
 def assign(prompt_ids: Sequence[str], labelers: Sequence[str], labelers_per_prompt: int, seed: int) -> Assignment:
@@ -49,6 +58,34 @@ def shown_order(seed: int, labeler: str, prompt_id: str, completion_ids: Sequenc
     order = sorted(completion_ids)
     Random(f"order {(seed, labeler, prompt_id)!r}").shuffle(order)
     return order
+
+
+def other_order(seed: int, labeler_id: int, prompt_id: int, first: Sequence[int]) -> list[int]:
+    """Another order than the ``first``, for the same labeler and prompt; a single completion has none."""
+    order, chance = list(first), Random(f"other order {(seed, labeler_id, prompt_id)!r}")
+    while len(order) > 1 and order == list(first):
+        chance.shuffle(order)
+    return order
+
+
+def kinds_in_order(asked: Project, chance: Random) -> list[Kind]:
+    """The kind of task that comes next, by the project's shares, and what to fall back on where there is none of it.
+
+    Repetitions are nothing to fall back on: they come at their share or not at all.
+    """
+    draw, drawn = chance.random(), "directed"
+    shares: list[tuple[Kind, float]] = [
+        ("random", asked.random_share),
+        ("calibration", asked.calibration_share),
+        ("repeat", asked.repeat_share),
+    ]
+    for kind, share in shares:
+        if draw < share:
+            drawn = kind
+            break
+        draw -= share
+    fallback: list[Kind] = ["directed", "random", "calibration"]
+    return list(dict.fromkeys([drawn, *fallback]))  # type: ignore[list-item]
 
 
 def _check(prompt_ids: Sequence[str], labelers: Sequence[str], labelers_per_prompt: int) -> None:

@@ -36,7 +36,7 @@ class ClassifierSettings:
 def learn_classifier(chosen: ClassifierSettings, run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """Train, save as a Hugging Face folder, and measure on texts that were held out (same texts stay on one side)."""
     from heedful.engines.local import LocalLearner, Optimiser
-    from heedful.engines.models import load_scalar_model, load_tokenizer
+    from heedful.engines.models import choose_precision, load_scalar_model, load_tokenizer
     from heedful.engines.networks import ScalarNetwork
     from heedful.engines.seeding import seeded
     from heedful.reward.classifier import load_labelled, train_classifier
@@ -47,7 +47,8 @@ def learn_classifier(chosen: ClassifierSettings, run: Run, folder: Path, progres
     )
     tokenizer = load_tokenizer(chosen.base)
     with seeded(chosen.seed):
-        network = ScalarNetwork(load_scalar_model(chosen.base, labels=chosen.labels), tokenizer)
+        model = load_scalar_model(chosen.base, labels=chosen.labels)
+        network = ScalarNetwork(model, tokenizer, precision=choose_precision("auto", model.device))
     steps = chosen.epochs * -(-len(train) // chosen.batch_size)
     learner = LocalLearner(
         network,

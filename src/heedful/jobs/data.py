@@ -9,8 +9,9 @@ from typing import Any
 
 from heedful.errors import DataProblem
 from heedful.jobs.check import check_run
+from heedful.jobs.judgements import collect
 from heedful.jobs.workspace import Workspace
-from heedful.records import Ranking, read_jsonl, write_atomically, write_jsonl
+from heedful.records import Ranking, write_atomically, write_jsonl
 
 
 def load_prompts(ws: Workspace, folder: Path, needed: Sequence[str] = ("train", "validation", "test")) -> dict[str, Any]:
@@ -63,7 +64,8 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
     from heedful.feedback.labelers import flagged, labeler_reports
 
     criterion = criterion_of(ws)
-    rankings = ws.source.rankings(ws.prompts("train"), ws.completions())
+    collected = collect(ws, folder, criterion)
+    rankings = collected.rankings
     reports = labeler_reports(rankings, criterion)
     in_doubt = flagged(reports)
     excluded = in_doubt if ws.settings.feedback.quarantine_flagged else []
@@ -75,6 +77,7 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
         "line": f"{len(rankings)} rankings by {len(reports)} labelers; to look at: {', '.join(in_doubt) or 'none'}",
         "rankings": len(rankings),
         "labelers": len(reports),
+        "judgements": {"event": collected.snapshot.event, "sha256": collected.snapshot.sha256, "set_aside": collected.set_aside},
         "labelers_flagged": in_doubt,
         "quarantined": excluded,
         "decided_pairs": len(agreed.decided),
@@ -88,14 +91,24 @@ def build_pairs(ws: Workspace, folder: Path) -> dict[str, Any]:
     from heedful.pairs.snapshot import freeze, split_pairs
 
     from_file = ws.settings.reward.kind == "pairs"
-    pairs = _pairs_from_file(ws) if from_file else _pairs_from_consensus(ws)
+    rankings = [] if from_file else read_rankings(ws.folder("feedback") / "rankings.jsonl")
+    pairs = _pairs_from_file(ws) if from_file else _pairs_from_consensus(ws, rankings)
     split = split_pairs(pairs, ws.settings.reward.held_out, ws.settings.prompts.shuffle_seed)
-    report = audit(split, () if from_file else read_rankings(ws.folder("feedback") / "rankings.jsonl"), criterion_of(ws).preferred)
-    for warning in report.warnings:
+    _check_enough(ws, len(split["train"]))
+    report = audit(split, rankings, criterion_of(ws).preferred)
+    for warning in [*report.warnings, *report.labeler_warnings]:
         ws.progress.say(warning)
     snapshot = freeze(split, folder, parents={"source": ws.source.fingerprint()}, algorithm="user file" if from_file else "majority")
     line = ", ".join(f"{count} {name}" for name, count in snapshot.counts.items()) + f", snapshot {snapshot.sha256[:12]}"
     return {"line": line, "snapshot": snapshot.sha256, "counts": snapshot.counts, "audit": report.to_dict()}
+
+
+def _check_enough(ws: Workspace, pairs: int) -> None:
+    needed = ws.settings.dpo.batch_size
+    if ws.settings.policy.algorithm == "dpo" and pairs < needed:
+        raise DataProblem(
+            f"there are {pairs} pairs to learn from, fewer than one batch of {needed}", "Lower dpo.batch_size, or give more pairs."
+        )
 
 
 def criterion_of(ws: Workspace) -> Any:
@@ -106,12 +119,13 @@ def criterion_of(ws: Workspace) -> Any:
     return Criterion(chosen.criterion, chosen.question, chosen.higher_is) if chosen.question else criterion_named(chosen.criterion)
 
 
-def _pairs_from_consensus(ws: Workspace) -> list[Any]:
+def _pairs_from_consensus(ws: Workspace, rankings: Sequence[Ranking]) -> list[Any]:
     from heedful.feedback.consensus import Consensus
     from heedful.pairs.build import from_consensus
 
     agreed = Consensus.from_dict(json.loads((ws.folder("feedback") / "consensus.json").read_text()))
-    return from_consensus(agreed, ws.prompts("train"), ws.completions())
+    versions = ",".join(sorted({r.instructions_version for r in rankings}))
+    return from_consensus(agreed, ws.prompts("train"), ws.completions(), criterion_of(ws).name, versions)
 
 
 def _pairs_from_file(ws: Workspace) -> list[Any]:
@@ -122,14 +136,6 @@ def _pairs_from_file(ws: Workspace) -> list[Any]:
 
 def read_rankings(path: Path) -> list[Ranking]:
     """Rankings from a JSON-lines file; a row that is none is named by its number."""
-    found = []
-    for number, row in enumerate(read_jsonl(path), 1):
-        try:
-            found.append(Ranking.from_dict(row))
-        except (TypeError, ValueError) as error:
-            reason = str(error).removeprefix("Ranking.__init__() ")
-            raise DataProblem(
-                f"row {number} of {path} is no ranking: {reason}",
-                'Each row is {"prompt_id", "labeler", "completion_ids", "ranks", "criterion", "instructions_version"}.',
-            ) from None
-    return found
+    from heedful.pairs.formats import rankings
+
+    return [row for row in rankings.read(path) if isinstance(row, Ranking)]

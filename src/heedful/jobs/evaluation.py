@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,6 @@ def _win_rate(
 def _completions(ws: Workspace, prompts: list[Prompt], role: Role, path: Path) -> list[Completion]:
     """Sampled once, kept in the stage's folder."""
     from heedful.completions.sample import sample_completions
-    from heedful.engines.base import Sampling
     from heedful.engines.sampling import LocalSampler
 
     if path.exists():
@@ -98,7 +97,7 @@ def _completions(ws: Workspace, prompts: list[Prompt], role: Role, path: Path) -
         ws.tokenizer,
         prompts,
         ws.encode(prompts),
-        Sampling(ws.settings.completions.max_new_tokens, ws.settings.ppo.temperature, greedy=chosen.greedy),
+        replace(ws.sampling, greedy=chosen.greedy),
         per_prompt=chosen.samples_per_prompt,
         seed=ws.settings.seed + 1,
         model="instruct" if role == "reference" else "aligned",

@@ -13,23 +13,26 @@ from heedful.jobs.reward import open_reward
 from heedful.jobs.workspace import Measure, Workspace
 from heedful.records import Prompt
 from heedful.run import read_metrics
+from heedful.settings import ReinforcementSettings, Settings
 
 if TYPE_CHECKING:
     from heedful.engines.base import Learner, Sampling, Scorer
-    from heedful.engines.local import LocalLearner
+    from heedful.engines.local import LocalLearner, Optimiser
+    from heedful.policy.reinforce import Algorithm
 
 FIGURES = ("score", "kl", "length", "repetition", "entropy")
 """What every held-out evaluation measures, whatever the source of prompts."""
 
 
-def train_policy(ws: Workspace, folder: Path) -> dict[str, Any]:
-    """PPO until a stopping rule speaks; the best held-out policy as Hugging Face folders."""
+def reinforce(ws: Workspace, folder: Path) -> dict[str, Any]:
+    """PPO or GRPO until a stopping rule speaks; the best held-out policy as Hugging Face folders."""
     from heedful.engines.models import save_language_model
     from heedful.policy.reinforce import Reinforcement
     from heedful.policy.stopping import Stopping
 
-    chosen, stopping = ws.settings.ppo, ws.settings.stopping
-    prompts, learner, scorer = ws.prompts("train"), policy_learner(ws), open_reward(ws)
+    algorithm, stopping = open_algorithm(ws.settings), ws.settings.stopping
+    chosen = algorithm.settings
+    prompts, learner, scorer = ws.prompts("train"), policy_learner(ws, optimiser_of(chosen)), open_reward(ws)
     reinforcement = Reinforcement(
         learner=learner,
         tokenizer=ws.tokenizer,
@@ -37,14 +40,13 @@ def train_policy(ws: Workspace, folder: Path) -> dict[str, Any]:
         prompts=prompts,
         prompt_ids=ws.encode(prompts),
         sampling=ws.sampling,
-        settings=chosen,
+        algorithm=algorithm,
         reward=ws.settings.reward,
         stopping=Stopping(stopping.metric, stopping.target, stopping.direction, stopping.kl_budget, stopping.patience, chosen.max_steps),
         evaluate_every=stopping.evaluate_every,
         evaluate=held_out(ws, learner, scorer),
         folder=folder,
         log=ws.log("policy"),
-        forget=ws.forget("policy"),
         progress=ws.progress,
         seed=ws.settings.seed,
     )
@@ -57,24 +59,34 @@ def train_policy(ws: Workspace, folder: Path) -> dict[str, Any]:
     return {"line": line, **figures, "history": stopped.history}
 
 
-def policy_learner(ws: Workspace) -> LocalLearner:
-    """The learner of the policy and its value, with the settings of PPO."""
+def open_algorithm(settings: Settings) -> Algorithm:
+    """PPO or GRPO, as the settings say."""
+    from heedful.policy.grpo import GRPO
+    from heedful.policy.ppo import PPO
+
+    return GRPO(settings.grpo) if settings.policy.algorithm == "grpo" else PPO(settings.ppo)
+
+
+def optimiser_of(chosen: ReinforcementSettings) -> Optimiser:
+    """The optimiser of PPO or GRPO: its schedule counts iterations, an optimiser counts its own steps."""
     from heedful.engines.local import Optimiser
 
-    chosen = ws.settings.ppo
     updates = chosen.epochs * -(-chosen.batch_size // chosen.minibatch_size)
-    return ws.learner(
-        "policy",
-        Optimiser(
-            chosen.learning_rate,
-            weight_decay=chosen.weight_decay,
-            max_grad_norm=chosen.max_grad_norm,
-            warmup_steps=chosen.warmup_steps * updates,
-            schedule=chosen.schedule,
-            total_steps=chosen.max_steps * updates,
-        ),
-        temperature=chosen.temperature,
+    return Optimiser(
+        chosen.learning_rate,
+        weight_decay=chosen.weight_decay,
+        max_grad_norm=chosen.max_grad_norm,
+        warmup_steps=chosen.warmup_steps * updates,
+        schedule=chosen.schedule,
+        total_steps=chosen.max_steps * updates,
     )
+
+
+def policy_learner(ws: Workspace, optimiser: Optimiser | None = None) -> LocalLearner:
+    """The learner of the policy, and of its value where it has one, at the temperature that it writes with."""
+    from heedful.engines.local import Optimiser
+
+    return ws.learner("policy", optimiser or Optimiser(), temperature=ws.settings.algorithm.temperature)
 
 
 def held_out(ws: Workspace, learner: Learner, scorer: Scorer) -> HeldOut:

@@ -19,6 +19,7 @@ REASONS = {
     "kl_budget": "the KL budget was spent",
     "turned_down": "held-out quality turned down",
     "max_steps": "max_steps were done",
+    "epochs": "every pass over the pairs was made",
 }
 
 

@@ -60,7 +60,7 @@ def reward_learner(ws: Workspace, role: Role, steps: int = 0) -> tuple[LocalLear
 
 
 def _other_base(ws: Workspace, role: Role, optimiser: Optimiser) -> tuple[LocalLearner, Encode]:
-    from heedful.engines.models import load_scalar_model, load_tokenizer
+    from heedful.engines.models import choose_precision, load_scalar_model, load_tokenizer
     from heedful.engines.networks import ScalarNetwork
     from heedful.engines.seeding import seeded
     from heedful.reward.score import encode_texts
@@ -68,9 +68,8 @@ def _other_base(ws: Workspace, role: Role, optimiser: Optimiser) -> tuple[LocalL
     chosen, model = ws.settings.reward, ws.settings.model
     tokenizer = load_tokenizer(chosen.base, trust_remote_code=model.trust_remote_code)
     with seeded(ws.settings.seed + SCALAR.index(role)):
-        network = ScalarNetwork(
-            load_scalar_model(chosen.base, labels=[""], device=model.device, trust_remote_code=model.trust_remote_code), tokenizer
-        )
+        scalar = load_scalar_model(chosen.base, labels=[""], device=model.device, trust_remote_code=model.trust_remote_code)
+        network = ScalarNetwork(scalar, tokenizer, precision=choose_precision(model.precision, scalar.device))
 
     def encode(pair: Pair, chosen_one: bool) -> tuple[list[int], list[int]]:
         text = pair.chosen if chosen_one else pair.rejected
@@ -85,7 +84,7 @@ def encode_for_policy(ws: Workspace) -> Encode:
     from heedful.prompts.chat import encode_completion, encode_prompts
     from heedful.records import Prompt
 
-    sampled = {c.id: c.token_ids for c in ws.completions()} if ws.settings.reward.kind == "learn" else {}
+    sampled = sampled_ids(ws)
     known: dict[str, list[int]] = {}
 
     def encode(pair: Pair, chosen_one: bool) -> tuple[list[int], list[int]]:
@@ -99,6 +98,11 @@ def encode_for_policy(ws: Workspace) -> Encode:
         return known[key], ids
 
     return encode
+
+
+def sampled_ids(ws: Workspace) -> dict[str, list[int]]:
+    """The very tokens of the completions that the run itself sampled, by their id."""
+    return {c.id: c.token_ids for c in ws.completions()} if ws.settings.reward.kind == "learn" else {}
 
 
 def shorten(ids: list[int], room: int) -> list[int]:
@@ -168,6 +172,7 @@ def open_reward(ws: Workspace, role: Role = "reward") -> Scorer:
             completion_only=chosen.kind == "classifier",
             max_tokens=chosen.max_tokens,
             device=model.device,
+            precision=model.precision,
             trust_remote_code=model.trust_remote_code,
         )
     learner, _ = reward_learner(ws, role)

@@ -17,8 +17,7 @@ def fine_tune(ws: Workspace, folder: Path) -> dict[str, Any]:
     from heedful.policy.sft import held_out_loss, train_sft
 
     chosen, splits = ws.settings.sft, ws.source.prompts()
-    network = ws.open_network(["policy"], with_value=False)
-    network.packing = chosen.packing
+    network = ws.open_network(["policy"])
     train, unseen = (_demonstrations(ws, splits[name], network) for name in ("train", "validation"))
     updates = chosen.epochs * -(-len(train[0]) // chosen.batch_size)
     learner = ws.learner(

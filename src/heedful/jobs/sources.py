@@ -32,7 +32,9 @@ class FileSource:
 
     def fingerprint(self) -> str:
         """The hashes of the files that are read."""
-        named = [self.settings.prompts.path, self.settings.feedback.path, self.settings.reward.path]
+        feedback = self.settings.feedback
+        # What people go on saying in a store is not part of it: a run keeps to what it took, and names it.
+        named = [self.settings.prompts.path, "" if feedback.source == "store" else feedback.path, self.settings.reward.path]
         found = [f"{name}={file_sha256(Path(name)) if Path(name).is_file() else ''}" for name in named]
         return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
@@ -47,7 +49,7 @@ class FileSource:
         return {"train": parts.train, "validation": parts.validation, "test": parts.test}
 
     def rankings(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Ranking]:
-        """The rows of feedback.path that speak of the run's completions."""
+        """The rows of feedback.path, a file, that speak of the run's completions."""
         path = Path(self.settings.feedback.path)
         if not path.exists():
             raise FileProblem(
@@ -91,7 +93,12 @@ class ClassifierToxicity:
         chosen = self.settings.reward
         if self._scorer is None:
             self._scorer = RewardModel.open(
-                chosen.path, label=chosen.label, completion_only=True, max_tokens=chosen.max_tokens, device=self.settings.model.device
+                chosen.path,
+                label=chosen.label,
+                completion_only=True,
+                max_tokens=chosen.max_tokens,
+                device=self.settings.model.device,
+                precision=self.settings.model.precision,
             )
         probabilities = self._scorer.probabilities(texts)
         return [1.0 - float(row[self._scorer.index]) for row in probabilities]

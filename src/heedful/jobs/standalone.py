@@ -9,21 +9,21 @@ from typing import Any
 from heedful.jobs.workspace import Source
 from heedful.progress import Progress
 from heedful.records import Prompt, write_jsonl
-from heedful.settings import Settings
+from heedful.settings import ModelSettings, Settings
 
 
 def open_writer(model: str, temperature: float, max_new_tokens: int) -> Callable[[str, int], str]:
     """A function from prompt and seed to a completion; chat models get the prompt through their template."""
-    from heedful.engines.base import Sampling
+    from heedful.engines.base import Sampling, decode
     from heedful.prompts.chat import render
 
-    network = _open(model)
+    network = _open(ModelSettings(path=model))
     sampling = Sampling(max_new_tokens, temperature or 1.0, greedy=temperature == 0)
 
     def write(text: str, seed: int) -> str:
         prompt: Any = [{"role": "user", "content": text}] if getattr(network.tokenizer, "chat_template", None) else text
         [drawn] = _sampler(network).sample([render(prompt, network.tokenizer, network.encoder_decoder)], sampling, [seed])
-        return str(network.tokenizer.decode(drawn.token_ids, skip_special_tokens=True)).strip()
+        return decode(network.tokenizer, [drawn.token_ids])[0]
 
     return write
 
@@ -34,7 +34,7 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
     from heedful.engines.base import Sampling
     from heedful.prompts.chat import encode_prompts
 
-    chosen, network = settings.completions, _open(settings.model.path)
+    chosen, network = settings.completions, _open(settings.model)
     prompts: list[Prompt] = source.prompts()["train"][: chosen.prompts]
     ids, report = encode_prompts(
         prompts, network.tokenizer, network.encoder_decoder, settings.model.max_prompt_tokens, settings.prompts.too_long
@@ -55,11 +55,14 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
     return {"completions": len(found), "prompts": len(kept), "file": str(output), "sha256": write_jsonl(output, found)}
 
 
-def _open(model: str) -> Any:
-    from heedful.engines.models import load_language_model, load_tokenizer
+def _open(chosen: ModelSettings) -> Any:
+    """The model as a run with adapters opens it, so that the same seeds give the same completions."""
+    from heedful.engines.models import load_tokenizer, open_base
     from heedful.engines.networks import LanguageNetwork
 
-    return LanguageNetwork(load_language_model(model), load_tokenizer(model), roles=("policy",))
+    model, precision = open_base(chosen, learns=False)
+    tokenizer = load_tokenizer(chosen.path, trust_remote_code=chosen.trust_remote_code)
+    return LanguageNetwork(model, tokenizer, roles=("policy",), precision=precision)
 
 
 def _sampler(network: Any) -> Any:

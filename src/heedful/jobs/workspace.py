@@ -96,10 +96,6 @@ class Workspace:
         """A function that records a stage's metrics at a step."""
         return lambda step, metrics: self.run.log(step, metrics, stage)
 
-    def forget(self, stage: str) -> Callable[[int], None]:
-        """A function that drops a stage's metrics after a step: those that a resumed run logs again."""
-        return lambda step: self.run.truncate_metrics(stage, step)
-
     def prompts(self, split: str) -> list[Prompt]:
         """The prompts of a split, as the prompts stage froze them."""
         return [Prompt.from_dict(row) for row in read_jsonl(self.folder("prompts") / f"{split}.jsonl")]
@@ -134,7 +130,7 @@ class Workspace:
         """How rollouts and held-out completions are drawn."""
         from heedful.engines.base import Sampling
 
-        return Sampling(self.settings.completions.max_new_tokens, self.settings.ppo.temperature)
+        return Sampling(self.settings.completions.max_new_tokens, self.settings.algorithm.temperature)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -146,30 +142,26 @@ class Workspace:
     @cached_property
     def network(self) -> LanguageNetwork:
         """The policy's base in all its roles."""
-        return self.open_network(["policy", "reference", "reward", "monitor"] if self.shares_base else ["policy", "reference"])
+        roles: list[Role] = ["policy", "reference", "reward", "monitor"] if self.shares_base else ["policy", "reference"]
+        return self.open_network(roles, with_value=self.settings.policy.algorithm == "ppo")
 
-    def open_network(self, roles: Sequence[Role], *, adapters: bool | None = None, with_value: bool | None = None) -> LanguageNetwork:
+    def open_network(self, roles: Sequence[Role], *, adapters: bool | None = None, with_value: bool = False) -> LanguageNetwork:
         """The model of the settings in some roles; ``adapters`` overrides ``lora.enabled``."""
-        from heedful.engines.models import load_language_model
+        from heedful.engines.models import open_base
         from heedful.engines.networks import LanguageNetwork, Lora
         from heedful.engines.seeding import seeded
 
-        chosen, lora = self.settings.model, self.settings.lora
+        lora = self.settings.lora
         with_adapters = lora.enabled if adapters is None else adapters
-        model = load_language_model(
-            chosen.path,
-            architecture=chosen.architecture,
-            dtype=chosen.dtype,
-            device=chosen.device,
-            trust_remote_code=chosen.trust_remote_code,
-        )
+        model, precision = open_base(self.settings.model, learns=not with_adapters)
         with seeded(self.settings.seed):  # new adapters and heads are drawn at random
             return LanguageNetwork(
                 model,
                 self.tokenizer,
                 roles=roles,
                 lora=Lora(lora.r, lora.alpha, tuple(lora.targets)) if with_adapters else None,
-                with_value="policy" in roles if with_value is None else with_value,
+                with_value=with_value,
+                precision=precision,
             )
 
     def learner(
@@ -178,8 +170,8 @@ class Workspace:
         """A learner of one role, on the shared base unless another network is given."""
         from heedful.engines.local import LocalLearner
 
-        budget = self.settings.ppo.micro_batch_tokens
-        return LocalLearner(network or self.network, role, optimiser, micro_batch_tokens=budget, temperature=temperature)
+        budget, say = self.settings.model.micro_batch_tokens, self.progress.say
+        return LocalLearner(network or self.network, role, optimiser, micro_batch_tokens=budget, temperature=temperature, say=say)
 
     def _digest(self, stage: str) -> str:
         """A hash of a finished stage's record."""

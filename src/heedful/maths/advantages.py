@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heedful.maths.masking import keep, masked_variance
+from heedful.maths.masking import at_least_float32, keep, masked_variance
 
 
 def shaped_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
@@ -39,6 +39,24 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
     return keep(advantages, mask), keep(advantages + values, mask)
 
 
+def group_advantages(scores: Tensor, scale: str = "group") -> Tensor:
+    """How much better each completion scored than the others of its prompt: ``[G, K]`` scores to ``[G, K]``.
+
+    ``(score - mean) / sd`` over the ``K`` completions, with the unbiased sd (Shao et al. 2024, section
+    4.1.2); with ``scale = "none"`` the difference alone, since the sd makes prompts count more whose
+    scores hardly differ (Liu et al. 2025, section 3.1). A group whose scores are equal, or differ by no
+    more than rounding, gives exactly 0. Raises ``ValueError`` for another scale, or where ``K`` is below 2.
+    """
+    if scale not in GROUP_SCALES:
+        raise ValueError(f"no scale of group advantages is called {scale!r}; there are {', '.join(GROUP_SCALES)}")
+    if scores.shape[1] < 2:
+        raise ValueError(f"a group needs two completions or more to compare, got {scores.shape[1]}")
+    scores = at_least_float32(scores)
+    deviations, sd = scores - scores.mean(1, keepdim=True), scores.std(1, keepdim=True)
+    differ = sd > 8 * torch.finfo(scores.dtype).eps * scores.abs().amax(1, keepdim=True)
+    return torch.where(differ, deviations / sd if scale == "group" else deviations, 0)
+
+
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """Share of the returns' variance over the mask that the values explain, 0-d: ``1 - var(R - V) / var(R)``.
 
@@ -47,3 +65,6 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """
     total = masked_variance(returns, mask)
     return torch.where(total > 0, 1 - masked_variance(returns - values, mask) / total, 0)
+
+
+GROUP_SCALES = ("group", "none")

@@ -1,4 +1,4 @@
-"""The losses of PPO and what to watch beside them (Schulman et al. 2017). All ``[B, T]``, unreduced.
+"""The losses of PPO and GRPO and what to watch beside them (Schulman et al. 2017). All ``[B, T]``, unreduced.
 
 They take no mask: whoever reduces them uses ``masking.masked_mean``, and hands in finite numbers
 (0, say) off the mask, because a NaN there would meet the gradient before the mask does.
@@ -17,9 +17,13 @@ def ratio(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
     return torch.exp(logprobs - old_logprobs)
 
 
-def clipped_policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """``-min(rho A, clip(rho, 1 - clip, 1 + clip) A)`` (equation 7, with the sign of a loss)."""
-    free, clipped = _policy_losses(logprobs, old_logprobs, advantages, clip)
+def clipped_policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float, clip_high: float | None = None) -> Tensor:
+    """``-min(rho A, clip(rho, 1 - clip, 1 + clip_high) A)`` (equation 7, with the sign of a loss).
+
+    ``clip_high`` is ``clip`` unless given; a larger one leaves unlikely tokens more room to grow (Yu et al.
+    2025, section 3.1). Advantages of whole completions come as ``[B, 1]``.
+    """
+    free, clipped = _policy_losses(logprobs, old_logprobs, advantages, clip, clip_high)
     return torch.maximum(free, clipped)
 
 
@@ -34,9 +38,9 @@ def approx_kl(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
     return kl.k2(logprobs, old_logprobs)
 
 
-def clip_fraction(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float) -> Tensor:
+def clip_fraction(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float, clip_high: float | None = None) -> Tensor:
     """1.0 where the clip of the policy loss binds, so that the token gives no gradient; 0.0 elsewhere."""
-    free, clipped = _policy_losses(logprobs, old_logprobs, advantages, clip)
+    free, clipped = _policy_losses(logprobs, old_logprobs, advantages, clip, clip_high)
     return (clipped > free).to(logprobs.dtype)
 
 
@@ -46,9 +50,11 @@ def value_clip_fraction(values: Tensor, old_values: Tensor, returns: Tensor, cli
     return (clipped > free).to(values.dtype)
 
 
-def _policy_losses(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+def _policy_losses(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float, clip_high: float | None
+) -> tuple[Tensor, Tensor]:
     rho = ratio(logprobs, old_logprobs)
-    return -rho * advantages, -rho.clamp(1 - clip, 1 + clip) * advantages
+    return -rho * advantages, -rho.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high)) * advantages
 
 
 def _value_errors(values: Tensor, old_values: Tensor, returns: Tensor, clip: float) -> tuple[Tensor, Tensor]:

@@ -40,15 +40,18 @@ def dpo(
     beta: float,
     label_smoothing: float = 0.0,
     variant: str = "sigmoid",
+    p: Tensor | float = 1.0,
 ) -> Tensor:
     """DPO (Rafailov et al. 2023, equation 7) or one of its ``VARIANTS``, ``[B]``.
 
     ``label_smoothing`` is the share of pairs believed to be the wrong way round, for the variants in
-    ``SMOOTHED``. Raises ``ValueError`` for an unknown variant, or a smoothing outside [0, 0.5) or
-    one that the variant cannot use.
+    ``SMOOTHED``. ``p`` is the probability that ``chosen`` is the better one, a number or ``[B]``: the loss
+    is ``p`` times that of the pair plus ``1 - p`` times that of the pair turned round. Raises ``ValueError``
+    for an unknown variant, or a smoothing outside [0, 0.5) or one that the variant cannot use.
     """
     _check_variant(variant, label_smoothing)
-    return VARIANTS[variant](chosen - ref_chosen, rejected - ref_rejected, beta, label_smoothing)
+    loss, c, r = VARIANTS[variant], chosen - ref_chosen, rejected - ref_rejected
+    return p * loss(c, r, beta, label_smoothing) + (1 - p) * loss(r, c, beta, label_smoothing)
 
 
 class KTO(NamedTuple):

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heedful.checkpoints import file_sha256
 from heedful.errors import DataProblem, FileProblem
-from heedful.records import Pair, PromptText, read_jsonl, write_atomically, write_jsonl
+from heedful.records import Pair, PromptText, json_line, read_jsonl, write_atomically, write_jsonl
 
 FORMAT = 1
 MANIFEST = "snapshot.json"
@@ -92,7 +93,7 @@ def freeze(
     _check_splits(pairs_by_split)
     made = {"format": FORMAT, "algorithm": algorithm, "version": version, "parameters": dict(parameters or {}), "parents": dict(parents)}
     splits = {
-        name: {"pairs": len(rows), "prompts": len({prompt_key(p) for p in rows}), "sha256": _hash(rows)}
+        name: {"pairs": len(rows), "prompts": len({prompt_key(p) for p in rows}), "sha256": _hash(rows, folder / f"{name}.jsonl")}
         for name, rows in pairs_by_split.items()
     }
     name = _name(made, splits)
@@ -152,7 +153,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _verified(path: Path, sha256: str) -> list[Pair]:
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+    if not path.is_file() or file_sha256(path) != sha256:
         raise _damaged(path)
     return [Pair.from_dict(row) for row in read_jsonl(path)]
 
@@ -164,10 +165,12 @@ def _damaged(path: Path) -> FileProblem:
     )
 
 
-def _hash(rows: Sequence[Pair]) -> str:
+def _hash(rows: Sequence[Pair], path: Path) -> str:
     """The sha256 that :func:`heedful.records.write_jsonl` gives for the rows."""
-    lines = (json.dumps(row.to_dict(), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for number, row in enumerate(rows, 1):
+        digest.update(json_line(row, number, path))
+    return digest.hexdigest()
 
 
 def _name(made: Mapping[str, Any], splits: Mapping[str, Any]) -> str:

@@ -6,13 +6,14 @@ import math
 from typing import Protocol
 
 from heedful.errors import NotFinite, RunProblem, SettingProblem
+from heedful.settings import ReinforcementSettings
 
 LARGEST_ERROR = 0.2
 """The relative error of the KL is clipped to this, so that one odd batch moves little (Ziegler et al. 2019)."""
 
 
 class KLControl(Protocol):
-    """What PPO needs of either controller."""
+    """What PPO and GRPO need of either controller."""
 
     @property
     def coef(self) -> float:
@@ -94,3 +95,10 @@ class AdaptiveKL(FixedKL):
         error = min(max(kl / self.target - 1, -LARGEST_ERROR), LARGEST_ERROR)
         self._coef *= 1 + error * steps / self.horizon
         return self._coef
+
+
+def make_kl_control(settings: ReinforcementSettings) -> FixedKL | AdaptiveKL:
+    """Fixed beta, or the controller of Ziegler et al. 2019."""
+    if settings.kl_controller == "adaptive":
+        return AdaptiveKL(settings.kl_coef, settings.kl_target, settings.kl_horizon)
+    return FixedKL(settings.kl_coef)

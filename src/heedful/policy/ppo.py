@@ -14,23 +14,19 @@ Where this departs from the papers:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from heedful.engines.base import Batch, Learner, Outputs
 from heedful.maths.advantages import explained_variance, gae, shaped_rewards
-from heedful.maths.kl import k3
 from heedful.maths.masking import masked_mean, standardise
 from heedful.maths.policy_losses import approx_kl, clip_fraction, clipped_policy_loss, clipped_value_loss
-from heedful.policy.kl_control import AdaptiveKL, FixedKL
-from heedful.policy.rollout import Experience
+from heedful.policy.kl_control import AdaptiveKL, FixedKL, make_kl_control
+from heedful.policy.rollout import Experience, describe
 from heedful.policy.shaping import RewardScale
+from heedful.policy.updates import Metrics, mean_metrics, minibatches
 from heedful.settings import PpoSettings
-
-Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,22 @@ class PPOLoss:
         }
 
 
+@dataclass
+class PPO:
+    """PPO as :class:`heedful.policy.reinforce.Reinforcement` runs it; the KL controller is all that it remembers."""
+
+    settings: PpoSettings
+    name = "PPO"
+    completions_per_prompt = 1
+
+    def __post_init__(self) -> None:
+        self.kl_control, self.kl_estimator = make_kl_control(self.settings), self.settings.kl_estimator
+
+    def improve(self, learner: Learner, experience: Experience, scale: RewardScale, seed: int) -> Metrics:
+        """One rollout in, an improved policy out."""
+        return ppo_step(learner, experience, scale, self.kl_control, self.settings, seed)
+
+
 def ppo_step(
     learner: Learner, experience: Experience, scale: RewardScale, kl_control: FixedKL | AdaptiveKL, settings: PpoSettings, seed: int
 ) -> Metrics:
@@ -84,40 +96,16 @@ def ppo_step(
     exact = kl_control.coef if settings.kl_estimator == "exact" else 0.0
     loss = PPOLoss(settings.clip, settings.value_clip, settings.value_coef, settings.entropy_coef, exact)
 
-    metrics: list[Metrics] = []
-    shuffle = np.random.default_rng(seed)
-    for _ in range(settings.epochs):
-        order = shuffle.permutation(len(batch))
-        for start in range(0, len(batch), settings.minibatch_size):
-            minibatch = batch.select([int(row) for row in order[start : start + settings.minibatch_size]])
-            metrics.append({**learner.forward_backward(minibatch, loss), **learner.step()})
+    metrics = []
+    for minibatch in minibatches(batch, settings, seed):
+        metrics.append({**learner.forward_backward(minibatch, loss), **learner.step()})
 
-    recorded = describe(experience, scores, advantages, returns, kl_control.coef)  # the coefficient that was used, not the next
-    kl_control.update(float(experience.kl.sum(1).mean()), len(batch))
-    return {**mean_metrics(metrics), **recorded}
-
-
-def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
-    """The mean of each metric over the minibatches; the first ratio apart, because it must be 1."""
-    means = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
-    return {**means, "policy/first_ratio": metrics[0]["policy/ratio"]}
-
-
-def describe(experience: Experience, scores: Tensor, advantages: Tensor, returns: Tensor, kl_coef: float) -> Metrics:
-    """What every iteration records about its rollout; names as documented in docs/algorithms/ppo.md."""
-    mask, log_ratio = experience.batch.mask, experience.logprobs - experience.ref_logprobs
-    return {
-        "objective/score": float(experience.scores.mean()),
-        "objective/score_sd": float(experience.scores.std(unbiased=False)),
-        "objective/reward": float(scores.mean()),
-        "objective/kl": float((log_ratio * mask).sum(1).mean()),
-        "objective/kl_k3": float((k3(experience.logprobs, experience.ref_logprobs) * mask).sum(1).mean()),
-        "objective/kl_coef": kl_coef,
+    recorded = {
+        "objective/kl_coef": kl_control.coef,  # the coefficient that was used, not the next
         "objective/advantage": float(masked_mean(advantages, mask)),
         "value/mean": float(masked_mean(experience.values, mask)),
         "value/return": float(masked_mean(returns, mask)),
         "value/explained_variance": float(explained_variance(experience.values, returns, mask)),
-        "completions/length": float(mask.sum(1).mean()),
-        "completions/ended": float(np.mean([reason == "stop" for reason in experience.finish_reasons])),
-        "sampling/drift": experience.drift,
     }
+    kl_control.update(float(experience.kl.sum(1).mean()), len(batch))
+    return {**mean_metrics(metrics), **describe(experience, scores), **recorded}

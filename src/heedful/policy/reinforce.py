@@ -1,5 +1,6 @@
 """The loop of reinforcement learning: experience, improvement, held-out evaluation, checkpoint.
 
+An :class:`Algorithm` says what a rollout is and how the policy improves by it; PPO and GRPO are two.
 A run killed at any moment goes on from the last completed unit of work: the checkpoint of the
 last iteration, and the rollout of the next one where sampling had finished.
 """
@@ -10,22 +11,53 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from heedful.engines.base import Learner, Sampling, Scorer
 from heedful.errors import HeedfulError, ModelProblem
-from heedful.policy.kl_control import AdaptiveKL, FixedKL
-from heedful.policy.ppo import Metrics, ppo_step
+from heedful.policy.kl_control import KLControl
+from heedful.policy.reference import check_neutral_start
 from heedful.policy.rollout import Experience, collect, data_order, seeds_for
 from heedful.policy.shaping import RewardScale
 from heedful.policy.stopping import Stopping
+from heedful.policy.updates import Metrics
 from heedful.progress import Progress
 from heedful.records import Prompt
 from heedful.run import Checkpoints
-from heedful.settings import PpoSettings, RewardSettings
+from heedful.settings import ReinforcementSettings, RewardSettings
 
-NEUTRAL = 1e-4
-"""How far from 0 the KL, and from 1 the ratio, may be before the first update (float32 rounding)."""
+
+class Algorithm(Protocol):
+    """What a rollout is, and how the policy improves by one."""
+
+    @property
+    def name(self) -> str:
+        """As people say it."""
+        ...
+
+    @property
+    def settings(self) -> ReinforcementSettings:
+        """Its section of the settings."""
+        ...
+
+    @property
+    def completions_per_prompt(self) -> int:
+        """Rows of a rollout that answer the same prompt; they stand next to each other."""
+        ...
+
+    @property
+    def kl_estimator(self) -> str:
+        """How the KL of a rollout is measured: ``k1``, ``k3`` or ``exact``."""
+        ...
+
+    @property
+    def kl_control(self) -> KLControl:
+        """The price of leaving the reference; all that an algorithm remembers from one rollout to the next."""
+        ...
+
+    def improve(self, learner: Learner, experience: Experience, scale: RewardScale, seed: int) -> Metrics:
+        """Learn from one rollout; metrics, among them ``policy/first_ratio``."""
+        ...
 
 
 @dataclass
@@ -38,15 +70,13 @@ class Reinforcement:
     prompts: Sequence[Prompt]
     prompt_ids: Sequence[Sequence[int]]
     sampling: Sampling
-    settings: PpoSettings
+    algorithm: Algorithm
     reward: RewardSettings
     stopping: Stopping
     evaluate_every: int
     evaluate: Callable[[int], Metrics]
     folder: Path
     log: Callable[[int, Metrics], None]
-    forget: Callable[[int], None]
-    """Drops the metrics logged after a step: those that a resumed run will log again."""
     progress: Progress
     seed: int = 0
 
@@ -54,7 +84,7 @@ class Reinforcement:
         self.checkpoints = Checkpoints(self.folder / "checkpoints", keep=2)
         self.rollouts = Checkpoints(self.folder / "rollouts", keep=1)
         self.best = Checkpoints(self.folder / "best", keep=1)
-        self.kl_control = make_kl_control(self.settings)
+        self.settings = self.algorithm.settings
         self.scale: RewardScale | None = None
         self.step = 0
 
@@ -64,7 +94,7 @@ class Reinforcement:
         if not self.stopping.history:
             self._hold_out()
             self.checkpoints.save(0, self._save)
-        with self.progress.track(self.settings.max_steps, "PPO") as bar:
+        with self.progress.track(self.settings.max_steps, self.algorithm.name) as bar:
             bar.advance(self.step)
             while self.stopping.reason is None:
                 metrics = self._iterate()
@@ -83,13 +113,13 @@ class Reinforcement:
             cut = self.reward.truncated_penalty if self.reward.truncated == "penalty" else None
             self.scale = RewardScale.fit(experience.scores, normalise=self.reward.normalise, clip=self.reward.clip, truncated_score=cut)
         if self.step == 0:
-            check_neutral_start(experience)
+            check_neutral_start(experience.logprobs, experience.ref_logprobs, self.learner.rounding)
         [seed] = seeds_for(self.seed, self.step, 1, n=1)
         try:
-            metrics = ppo_step(self.learner, experience, self.scale, self.kl_control, self.settings, seed)
+            metrics = self.algorithm.improve(self.learner, experience, self.scale, seed)
         except HeedfulError as error:
-            raise type(error)(f"PPO iteration {self.step + 1}: {error.what}", error.next_step) from None
-        if self.step == 0 and abs(metrics["policy/first_ratio"] - 1) > NEUTRAL:
+            raise type(error)(f"{self.algorithm.name} iteration {self.step + 1}: {error.what}", error.next_step) from None
+        if self.step == 0 and abs(metrics["policy/first_ratio"] - 1) > self.learner.rounding:
             raise ModelProblem(
                 f"the first ratio is {metrics['policy/first_ratio']:.6f}, not 1",
                 "The model gives different numbers for the same input; is there dropout or noise in it?",
@@ -102,8 +132,9 @@ class Reinforcement:
         kept = self.rollouts.newest()
         if kept and kept[0] == self.step:
             return Experience.load(kept[1])
-        size = self.settings.batch_size
-        rows = data_order(len(self.prompts), self.step * size, size, self.seed)
+        size, each = self.settings.batch_size, self.algorithm.completions_per_prompt
+        order = data_order(len(self.prompts), self.step * (size // each), size // each, self.seed)
+        rows = [row for row in order for _ in range(each)]
         experience = collect(
             self.learner,
             self.tokenizer,
@@ -112,7 +143,8 @@ class Reinforcement:
             [self.prompt_ids[r] for r in rows],
             self.sampling,
             seeds_for(self.seed, self.step, 0, n=size),
-            self.settings.kl_estimator,
+            self.algorithm.kl_estimator,
+            compare_all=self.step == 0,
         )
         self.rollouts.save(self.step, experience.save)
         return experience
@@ -128,41 +160,23 @@ class Reinforcement:
         state = {
             "step": self.step,
             "stopping": self.stopping.state_dict(),
-            "kl_control": self.kl_control.state_dict(),
+            "kl_control": self.algorithm.kl_control.state_dict(),
             "scale": None if self.scale is None else asdict(self.scale),
         }
         (folder / "reinforcement.json").write_text(json.dumps(state, indent=1))
 
     def _resume(self) -> None:
         newest = self.checkpoints.newest()
-        self.forget(newest[0] if newest else -1)
         if newest is None:
             return
         self.learner.load(newest[1])
         state = json.loads((newest[1] / "reinforcement.json").read_text())
         self.step, self.stopping = state["step"], Stopping.from_state(state["stopping"])
-        self.kl_control.load_state_dict(state["kl_control"])
+        self.algorithm.kl_control.load_state_dict(state["kl_control"])
         self.scale = None if state["scale"] is None else RewardScale(**state["scale"])
-        self.progress.say(f"Going on from PPO step {self.step}.")
+        self.progress.say(f"Going on from {self.algorithm.name} step {self.step}.")
 
     def _load_best(self) -> None:
         newest = self.best.newest()
         if newest:
             self.learner.load(newest[1])
-
-
-def make_kl_control(settings: PpoSettings) -> FixedKL | AdaptiveKL:
-    """Fixed beta, or the controller of Ziegler et al. 2019."""
-    if settings.kl_controller == "adaptive":
-        return AdaptiveKL(settings.kl_coef, settings.kl_target, settings.kl_horizon)
-    return FixedKL(settings.kl_coef)
-
-
-def check_neutral_start(experience: Experience) -> None:
-    """Before the first update the policy *is* the reference: KL is 0, or the wrong model stands beside it."""
-    gap = float(((experience.logprobs - experience.ref_logprobs).abs() * experience.batch.mask).max())
-    if gap > NEUTRAL:
-        raise ModelProblem(
-            f"before the first update the policy and the reference differ by {gap:.6f} in log-probability",
-            "The reference must be the policy as it was when RL began; merge the adapter that the model carries.",
-        )

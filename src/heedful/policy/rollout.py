@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heedful.engines.base import Batch, Learner, Sampled, Sampling, Scorer
+from heedful.engines.base import Batch, Learner, Sampled, Sampling, Scorer, decode
+from heedful.maths import kl
 from heedful.records import Prompt
 
 
@@ -37,7 +38,7 @@ class Experience:
     values: Tensor
     kl: Tensor
     drift: float
-    """max |logprob while sampling - logprob recomputed| over the rollout."""
+    """max |logprob while sampling - logprob recomputed| over the rows that were looked at twice."""
 
     def save(self, folder: Path) -> None:
         """Tensors as safetensors, the rest as JSON."""
@@ -75,34 +76,70 @@ def collect(
     sampling: Sampling,
     seeds: Sequence[int],
     estimator: str = "k1",
+    *,
+    compare_all: bool = False,
 ) -> Experience:
-    """Sample with the current policy, then let every role judge the same token ids."""
-    from heedful.maths import kl
+    """Sample with the current policy, then let every role judge the same token ids.
 
+    The policy's logprobs and values are those recorded while sampling, and a few rows are computed
+    once more to compare. ``compare_all`` computes every row again and takes those numbers, so that
+    before the first update KL is exactly 0; so does the exact KL, which needs every logit.
+    """
     drawn = learner.sampler().sample(prompt_ids, sampling, seeds)
     batch = Batch(list(prompt_ids), [d.token_ids for d in drawn])
     texts = decode(tokenizer, batch.completion_ids)
-    policy = learner.evaluate(batch, "policy", exact_kl=estimator == "exact")
-    reference = learner.evaluate(batch, "reference")
-    assert policy.logprobs is not None
-    assert reference.logprobs is not None
-    divergence = kl.estimate(estimator, policy.logprobs, reference.logprobs) if policy.kl is None else policy.kl
+    reference = learner.evaluate(batch, "reference").logprobs
+    assert reference is not None
+    if compare_all or estimator == "exact":
+        policy = learner.evaluate(batch, "policy", exact_kl=estimator == "exact")
+        assert policy.logprobs is not None
+        logprobs, values, drift = policy.logprobs, policy.values, logprob_drift(drawn, policy.logprobs)
+        divergence = kl.estimate(estimator, logprobs, reference) if policy.kl is None else policy.kl
+    else:
+        logprobs, values = padded([d.logprobs for d in drawn]), None
+        if all(d.values is not None for d in drawn):
+            values = padded([d.values or [] for d in drawn])
+        divergence, drift = kl.estimate(estimator, logprobs, reference), spot_check(learner, batch, drawn)
     return Experience(
         batch=batch,
         texts=texts,
         finish_reasons=[d.finish_reason for d in drawn],
         scores=torch.tensor(scorer.score(prompts, texts, batch), dtype=torch.float32),
-        logprobs=policy.logprobs,
-        ref_logprobs=reference.logprobs,
-        values=policy.values if policy.values is not None else torch.zeros_like(policy.logprobs),
+        logprobs=logprobs,
+        ref_logprobs=reference,
+        values=torch.zeros_like(logprobs) if values is None else values,
         kl=divergence * batch.mask,
-        drift=logprob_drift(drawn, policy.logprobs),
+        drift=drift,
     )
 
 
-def decode(tokenizer: Any, completion_ids: Sequence[Sequence[int]]) -> list[str]:
-    """The text of each completion, special tokens left out."""
-    return [text.strip() for text in tokenizer.batch_decode([list(ids) for ids in completion_ids], skip_special_tokens=True)]
+def describe(experience: Experience, scores: Tensor) -> dict[str, float]:
+    """What every iteration records about its rollout and the ``scores [B]`` that were learnt from; docs/algorithms/ppo.md explains each."""
+    mask, logprobs, reference = experience.batch.mask, experience.logprobs, experience.ref_logprobs
+    return {
+        "objective/score": float(experience.scores.mean()),
+        "objective/score_sd": float(experience.scores.std(unbiased=False)),
+        "objective/reward": float(scores.mean()),
+        "objective/kl": float(((logprobs - reference) * mask).sum(1).mean()),
+        "objective/kl_k3": float((kl.k3(logprobs, reference) * mask).sum(1).mean()),
+        "completions/length": float(mask.sum(1).mean()),
+        "completions/ended": float(np.mean([reason == "stop" for reason in experience.finish_reasons])),
+        "sampling/drift": experience.drift,
+    }
+
+
+def padded(rows: Sequence[Sequence[float]]) -> Tensor:
+    """``[B, T]`` float32 with 0 behind the end of each row."""
+    width = max((len(row) for row in rows), default=0)
+    return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows], dtype=torch.float32)
+
+
+def spot_check(learner: Learner, batch: Batch, drawn: Sequence[Sampled], rows: int = 4) -> float:
+    """The drift of a few rows, evenly spread: a second pass over all would cost what recording saved."""
+    chosen = sorted({int(row) for row in np.linspace(0, len(batch) - 1, rows)})
+    logprobs = learner.evaluate(batch.select(chosen), "policy").logprobs
+    assert logprobs is not None
+    return logprob_drift([drawn[row] for row in chosen], logprobs)
 
 
 def logprob_drift(drawn: Sequence[Sampled], logprobs: Tensor) -> float:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from heedful.engines.base import Batch, Learner, Outputs
-from heedful.engines.fit import fit
+from heedful.engines.fit import fit, shuffled_parts
 from heedful.progress import Progress
 
 
@@ -38,8 +37,7 @@ def train_sft(
     """Fit completions to prompts; returns the optimiser steps made."""
 
     def batches(epoch: int) -> list[Batch]:
-        order = np.random.default_rng([seed, epoch]).permutation(len(prompt_ids))
-        parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        parts = shuffled_parts(len(prompt_ids), batch_size, seed, epoch)
         return [Batch([prompt_ids[i] for i in part], [completion_ids[i] for i in part]) for part in parts]
 
     return fit(learner, batches, SFTLoss(), epochs=epochs, folder=folder, log=log, progress=progress, title="SFT")

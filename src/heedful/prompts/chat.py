@@ -1,4 +1,4 @@
-"""Text to token ids and back: the only place that knows chat templates and special tokens.
+"""Text to token ids: the only place that knows chat templates and special tokens.
 
 Two architectures, two habits:
 
@@ -90,25 +90,12 @@ def encode_completion(text: str, tokenizer: Tokenizer) -> list[int]:
     return [token for token in _encode(text, tokenizer, special=False) if token not in marks] + [end]
 
 
-def decode_completion(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
-    """The text of a completion, without special tokens and without tidying up its spaces."""
-    return str(tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
 def end_id(tokenizer: Tokenizer) -> int:
     """The token that ends a completion: EOS, or SEP for tokenizers of BERT's kind."""
     for token in (tokenizer.eos_token_id, getattr(tokenizer, "sep_token_id", None)):
         if token is not None:
             return int(token)
     raise ModelProblem(f"the tokenizer {_name(tokenizer)} has no end token", "Set eos_token in its tokenizer_config.json.")
-
-
-def pad_id(tokenizer: Tokenizer) -> int:
-    """An id to fill rows with: the pad token, or the end token where there is none.
-
-    It may equal EOS and may occur inside a text: never compare with it.
-    """
-    return int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else end_id(tokenizer)
 
 
 def _parts(prompt: PromptText, tokenizer: Tokenizer) -> tuple[list[int], list[int], list[int]]:

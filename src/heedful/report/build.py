@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from heedful.maths.statistics import Interval
 from heedful.records import write_atomically
-from heedful.report import figures
+from heedful.report import feedback_figures, figures
 from heedful.report.data import MeasureRow, ReportData
 
 REWARD_NAMES = {
@@ -146,7 +146,7 @@ def no_better_than_length(reward: Mapping[str, Any]) -> bool:
 def _figures(data: ReportData, plain: Mapping[str, Any]) -> dict[str, str]:
     reward = plain["reward"]
     return {
-        "labelers": figures.labeler_agreement(plain["labelers"]),
+        "labelers": feedback_figures.labeler_agreement(plain["labelers"]),
         "margin": figures.accuracy_by_margin(reward.get("by_margin") or []),
         "reliability": figures.reliability(reward.get("reliability") or []),
         "curves": figures.learning_curves(plain["history"]),

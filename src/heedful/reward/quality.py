@@ -23,7 +23,7 @@ def reward_quality(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarr
     """
     gap = chosen - rejected
     scaled = cross_fitted(pairs, gap)
-    right = np.where(gap > 0, 1.0, np.where(gap == 0, 0.5, 0.0))
+    right = won(gap)
     length = np.array([np.sign(len(p.chosen.split()) - len(p.rejected.split())) for p in pairs], dtype=float)
     longer = (length + 1) / 2
     accuracy, longer_wins, shorter_wins = share(right), share(longer), share(1 - longer)
@@ -51,6 +51,16 @@ def cross_fitted(pairs: Sequence[Pair], gap: np.ndarray) -> np.ndarray:
     for part in (half, ~half):
         scaled[part] /= calibrate(gap[~part], np.zeros((~part).sum()))
     return scaled
+
+
+def preferred(chosen: np.ndarray, rejected: np.ndarray) -> Interval:
+    """The share of pairs whose chosen completion has the higher number; a tie counts half."""
+    return share(won(chosen - rejected))
+
+
+def won(gap: np.ndarray) -> np.ndarray:
+    """1, 1/2 or 0 for a gap above, at or below 0."""
+    return np.where(gap > 0, 1.0, np.where(gap == 0, 0.5, 0.0))
 
 
 def share(values: np.ndarray) -> Interval:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from heedful.engines.base import Batch, Learner, Role
 from heedful.engines.local import LocalLearner
-from heedful.engines.models import load_scalar_model, load_tokenizer
+from heedful.engines.models import choose_precision, load_scalar_model, load_tokenizer
 from heedful.engines.networks import ScalarNetwork
 from heedful.errors import ModelProblem, RewardProblem, nearest
 from heedful.records import Prompt, plain_text
@@ -63,11 +63,13 @@ class RewardModel:
         completion_only: bool = False,
         max_tokens: int | None = None,
         device: str = "auto",
+        precision: str = "float32",
         trust_remote_code: bool = False,
     ) -> RewardModel:
         """From a folder or hub name. ``label`` is needed where there are several classes."""
         model = load_scalar_model(path, device=device, trust_remote_code=trust_remote_code)
-        network = ScalarNetwork(model, load_tokenizer(path, trust_remote_code=trust_remote_code))
+        tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
+        network = ScalarNetwork(model, tokenizer, precision=choose_precision(precision, model.device))
         labels = label_names(model)
         index = label_index(labels, label, path)
         return cls(LocalLearner(network, "reward"), labels, index=index, completion_only=completion_only, max_tokens=max_tokens)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from heedful.engines.base import Batch, Learner, Outputs
-from heedful.engines.fit import fit
+from heedful.engines.fit import fit, shuffled_parts
 from heedful.maths.preference_losses import bradley_terry
 from heedful.progress import Progress
 from heedful.records import Pair, plain_text
@@ -116,8 +116,7 @@ def train_reward(
     """Fit scores to comparisons, ``batch_size`` prompts a step; returns the optimiser steps made."""
 
     def batches(epoch: int) -> list[Batch]:
-        order = [int(g) for g in np.random.default_rng([seed, epoch]).permutation(len(pairs.rows))]
-        return [pairs.batch(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
+        return [pairs.batch(part) for part in shuffled_parts(len(pairs.rows), batch_size, seed, epoch)]
 
     return fit(learner, batches, pairs.loss, epochs=epochs, folder=folder, log=log, progress=progress, title="Reward model")
 

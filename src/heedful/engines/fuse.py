@@ -1,0 +1,124 @@
+"""Parts of a transformer layer with a backward pass of their own.
+
+Written as one operation after the other, a norm or a gated unit reads and writes its
+tokens many times and keeps several copies for the backward pass; on a CPU, and in bfloat16, that
+costs as much as a good part of the matrix products. Each part here reads its tokens as seldom as
+it can, and keeps only its inputs.
+
+A module is replaced for the time of a pass, and only where ours gives the same numbers on random
+inputs: which architecture it belongs to does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+class RMSNorm(torch.autograd.Function):
+    """``x / rms(x) * weight`` (Zhang & Sennrich 2019, eq. 4), computed in float32 and given back in ``dtype``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        """``[..., H]`` -> ``[..., H]``."""
+        wide = x.float()
+        scale = (torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]) + eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return torch.mul(wide, scale).mul_(weight).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """With ``n = x * scale`` and ``g = dy * weight``: ``dx = scale (g - n mean(g n))``."""
+        x, weight, scale = ctx.saved_tensors
+        dy, normed = gradients[0].float(), torch.mul(x.float(), scale)
+        dweight = torch.mul(dy, normed).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        g = dy * weight
+        shared = torch.linalg.vecdot(g, normed)[..., None] / x.shape[-1]
+        return g.sub_(normed.mul_(shared)).mul_(scale).to(x.dtype), dweight, None, None
+
+
+class GatedUnit(torch.autograd.Function):
+    """``silu(gate) * up`` (Shazeer 2020, eq. 6): only the two inputs are kept."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        """``[..., I]`` twice -> ``[..., I]``."""
+        ctx.save_for_backward(gate, up)
+        return functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """The product rule."""
+        gate, up = ctx.saved_tensors
+        dgate = torch.ops.aten.silu_backward(gradients[0] * up, gate)
+        return dgate, functional.silu(gate).mul_(gradients[0])
+
+
+Build = Callable[[Any, torch.dtype], Callable[[Tensor], Tensor]]
+
+
+@contextmanager
+def fused(model: nn.Module, precision: torch.dtype) -> Iterator[None]:
+    """Let a model compute its layers with the parts above, wherever they give the same numbers."""
+    modules = fusible(model)
+    for module, build in modules.items():
+        module.forward = build(module, precision)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+def fusible(model: nn.Module) -> dict[nn.Module, Build]:
+    """The modules that can be replaced, and by what; found once per model."""
+    known: dict[nn.Module, Build] | None = model.__dict__.get("heedful_fusible")
+    if known is None:
+        layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+        inside = dict.fromkeys(module for layer in layers for module in layer.modules())
+        known = {m: _norm for m in inside if _is_norm(m)} | {m: _gated for m in inside if _is_gated(m)}
+        model.__dict__["heedful_fusible"] = known
+    return known
+
+
+def _norm(module: Any, precision: torch.dtype) -> Callable[[Tensor], Tensor]:
+    eps = _eps(module)
+    return lambda x: RMSNorm.apply(x, module.weight, eps, precision if x.dtype == torch.float32 else x.dtype)
+
+
+def _gated(module: Any, precision: torch.dtype) -> Callable[[Tensor], Tensor]:
+    return lambda x: module.down_proj(GatedUnit.apply(module.gate_proj(x), module.up_proj(x)))
+
+
+def _eps(module: Any) -> float:
+    return float(getattr(module, "variance_epsilon", getattr(module, "eps", 0.0)))
+
+
+@torch.no_grad()
+def _is_norm(module: Any) -> bool:
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or weight.dim() != 1 or list(module.children()) or not _eps(module):
+        return False
+    x = torch.randn(3, len(weight), generator=torch.Generator().manual_seed(0)).to(weight.device)
+    return _same(module(x.to(weight.dtype)), RMSNorm.apply(x.to(weight.dtype), weight, _eps(module), weight.dtype))
+
+
+@torch.no_grad()
+def _is_gated(module: Any) -> bool:
+    if not all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
+        return False
+    weight = next(module.gate_proj.parameters())
+    width = getattr(module.gate_proj, "in_features", weight.shape[-1])
+    x = torch.randn(3, width, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
+    return _same(module(x), module.down_proj(GatedUnit.apply(module.gate_proj(x), module.up_proj(x))))
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    near = 1e-5 if a.dtype == torch.float32 else 0.05
+    return a.shape == b.shape and torch.allclose(a.float(), b.float(), atol=near, rtol=near)

@@ -1,0 +1,100 @@
+"""What people say of a run's completions, by way of a store: the run's own, or the one that people label in.
+
+A run's own store is ``judgements.db`` in the stage's folder. Whichever it is, the run records
+number and hash of what it took, so that a label that comes later cannot change a result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heedful.errors import DataProblem, SettingProblem
+from heedful.feedback.criteria import Criterion
+from heedful.jobs.workspace import Workspace
+from heedful.records import Completion, Labeler, Prompt, Ranking
+
+if TYPE_CHECKING:
+    from heedful.store import Snapshot, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The rankings that count, the snapshot that they are of, and whose are set aside by a person's decision."""
+
+    rankings: list[Ranking]
+    snapshot: Snapshot
+    set_aside: list[str]
+
+
+def collect(ws: Workspace, folder: Path, criterion: Criterion) -> Collected:
+    """The rankings of the run's completions. What is not in the store yet is put there first.
+
+    Raises DataProblem where nobody has judged them yet: then people are asked, and the run goes on later.
+    """
+    from heedful.store import labelers
+
+    shared = ws.settings.feedback.source == "store"
+    with _open(ws, folder) as store:
+        project = _project(ws, store, criterion)
+        if not shared and store.snapshot(project).judgements == 0:
+            _keep(store, project, ws.source.rankings(ws.prompts("train"), ws.completions()), criterion, ws.settings.feedback.source)
+        snapshot = store.snapshot(project)
+        set_aside = sorted(store.read(lambda c: labelers.quarantined(c, project)))
+        rows = [row for row in store.judgements(project, snapshot.event) if isinstance(row, Ranking)]
+    ids = {c.id for c in ws.completions()}
+    found = [row for row in rows if ids.issuperset(row.completion_ids)]
+    if not found:
+        raise DataProblem(
+            f"nobody has ranked this run's completions yet (project {project!r} in {store.database.where})",
+            "Let people judge them there, then go on with --resume.",
+        )
+    return Collected([row for row in found if row.labeler not in set_aside], snapshot, set_aside)
+
+
+def _open(ws: Workspace, folder: Path) -> Store:
+    from heedful.store import Store
+
+    chosen = ws.settings.feedback
+    where = chosen.path if chosen.source == "store" else folder / "judgements.db"
+    return Store.open(where, create=True, actor="heed run", warn=ws.progress.say)
+
+
+def _project(ws: Workspace, store: Store, criterion: Criterion) -> str:
+    """The project of the settings, with the run's prompts and completions in it."""
+    from heedful.feedback.instructions import instructions_for
+    from heedful.store import Project, projects
+
+    chosen = ws.settings.feedback
+    if chosen.project not in store.read(projects.names):
+        overlap = chosen.labelers_per_prompt
+        asked = (criterion.name, criterion.question, criterion.higher_is)
+        store.create_project(Project(chosen.project, *asked, overlap=overlap, max_overlap=max(5, overlap), seed=ws.settings.seed))
+        store.publish(chosen.project, instructions_for(criterion).text)
+    _, there = store.read(lambda c: projects.find(c, chosen.project))
+    if (there.criterion, there.higher_is) != (criterion.name, criterion.higher_is):
+        raise SettingProblem(
+            f"project {chosen.project!r} is about {there.criterion!r} (higher is {there.higher_is}), and the run about {criterion.name!r}",
+            "Set feedback.criterion or feedback.project.",
+        )
+    known = {p.id for p in store.prompts(chosen.project)}
+    store.add_prompts(chosen.project, [(p, shown) for p, shown in _items(ws) if p.id not in known])
+    return chosen.project
+
+
+def _items(ws: Workspace) -> list[tuple[Prompt, list[Completion]]]:
+    by_prompt: dict[str, list[Completion]] = {}
+    for completion in ws.completions():
+        by_prompt.setdefault(completion.prompt_id, []).append(completion)
+    return [(prompt, by_prompt[prompt.id]) for prompt in ws.prompts("train") if prompt.id in by_prompt]
+
+
+def _keep(store: Store, project: str, rankings: list[Ranking], criterion: Criterion, source: str) -> None:
+    """Put rankings from elsewhere into the run's own store; of several by one labeler of one prompt the last counts."""
+    from heedful.feedback.votes import latest
+
+    known = {labeler.name for labeler in store.labelers()}
+    names = sorted({row.labeler for row in rankings} - known)
+    store.add_labelers(*(Labeler(name, "simulated" if source == "simulated" else "person") for name in names))
+    store.import_rankings(project, latest(rankings, criterion))

@@ -1,0 +1,1 @@
+"""How others keep preferences, one file per family. :mod:`heedful.pairs.convert` lists them by name."""

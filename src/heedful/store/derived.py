@@ -1,0 +1,211 @@
+"""What was worked out from judgements: who is to be believed, and how sure one is of a pair.
+
+A derived run says which algorithm made it, in which version, with which parameters, from which
+judgements. It can be thrown away and made again; nothing else in the store depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from heedful.errors import DataProblem
+from heedful.store import labelers, projects
+from heedful.store.audit import record
+from heedful.store.columns import add_row
+from heedful.store.reading import Snapshot
+from heedful.store.schema import completion_origin, derived_labeler, derived_pair, derived_run, judgement_revision, labeler, prompt, slot
+from heedful.store.slots import word
+
+_PAIRS_AT_ONCE = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedPair:
+    """``chosen_id`` is preferred to ``rejected_id`` with probability ``p``; ``details`` are the algorithm's own."""
+
+    prompt_id: str
+    chosen_id: str
+    rejected_id: str
+    p: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedLabeler:
+    """What was found of a labeler, in a word; ``details`` are the evidence."""
+
+    labeler: str
+    finding: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedRun:
+    """One calculation over the judgements of a snapshot."""
+
+    id: int
+    algorithm: str
+    version: str
+    parameters: Mapping[str, Any]
+    as_of: int
+    input_sha256: str
+    made_at: datetime
+
+
+def save(
+    connection: sa.Connection,
+    project_name: str,
+    made_from: Snapshot,
+    algorithm: str,
+    version: str,
+    parameters: Mapping[str, Any],
+    pairs: Iterable[DerivedPair],
+    reports: Iterable[DerivedLabeler],
+    now: datetime,
+) -> int:
+    """Store a run with its pairs and what it says of labelers; returns its id.
+
+    Raises DataProblem for prompts, completions or labelers that the store does not have.
+    """
+    project_id, _ = projects.find(connection, project_name)
+    values = {"project_id": project_id, "algorithm": algorithm, "version": version, "parameters": dict(parameters)}
+    values |= {"as_of": made_from.event, "input_sha256": made_from.sha256, "made_at": now}
+    run_id = add_row(connection, derived_run, **values)
+    waiting: list[DerivedPair] = []
+    for pair in pairs:
+        waiting.append(pair)
+        if len(waiting) == _PAIRS_AT_ONCE:
+            _save_pairs(connection, project_id, run_id, waiting)
+            waiting = []
+    _save_pairs(connection, project_id, run_id, waiting)
+    _save_reports(connection, run_id, list(reports))
+    details = {"run": run_id, "algorithm": algorithm, "version": version, "input_sha256": made_from.sha256}
+    record(connection, "derived.saved", "heedful", now, project=project_id, **details)
+    return run_id
+
+
+def latest(connection: sa.Connection, project_name: str, algorithm: str | None = None) -> DerivedRun | None:
+    """The newest run of a project, of one algorithm or any; ``None`` where there is none."""
+    project_id, _ = projects.find(connection, project_name)
+    r = derived_run.c
+    found = sa.select(r.id, r.algorithm, r.version, r.parameters, r.as_of, r.input_sha256, r.made_at).where(r.project_id == project_id)
+    found = found if algorithm is None else found.where(r.algorithm == algorithm)
+    row = connection.execute(found.order_by(r.id.desc()).limit(1)).first()
+    return DerivedRun(**row._mapping) if row else None
+
+
+def pairs_page(connection: sa.Connection, run_id: int, after: int, limit: int) -> list[tuple[int, list[DerivedPair]]]:
+    """The pairs of the next prompts after a prompt's own number in the store."""
+    d, chosen, rejected = derived_pair.c, sa.alias(completion_origin), sa.alias(completion_origin)
+    prompts = sa.select(d.prompt_id).where(d.run_id == run_id, d.prompt_id > after).distinct().order_by(d.prompt_id).limit(limit)
+    rows = connection.execute(
+        sa.select(
+            d.prompt_id,
+            prompt.c.external_id,
+            chosen.c.external_id.label("chosen"),
+            rejected.c.external_id.label("rejected"),
+            d.p,
+            d.details,
+        )
+        .join(prompt, prompt.c.id == d.prompt_id)
+        .join(chosen, chosen.c.completion_id == d.chosen_id)
+        .join(rejected, rejected.c.completion_id == d.rejected_id)
+        .where(d.run_id == run_id, d.prompt_id.in_(prompts))
+        .order_by(d.prompt_id, d.chosen_id, d.rejected_id)
+    )
+    found: dict[int, list[DerivedPair]] = {}
+    for row in rows:
+        found.setdefault(row.prompt_id, []).append(DerivedPair(row.external_id, row.chosen, row.rejected, row.p, row.details))
+    return list(found.items())
+
+
+def reports(connection: sa.Connection, run_id: int) -> list[DerivedLabeler]:
+    """What a run says of labelers."""
+    d = derived_labeler.c
+    rows = connection.execute(
+        sa.select(labeler.c.name, d.finding, d.details)
+        .join(labeler, labeler.c.id == d.labeler_id)
+        .where(d.run_id == run_id)
+        .order_by(d.labeler_id)
+    )
+    return [DerivedLabeler(row.name, row.finding, row.details) for row in rows]
+
+
+def discard(connection: sa.Connection, run_id: int, actor: str, now: datetime) -> None:
+    """Throw a run away."""
+    for table in (derived_pair, derived_labeler):
+        connection.execute(sa.delete(table).where(table.c.run_id == run_id))
+    connection.execute(sa.delete(derived_run).where(derived_run.c.id == run_id))
+    record(connection, "derived.discarded", actor, now, run=run_id)
+
+
+def undecided(connection: sa.Connection, project_name: str) -> list[int]:
+    """Prompts of which the newest run is sure of no pair, and which may be shown to one more labeler.
+
+    Not those with a place still to be filled, nor those about which somebody said something that
+    the run does not know. The most undecided come first.
+    """
+    project_id, asked = projects.find(connection, project_name)
+    run = latest(connection, project_name)
+    if run is None:
+        return []
+    d, s, r = derived_pair.c, slot.c, judgement_revision.c
+    waiting = sa.exists().where(s.prompt_id == d.prompt_id, s.state.in_([word("open"), word("leased")]))
+    news = sa.exists().where(s.prompt_id == d.prompt_id, r.slot_id == s.id, r.event > run.as_of)
+    best = sa.func.max(d.p)
+    found = (
+        sa.select(d.prompt_id)
+        .join(prompt, prompt.c.id == d.prompt_id)
+        .where(d.run_id == run.id, prompt.c.project_id == project_id, prompt.c.overlap < asked.max_overlap, ~prompt.c.withdrawn)
+        .where(~waiting, ~news)
+        .group_by(d.prompt_id)
+        .having(best < asked.decided)
+        .order_by(best, d.prompt_id)
+    )
+    return list(connection.execute(found).scalars())
+
+
+def _save_pairs(connection: sa.Connection, project_id: int, run_id: int, pairs: list[DerivedPair]) -> None:
+    if not pairs:
+        return
+    wanted = {p.prompt_id for p in pairs}
+    prompts = {
+        row.external_id: row.id
+        for row in connection.execute(
+            sa.select(prompt.c.id, prompt.c.external_id).where(prompt.c.project_id == project_id, prompt.c.external_id.in_(wanted))
+        )
+    }
+    completions = {
+        row.external_id: row.completion_id
+        for row in connection.execute(
+            sa.select(completion_origin.c.completion_id, completion_origin.c.external_id).where(
+                completion_origin.c.project_id == project_id,
+                completion_origin.c.external_id.in_({c for p in pairs for c in (p.chosen_id, p.rejected_id)}),
+            )
+        )
+    }
+    try:
+        rows = [
+            {"run_id": run_id, "prompt_id": prompts[p.prompt_id], "chosen_id": completions[p.chosen_id]}
+            | {"rejected_id": completions[p.rejected_id], "p": p.p, "details": dict(p.details)}
+            for p in pairs
+        ]
+    except KeyError as unknown:
+        raise DataProblem(
+            f"a pair names {unknown.args[0]!r}, which the project does not have", "Derive from this store's own judgements."
+        ) from None
+    connection.execute(sa.insert(derived_pair), rows)
+
+
+def _save_reports(connection: sa.Connection, run_id: int, found: list[DerivedLabeler]) -> None:
+    rows = [
+        {"run_id": run_id, "labeler_id": labelers.get(connection, one.labeler), "finding": one.finding, "details": dict(one.details)}
+        for one in found
+    ]
+    if rows:
+        connection.execute(sa.insert(derived_labeler), rows)

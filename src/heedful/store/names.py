@@ -1,0 +1,18 @@
+"""Names and ids that come from outside."""
+
+from __future__ import annotations
+
+from heedful.errors import DataProblem
+
+LONGEST_NAME = 200
+LONGEST_ID = 500
+
+
+def refuse_bad_name(kind: str, name: object, longest: int = LONGEST_NAME) -> None:
+    """Raise DataProblem for a name that no database, page or log could show as it is."""
+    if not isinstance(name, str) or not name.strip() or name != name.strip():
+        raise DataProblem(f"the {kind} is called {name!r}", "Give it a name that neither begins nor ends with a space.")
+    if len(name) > longest:
+        raise DataProblem(f"the {kind} called {name[:40]!r}... has a name of {len(name)} characters", f"Use at most {longest}.")
+    if not name.isprintable():
+        raise DataProblem(f"the {kind} is called {name!r}, which holds characters that cannot be shown", "Use printable characters.")

@@ -1,0 +1,145 @@
+"""A run and its store: what is asked goes in, what was said comes out, and what comes later changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heedful.errors import DataProblem, HeedfulError
+from heedful.feedback.asking import ask
+from heedful.feedback.criteria import CRITERIA
+from heedful.jobs.judgements import collect
+from heedful.jobs.sources import FileSource
+from heedful.progress import SilentProgress
+from heedful.records import Completion, Labeler, Prompt, Ranking
+from heedful.settings import Settings
+from heedful.store import Answer, Store, labelers
+from stores import items
+
+HELPFUL = CRITERIA["helpfulness"]
+
+
+@dataclass
+class Workspace:
+    """As much of a run's workspace as the job looks at: real settings, and rows instead of files."""
+
+    settings: Settings
+    source: Any
+    rows: list[tuple[Prompt, list[Completion]]]
+    progress: SilentProgress
+
+    def prompts(self, split: str) -> list[Prompt]:
+        assert split == "train"
+        return [prompt for prompt, _ in self.rows]
+
+    def completions(self) -> list[Completion]:
+        return [completion for _, shown in self.rows for completion in shown]
+
+
+@dataclass
+class Said:
+    """A source whose rankings are given."""
+
+    given: list[Ranking]
+
+    def rankings(self, *_: object) -> list[Ranking]:
+        return self.given
+
+
+def workspace(source: str, where: object = "", given: list[Ranking] | None = None, prompts: int = 3) -> Any:
+    settings = Settings.model_validate({"feedback": {"source": source, "path": str(where), "labelers_per_prompt": 2}})
+    return Workspace(settings, Said(given or []), items(prompts), SilentProgress())
+
+
+def ranking(prompt: str, labeler: str, ranks: list[int | None]) -> Ranking:
+    return Ranking(prompt, labeler, [f"{prompt}:{c}" for c in "bca"], ranks, "helpfulness", "v1")
+
+
+def judge(where: str, times: int = 99, ranks: Callable[[int], list[int | None]] = lambda n: list(range(1, n + 1))) -> None:
+    """Ann and Ben judge what there is."""
+    with Store.open(where) as store:
+        for name in ("ann", "ben"):
+            if name not in [one.name for one in store.labelers()]:
+                store.add_labelers(Labeler(name))
+            from heedful.store import instructions
+
+            version, _ = store.read(lambda c: instructions.current(c, "run"))
+            store.acknowledge("run", name, version)
+            for number in range(times):
+                if (task := ask(store, "run", name)) is None:
+                    break
+                store.submit(task.token, name, f"{task.token} {number}", Answer(ranks=ranks(len(task.completions))), version)
+
+
+def test_rankings_from_elsewhere_go_into_the_runs_own_store(tmp_path: Path) -> None:
+    given = [ranking("p0", "ann", [1, 2, 3]), ranking("p0", "ben", [1, 1, None]), ranking("p1", "ann", [3, 2, 1])]
+    first = collect(workspace("simulated", given=given), tmp_path, HELPFUL)
+    assert first.rankings == given
+    again = collect(workspace("simulated", given=[]), tmp_path, HELPFUL)  # as when a run is resumed: nobody is asked twice
+    assert again == first
+    with Store.open(tmp_path / "judgements.db") as store:
+        assert store.check().problem == ""
+        assert [one.kind for one in store.labelers()] == ["simulated", "simulated"]
+        assert [p.id for p in store.prompts("run")] == ["p0", "p1", "p2"]
+
+
+def test_of_several_by_one_labeler_of_one_prompt_the_last_counts(tmp_path: Path) -> None:
+    given = [ranking("p0", "ann", [1, 2, 3]), ranking("p0", "ann", [3, 2, 1])]
+    assert collect(workspace("rankings", "x.jsonl", given), tmp_path, HELPFUL).rankings == given[1:]
+
+
+def test_people_label_in_a_store_and_the_run_goes_on(where: str, tmp_path: Path) -> None:
+    with pytest.raises(DataProblem, match="nobody has ranked this run's completions yet"):
+        collect(workspace("store", where), tmp_path, HELPFUL)
+    judge(where)
+    found = collect(workspace("store", where), tmp_path, HELPFUL)
+    assert sorted((row.prompt_id, row.labeler) for row in found.rankings) == [(f"p{i}", name) for i in range(3) for name in ("ann", "ben")]
+    assert found.snapshot.judgements == 6
+    assert not (tmp_path / "judgements.db").exists()
+
+
+def test_a_late_label_does_not_change_what_a_run_has_named(where: str, tmp_path: Path) -> None:
+    with pytest.raises(DataProblem):
+        collect(workspace("store", where), tmp_path, HELPFUL)
+    judge(where, times=1)
+    found = collect(workspace("store", where), tmp_path, HELPFUL)
+    judge(where)
+    with Store.open(where) as store:
+        assert store.snapshot("run", as_of=found.snapshot.event) == found.snapshot
+        assert len(list(store.judgements("run", as_of=found.snapshot.event))) == 2
+    source = FileSource(Settings.model_validate({"feedback": {"source": "store", "path": where}}))
+    before = source.fingerprint()
+    judge(where)
+    assert source.fingerprint() == before
+
+
+def test_who_was_set_aside_is_left_out_and_named(where: str, tmp_path: Path) -> None:
+    with pytest.raises(DataProblem):
+        collect(workspace("store", where), tmp_path, HELPFUL)
+    judge(where)
+    with Store.open(where) as store:
+        store.write(lambda c: labelers.decide(c, "run", "ben", True, "manager", "guesses", store.clock()))
+    found = collect(workspace("store", where), tmp_path, HELPFUL)
+    assert {row.labeler for row in found.rankings} == {"ann"}
+    assert found.set_aside == ["ben"]
+
+
+def test_more_prompts_of_a_later_run_join_the_project(where: str, tmp_path: Path) -> None:
+    with pytest.raises(DataProblem):
+        collect(workspace("store", where, prompts=2), tmp_path, HELPFUL)
+    judge(where)
+    found = collect(workspace("store", where, prompts=5), tmp_path, HELPFUL)
+    assert {row.prompt_id for row in found.rankings} == {"p0", "p1"}
+    with Store.open(where) as store:
+        assert len(list(store.prompts("run"))) == 5
+
+
+def test_a_project_about_something_else_is_refused(where: str, tmp_path: Path) -> None:
+    with pytest.raises(DataProblem):
+        collect(workspace("store", where), tmp_path, HELPFUL)
+    with pytest.raises(HeedfulError, match=r"is about 'helpfulness'.*the run about 'toxicity'"):
+        collect(workspace("store", where), tmp_path, CRITERIA["toxicity"])

@@ -1,0 +1,190 @@
+"""Schemas: every released one still opens, nothing is migrated without a copy, and newer ones are left alone."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from conftest import create_database
+from heedful.errors import StoreProblem
+from heedful.records import Ranking
+from heedful.store import Store, backup, migrate, schema
+from heedful.store.database import Database
+from stores import answer, next_task, ready, work
+
+FIXTURES = Path(__file__).with_name("fixtures")
+RELEASED = ("0001",)
+ADDED = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+def upgrade():
+    op.add_column("project", sa.Column("colour", sa.String(20)))
+    with op.batch_alter_table("stratum") as table:
+        table.alter_column("value", type_=sa.String(300), existing_type=sa.String(200))
+"""
+
+
+@pytest.fixture
+def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tomorrow's heedful: one migration more; returns the file of that migration."""
+    scripts = tmp_path / "migrations"
+    shutil.copytree(migrate.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
+    added = scripts / "versions" / "0002_added.py"
+    added.write_text(ADDED)
+    monkeypatch.setattr(migrate, "SCRIPTS", scripts)
+    monkeypatch.setattr(schema, "VERSION", "0002")
+    return added
+
+
+def dump(where: str) -> dict[str, list[object]]:
+    """Every row of every table."""
+    database = Database(where)
+    names = set(schema.metadata.tables)
+
+    def rows(connection: sa.Connection) -> dict[str, list[object]]:
+        return {name: sorted(map(tuple, connection.execute(sa.text(f"SELECT * FROM {name}"))), key=repr) for name in names}
+
+    try:
+        return database.read(rows)
+    finally:
+        database.close()
+
+
+def test_the_code_knows_the_newest_migration() -> None:
+    assert max(migrate._known()) == schema.VERSION
+    assert set(RELEASED) <= migrate._known()
+
+
+@pytest.mark.parametrize("version", RELEASED)
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_every_released_schema_still_opens(version: str, database: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The fixtures are dumps of stores as they were written when that schema was released; see ``write_fixture.py``."""
+    script = (FIXTURES / f"schema_{version}.{database}.sql").read_text()
+    if database == "sqlite":
+        where = str(tmp_path / "old.db")
+        with closing(sqlite3.connect(where)) as connection:
+            connection.executescript(script)
+    else:
+        server = request.getfixturevalue("postgres_server")
+        create_database(server, f"released_{version}")
+        where = server.format(f"released_{version}")
+        with psycopg.connect(where) as connection:
+            connection.execute(script)
+        migrate_by_hand(where, version)
+    with Store.open(where) as store:
+        assert store.check().problem == ""
+        assert store.snapshot("helpful").sha256 == (FIXTURES / f"schema_{version}.sha256").read_text().strip()
+        rows = [row for row in store.judgements("helpful") if isinstance(row, Ranking)]
+        said = [(row.prompt_id, row.labeler, row.completion_ids, row.ranks, row.purpose) for row in rows]
+        assert len(said) == 11
+        assert said[0] == ("p0", "l0", ["p0:a", "p0:c", "p0:b"], [3, 2, 1], "overlap")
+        assert said[1] == ("p0", "l1", ["p0:c", "p0:a", "p0:b"], [1, 1, None], "overlap")
+        assert said[-1] == ("p2", "elsewhere", ["p2:b", "p2:a"], [1, 2], "overlap")
+        assert [one.kind for one in store.labelers()] == ["person", "person", "person", "person", "ai"]
+        assert answer(store, next_task(store, "l2"), "l2", key="new").purpose == "calibration"  # and people go on
+
+
+def migrate_by_hand(where: str, version: str) -> None:
+    database = Database.existing(where)
+    migrate.bring_up_to_date(database, version, unattended=False)
+    database.close()
+
+
+def test_an_old_file_is_copied_and_migrated_when_it_is_opened(tmp_path: Path, sqlite_template: Path, next_schema: Path) -> None:
+    path = tmp_path / "labels.db"
+    shutil.copy(sqlite_template, path)
+    before = dump(str(path))
+    with Store.open(path) as store:
+        assert store.schema == "0002"
+        assert store.read(lambda c: c.execute(sa.text("SELECT count(colour) FROM project")).scalar()) == 0
+        [copy] = backup.backups(path)
+        assert "schema-0001" in copy.name
+        assert store.read(lambda c: c.exec_driver_sql("PRAGMA foreign_keys").scalar()) == 1
+    assert dump(str(copy)) == before
+
+
+def test_two_processes_migrate_it_once(where: str, next_schema: Path) -> None:
+    first, second = Database(where), Database(where)
+    assert migrate.bring_up_to_date(first, "0001", unattended=False) is None or first.file
+    migrate.bring_up_to_date(second, "0001", unattended=False)  # had looked before the first was done
+    assert migrate.version_of(second) == "0002"
+    first.close()
+    second.close()
+
+
+def test_postgresql_is_migrated_only_when_told_to(postgres_server: str, postgres_template: str, next_schema: Path) -> None:
+    create_database(postgres_server, "old", postgres_template)
+    where = postgres_server.format("old")
+    with pytest.raises(StoreProblem, match="Back it up \\(pg_dump\\), then run: heed store migrate"):
+        Store.open(where)
+    database = Database.existing(where)
+    assert migrate.bring_up_to_date(database, "0001", unattended=False) is None
+    database.close()
+    Store.open(where).close()
+
+
+def test_a_migration_that_fails_changes_nothing(where: str, next_schema: Path) -> None:
+    next_schema.write_text(ADDED + "    op.execute('SELECT no_such_function()')\n")
+    before = dump(where)
+    database = Database.existing(where)
+    with pytest.raises(sa.exc.DBAPIError, match="no_such_function"):
+        migrate.bring_up_to_date(database, "0001", unattended=False)
+    assert migrate.version_of(database) == "0001"
+    columns = database.read(lambda c: {column["name"] for column in sa.inspect(c).get_columns("project")})
+    assert "colour" not in columns
+    database.close()
+    assert dump(where) == before
+
+
+def test_a_migration_may_not_leave_rows_without_their_parent(tmp_path: Path, sqlite_template: Path, next_schema: Path) -> None:
+    path = tmp_path / "labels.db"
+    shutil.copy(sqlite_template, path)
+    next_schema.write_text(ADDED.partition("    op.add")[0] + "    op.execute('DELETE FROM labeler')\n")
+    with pytest.MonkeyPatch.context() as today:
+        today.setattr(schema, "VERSION", "0001")
+        with Store.open(path) as store:
+            ready(store, prompts=2, labelers=1)
+            work(store, "l0")
+    before = dump(str(path))
+    with pytest.raises(StoreProblem, match="without its parent"):
+        Store.open(path)
+    assert dump(str(path)) == before
+    assert len(backup.backups(path)) == 1
+
+
+def test_a_newer_store_is_left_alone(where: str) -> None:
+    database = Database.existing(where)
+    database.write(lambda c: c.execute(sa.text("UPDATE alembic_version SET version_num = '0999'")))
+    database.close()
+    with pytest.raises(StoreProblem, match="has schema 0999, and this heedful knows schemas up to"):
+        Store.open(where)
+
+
+def test_an_empty_database_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(StoreProblem, match="empty database"):
+        Store.open(tmp_path / "empty.db")
+    Store.open(tmp_path / "empty.db", create=True).close()
+    Store.open(tmp_path / "empty.db").close()
+
+
+def test_the_wheel_carries_the_migrations(tmp_path: Path, repository: Path) -> None:
+    """What setuptools would pack: every file of the migrations is a module of a package that it finds."""
+    code = "from setuptools import find_packages; print(*find_packages('src'))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True).stdout.split()
+    assert {"heedful.store", "heedful.store.migrations", "heedful.store.migrations.versions"} <= set(found)
+    files = [path for path in migrate.SCRIPTS.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {path.suffix for path in files} == {".py"}
+    assert len(files) >= 4

@@ -1,0 +1,91 @@
+"""How the databases find their rows: nothing that a labeler waits for goes through a whole table."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from heedful.records import Labeler
+from heedful.store import Store, tasks
+from stores import Clock, answer, items, next_task, ready, work
+
+LARGE = {"slot", "prompt", "completion", "completion_origin", "judgement_revision", "event"}
+
+
+@pytest.fixture
+def store(tmp_path: Path, sqlite_template: Path) -> Iterator[Store]:
+    """SQLite, which plans without having counted rows, so a small store is planned for as a large one."""
+    with Store.open(shutil.copy(sqlite_template, tmp_path / "labels.db"), clock=Clock()) as store:
+        settings = {"coverage": {"language": {"native": 1}}, "repeat_after": 0, "repeat_share": 0.3, "calibration_share": 0.3}
+        version = ready(store, prompts=6, labelers=2, random_share=0.3, **settings)
+        store.add_prompts("helpful", items(2, first=50), calibration=True)
+        store.add_labelers(Labeler("n", strata={"language": "native"}))
+        store.acknowledge("helpful", "n", version)
+        yield store
+
+
+@contextmanager
+def statements(store: Store) -> Iterator[list[tuple[str, Any]]]:
+    """What is sent to the database meanwhile."""
+    sent: list[tuple[str, Any]] = []
+
+    def listen(_: Any, __: Any, statement: str, parameters: Any, ___: Any, many: bool) -> None:
+        if not many and statement.startswith(("SELECT", "UPDATE", "DELETE")):
+            sent.append((statement, parameters))
+
+    sa.event.listen(store.database.engine, "before_cursor_execute", listen)
+    yield sent
+    sa.event.remove(store.database.engine, "before_cursor_execute", listen)
+
+
+def plans(store: Store, sent: list[tuple[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+    for statement, parameters in dict(sent).items():
+        steps = store.read(lambda c, s=statement, p=parameters: c.exec_driver_sql(f"EXPLAIN QUERY PLAN {s}", p).all())  # type: ignore[misc]
+        yield statement, [row[3] for row in steps]
+
+
+def whole_tables(steps: list[str]) -> list[str]:
+    """Steps that go through all of a large table, or through all of a project's part of it."""
+    scans = [step for step in steps if re.match(r"SCAN (\w+)", step) and re.match(r"SCAN (\w+)", step)[1] in LARGE]  # type: ignore[index]
+    return scans + [step for step in steps if re.search(r"SEARCH (slot|prompt) .*\(project_id=\?\)$", step)]
+
+
+def test_asking_and_answering_go_by_index(store: Store) -> None:
+    with statements(store) as sent:
+        for name in ("l0", "l1", "n"):
+            for task in work(store, name):
+                store.renew(task.token, name)
+        store.add_prompts("helpful", items(1, first=9))
+        task = next_task(store, "l0")
+        store.skip(task.token, "l0", "no")
+        answer(store, task, "l0")
+        store.read(lambda c: tasks.recent(c, "helpful", "l0"))
+    looked = dict(plans(store, sent))
+    assert len(looked) > 40
+    allowed = ("max(prompt.number)", "max(prompt.id)", "max(completion.id)", "prompt.calibration = 1")  # the end of an index; a few rows
+    found = {s: faults for s, steps in looked.items() if (faults := whole_tables(steps)) and not any(word in s for word in allowed)}
+    assert found == {}, "\n".join(f"{s}\n{f}" for s, f in found.items())
+
+
+def test_a_walk_through_a_table_is_found() -> None:
+    walks = ["SCAN slot", "SEARCH slot USING INDEX ix_slot_labeler (project_id=?)"]
+    assert whole_tables([*walks, "SCAN project", "SEARCH slot USING INDEX ix_slot_places (project_id=? AND stratum_id=?)"]) == walks
+
+
+def test_status_walks_through_one_index_once(store: Store) -> None:
+    with statements(store) as sent:
+        store.status()
+    walks = [step for _, steps in plans(store, sent) for step in whole_tables(steps)]
+    assert sorted(walks) == [
+        "SEARCH prompt USING COVERING INDEX sqlite_autoindex_prompt_2 (project_id=?)",
+        "SEARCH prompt USING INDEX ix_prompt_calibration (project_id=?)",  # few prompts are
+        "SEARCH prompt USING INDEX ix_prompt_withdrawn (project_id=?)",
+        "SEARCH slot USING COVERING INDEX ix_slot_labeler (project_id=?)",
+    ]
