@@ -15,7 +15,8 @@ from heedful.feedback.assign import assign
 from heedful.feedback.consensus import consensus
 from heedful.feedback.criteria import CRITERIA
 from heedful.feedback.instructions import instructions_for
-from heedful.feedback.labelers import flagged, labeler_reports, panel_agreement
+from heedful.feedback.agreement import panel_agreement
+from heedful.feedback.labelers import flagged, labeler_reports
 from heedful.feedback.simulated import SimulatedLabeler, collect, panel
 from heedful.records import Completion, Prompt, Ranking
 
