@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from heedful import __version__
-from heedful.cli import data, models, pairs, runs, store
+from heedful.cli import data, feedback, models, pairs, runs, store
 from heedful.errors import HeedfulError
 
 app = typer.Typer(
@@ -28,7 +28,7 @@ app = typer.Typer(
 TRAIN = {"torch", "transformers", "peft", "safetensors", "tokenizers", "datasets", "sklearn", "rouge_score"}
 """What comes with heedful[train]."""
 
-for group in (runs, data, pairs, store, models):
+for group in (runs, data, feedback, pairs, store, models):
     group.register(app)
 
 

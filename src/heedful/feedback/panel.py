@@ -20,6 +20,16 @@ TEMPERATURE_SD = 0.2
 
 
 @dataclass(frozen=True)
+class HeldOutVotes:
+    """Votes, ``[votes]`` each: log odds that the first is preferred, whether it was, how many votes each is worth, and its prompt."""
+
+    logits: Array
+    outcomes: Array
+    weights: Array
+    prompts: Array
+
+
+@dataclass(frozen=True)
 class FittedPanel:
     """Rankings as arrays, and what the model found in them. ``panel``'s labelers are the table's readers."""
 
@@ -36,23 +46,29 @@ class FittedPanel:
         return dict(zip(self.table.labelers, (total / np.bincount(self.table.labeler_of, size)).tolist(), strict=True))
 
     def temperature(self) -> float:
-        """How far held-out votes follow what was predicted of them: above 1 the model was too sure of itself.
-
-        Each labeler's decided votes are predicted from the others' (leave one labeler out).
-        """
+        """How far held-out votes follow what was predicted of them: above 1 the model was too sure of itself."""
         from heedful.maths.calibration import temperature_scale
+
+        votes = self.held_out_votes()
+        if not len(votes.logits):
+            return 1.0
+        return temperature_scale(votes.logits, votes.outcomes, votes.weights, TEMPERATURE_SD)
+
+    def held_out_votes(self) -> HeldOutVotes:
+        """Each labeler's decided votes, predicted from the others' (leave one labeler out)."""
         from heedful.maths.panel import predicted
 
-        logits, outcomes, weights = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
-        for block, others in zip(self.table.blocks, self.panel.others, strict=True):
+        columns: list[list[Array]] = [[np.zeros(0)] for _ in range(4)]
+        start = 0
+        for part, block, others in zip(self.table.parts, self.table.blocks, self.panel.others, strict=True):
             first, second, _ = predicted(self.panel.worth, block, others)
             cast = (block.outcome != 0) & (block.weight > 0)
-            logits.append(np.log(first[cast]) - np.log(second[cast]))
-            outcomes.append((block.outcome[cast] > 0).astype(float))
-            weights.append(block.weight[cast])
-        if not sum(map(len, logits)):
-            return 1.0
-        return temperature_scale(np.concatenate(logits), np.concatenate(outcomes), np.concatenate(weights), TEMPERATURE_SD)
+            prompt = np.broadcast_to(start + block.prompt[:, None], cast.shape)
+            found = np.log(first[cast]) - np.log(second[cast]), (block.outcome[cast] > 0).astype(float), block.weight[cast], prompt[cast]
+            for column, values in zip(columns, found, strict=True):
+                column.append(values)
+            start += len(part.prompt_ids)
+        return HeldOutVotes(*(np.concatenate(column) for column in columns))
 
     def flag_probabilities(self) -> list[Array]:
         """Per part ``[prompts, size]``: how probable it is that a completion deserves its F; 0 where nobody gave one.

@@ -61,7 +61,11 @@ def sample(ws: Workspace, folder: Path) -> dict[str, Any]:
 
 
 def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
-    """Rankings, what is to be said of each labeler, and the consensus of those who are not in doubt."""
+    """Rankings, what is to be said of each labeler, and the consensus.
+
+    The consensus's model weighs everybody by what they are worth, so nobody has to be left out; where
+    there is too little for it and the majority decides, those in doubt are, if the settings say so.
+    """
     from heedful.feedback.agreement import panel_agreement
     from heedful.feedback.consensus import consensus
     from heedful.feedback.labelers import flagged, labeler_reports
@@ -72,8 +76,9 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
     words = {c.id: len(c.text.split()) for c in ws.completions()}
     reports = labeler_reports(rankings, criterion, collected.labelers, words)
     in_doubt = flagged(reports)
-    excluded = in_doubt if ws.settings.feedback.quarantine_flagged else []
-    agreed = consensus(rankings, criterion, exclude=excluded)
+    agreed = consensus(rankings, criterion)
+    if agreed.method == "majority" and ws.settings.feedback.quarantine_flagged:
+        agreed = consensus(rankings, criterion, exclude=in_doubt)
     write_jsonl(folder / "rankings.jsonl", rankings)
     write_jsonl(folder / "labelers.jsonl", reports)
     write_atomically(folder / "consensus.json", json.dumps(agreed.to_dict()).encode())
@@ -85,9 +90,9 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
         "judgements": {"event": collected.snapshot.event, "sha256": collected.snapshot.sha256, "set_aside": collected.set_aside},
         "consensus": {name: getattr(agreed, name) for name in ("method", "reason", "algorithm", "version", "input_sha256")},
         "labelers_flagged": in_doubt,
-        "quarantined": excluded,
+        "quarantined": agreed.excluded,
         "decided_pairs": len(agreed.decided),
-        "agreement": panel_agreement(rankings, criterion, exclude=excluded).to_dict(),
+        "agreement": panel_agreement(rankings, criterion, exclude=in_doubt).to_dict(),
     }
 
 

@@ -1,225 +1,206 @@
-"""What people said, from a store or from a file, for whoever looks at it outside a run; and back in and out of a store."""
+"""What can be told of feedback outside a run: consensus, labelers, agreement, coverage; in rows, and in figures for people."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from heedful.errors import SettingProblem, StoreProblem
-from heedful.feedback.criteria import Criterion, criterion_named
-from heedful.records import Completion, Labeler, Prompt, Ranking, Thumb
+from heedful.errors import DataProblem, SettingProblem
+from heedful.jobs.said import Said
+from heedful.records import write_atomically, write_jsonl
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
-    from heedful.pairs.convert import Choices
-    from heedful.pairs.formats.judgements import Gathered, Item
-    from heedful.store import Snapshot, Store
-
-ROWS = (".jsonl", ".json", ".csv", ".parquet", ".gz")
-"""Endings of files that are rows, and no store."""
-_SQLITE = b"SQLite format 3\0"
+    from heedful.feedback.agreed import Consensus
+    from heedful.feedback.agreement import PanelAgreement
+    from heedful.feedback.labelers import LabelerReport
 
 
-@dataclass(frozen=True)
-class Said:
-    """What was said by one criterion, in a store's project or in a file.
+def agree(
+    said: Said, exclude: Collection[str], method: Literal["auto", "model", "majority"], save_in: str, folder: Path | None
+) -> dict[str, Any]:
+    """The consensus in figures; of thumbs where nobody was asked for rankings.
 
-    ``set_aside``: whose judgements do not count by a person's decision, and why. ``words``: how many
-    each completion has whose text is known. ``snapshot`` names what was taken from a store.
+    ``save_in``: a store to keep it in, where one more labeler is then asked about prompts on which it
+    is undecided. ``folder``: gets all pairs as rows, and a figure of how its confidence comes true.
+
+    Raises DataProblem where nothing was said, SettingProblem for labelers who said nothing.
     """
+    from heedful.feedback.consensus import consensus
+    from heedful.pairs.build import for_review
 
-    name: str
-    criterion: Criterion
-    rankings: list[Ranking]
-    thumbs: list[Thumb]
-    labelers: list[Labeler]
-    words: dict[str, int]
-    set_aside: Mapping[str, str]
-    snapshot: Snapshot | None = None
+    if said.thumbs and not said.rankings:
+        return _agree_on_thumbs(said, method, save_in, folder)
+    agreed = consensus(said.counted, said.criterion, exclude, method)
+    facts = {
+        **_name(said),
+        "method": agreed.method,
+        "why": agreed.reason,
+        "algorithm": f"{agreed.algorithm}, version {agreed.version}",
+        "rankings": len(said.counted),
+        "labelers": len(agreed.labelers),
+        "left_out": sorted({*agreed.excluded, *said.set_aside}),
+        "prompts": len({row.prompt_id for row in said.counted}),
+        "pairs": len(agreed.pairs),
+        "decided": len(agreed.decided),
+        "completions_F": sum(map(len, agreed.flagged.values())),
+        "prompts_for_review": len(for_review(said.counted, said.criterion)),
+        "reliability": agreed.reliability,
+        "input_sha256": agreed.input_sha256,
+    }
+    if save_in:
+        facts |= _save(save_in, said, agreed)
+    if folder:
+        facts["written"] = _write_consensus(said, agreed, folder)
+    return facts
 
-    @property
-    def counted(self) -> list[Ranking]:
-        """The rankings of those who are not set aside."""
-        return [row for row in self.rankings if row.labeler not in self.set_aside]
 
+def report_labelers(said: Said, folder: Path | None = None) -> list[dict[str, Any]]:
+    """A report of every labeler, those who are set aside too; ``folder`` gets a figure of their agreement.
 
-def read_said(source: str, project: str = "", criterion: Criterion | None = None, labelers: Path | None = None) -> Said:
-    """What people said, by the file or URL of a store, or from a file of judgements as JSON lines.
-
-    ``project`` may be left out where the store has but one, ``criterion`` where the file's
-    judgements are all by one that is built in. ``labelers``: rows of who they are, for a file
-    without them.
-
-    Raises SettingProblem where that is not so, and what reading raises.
+    Raises DataProblem where nothing was ranked.
     """
-    file = _rows(source)
-    return _of_store(source, project, criterion) if file is None else _of_file(file, criterion, labelers)
+    from heedful.feedback.labelers import labeler_reports
+
+    reports = labeler_reports(_rankings(said), said.criterion, said.labelers, said.words)
+    if folder:
+        from heedful.report.feedback_figures import labeler_agreement
+
+        _draw(folder / "labelers.svg", labeler_agreement([_figure_row(report) for report in reports]))
+    return [{**report.to_dict(), "flagged": report.flagged, "set_aside": said.set_aside.get(report.labeler, "")} for report in reports]
 
 
-def project_of(store: Store, name: str) -> str:
-    """The project of that name, or the only one. Raises SettingProblem where it is not clear which."""
-    from heedful.store import projects
+def agreements(said: Said) -> tuple[list[dict[str, Any]], str]:
+    """Agreement of all who are not set aside, by version of the instructions, and by group of at least five people; and a sentence.
 
-    known = store.read(projects.names)
-    if not name and len(known) != 1:
-        raise SettingProblem(f"{store.database.where} has {len(known)} projects", f"Name one with --project: {', '.join(known) or 'none'}.")
-    return store.read(lambda c: projects.find(c, name or known[0]))[1].name
-
-
-def export_said(store: Store, project: str, path: Path, as_of: int | None = None, strata: bool = False) -> dict[str, int]:
-    """Write everything that was asked and said in a project as JSON lines, one prompt in memory at a time; returns counts by kind.
-
-    ``strata``: also which groups of the population labelers stand for, which is personal.
+    Raises DataProblem where nothing was ranked.
     """
-    from collections import Counter
+    from heedful.feedback.agreement import agreement_by_stratum, agreement_by_version, panel_agreement
 
-    from heedful.pairs.formats import rankings
+    rankings = [row for row in _rankings(said) if row.labeler not in said.set_aside]
+    everybody = panel_agreement(rankings, said.criterion)
+    rows = [_agreement_row("all", everybody)]
+    versions = agreement_by_version(rankings, said.criterion)
+    if len(versions) > 1:
+        rows += [_agreement_row(f"version {name}", found) for name, found in versions.items()]
+    told = _told({row.labeler for row in rankings}, said)
+    strata = agreement_by_stratum(rankings, said.criterion, said.labelers)
+    rows += [_agreement_row(name, found) for name, found in strata.items() if name in told]
+    return rows, everybody.sentence
 
-    counts: Counter[str] = Counter()
 
-    def items() -> Iterator[Item]:
-        for item in _items(store, project, as_of, strata):
-            counts[type(item).__name__.lower()] += 1
-            yield item
+def cover(said: Said, folder: Path | None = None) -> dict[str, Any]:
+    """Who was asked how often, small groups hidden; ``folder`` gets figures of the groups and of the days."""
+    from heedful.feedback.coverage import coverage
+    from heedful.maths.disclosure import SMALLEST, shown_cells
 
-    rankings.write(path, items())
-    return dict(counts)
+    if not (said.rankings or said.thumbs):
+        raise DataProblem(f"nobody has judged anything in {said.name} yet", "Ask people first.")
+    found = coverage([*said.rankings, *said.thumbs], said.labelers)
+    cells = {name: shown_cells(groups) for name, groups in found.strata.items()}
+    groups = {name: {**one.shown, **({f"groups below {SMALLEST}": one.hidden} if one.hidden_groups else {})} for name, one in cells.items()}
+    if folder:
+        from heedful.report.feedback_figures import coverage as groups_drawn
+        from heedful.report.feedback_figures import judgements_over_time
+
+        rows = [{"stratum": name, "group": group, "people": n} for name, of in found.strata.items() for group, n in of.items()]
+        _draw(folder / "coverage.svg", groups_drawn(rows))
+        _draw(folder / "time.svg", judgements_over_time([{"day": day, "judgements": n} for day, n in found.days.items()]))
+    return {**_name(said), **found.to_dict(), "strata": groups}
 
 
-def import_said(
-    where: str, path: Path, project: str, criterion: Criterion | None, choices: Choices, *, from_name: str, texts: Mapping[str, Path | None]
-) -> dict[str, int]:
-    """Put the rankings of a file into a store, with prompts, completions and labelers that are not there yet; all or nothing.
+def _rankings(said: Said) -> list[Any]:
+    if not said.rankings:
+        what = "thumbs only" if said.thumbs else "nothing by this criterion"
+        raise DataProblem(f"{said.name} holds {what}, and no rankings by {said.criterion.name!r}", "Collect rankings first.")
+    return said.rankings
 
-    Where there is no such store or project they are made. ``texts``: files of ``prompts`` and
-    ``completions`` that the file itself does not hold. Returns how many of each are new.
 
-    Raises DataProblem, naming the row, where one does not fit; the store is then as before.
-    """
-    from heedful.jobs.dataset import gather_judgements
+def _name(said: Said) -> dict[str, Any]:
+    facts: dict[str, Any] = {"of": said.name, "criterion": f"{said.criterion.name} (more is {said.criterion.higher_is})"}
+    if said.snapshot:
+        facts |= {"event": said.snapshot.event, "snapshot": said.snapshot.sha256}
+    return facts
+
+
+def _agree_on_thumbs(said: Said, method: Literal["auto", "model", "majority"], save_in: str, folder: Path | None) -> dict[str, Any]:
+    from heedful.feedback.labels import thumb_consensus
+
+    if save_in:
+        raise SettingProblem(f"{said.name} holds thumbs, and only a consensus of rankings is kept in a store", "Leave --save out.")
+    counted = [thumb for thumb in said.thumbs if thumb.labeler not in said.set_aside]
+    agreed = thumb_consensus(counted, method)
+    labels = Counter(item.label or "undecided" for item in agreed.items)
+    facts = {
+        **_name(said),
+        "method": agreed.method,
+        "why": agreed.reason,
+        "algorithm": f"{agreed.algorithm}, version {agreed.version}",
+        "thumbs": len(counted),
+        "completions": len(agreed.items),
+        **{name: labels[name] for name in ("up", "down", "undecided")},
+        "input_sha256": agreed.input_sha256,
+    }
+    if folder:
+        write_jsonl(folder / "consensus.jsonl", agreed.items)
+        facts["written"] = [str(folder / "consensus.jsonl")]
+    return facts
+
+
+def _save(where: str, said: Said, agreed: Consensus) -> dict[str, Any]:
+    """Keep a consensus in the store that it was made from, and open places where it is undecided."""
+    from heedful.feedback.asking import ask_more
+    from heedful.feedback.labelers import labeler_reports
+    from heedful.jobs.judgements import save
     from heedful.store import Store
-    from heedful.store.database import sqlite_file
 
-    found = gather_judgements(path, choices, from_name, texts.get("prompts"), texts.get("completions"))
-    if others := len(found.thumbs) + len(found.corrections):
-        raise SettingProblem(f"{path} holds {others} thumbs and corrections, and only rankings can be put into a store", "Leave them out.")
-    file = sqlite_file(where)
-    new = file is not None and not file.exists()
-    try:
-        with Store.open(where, create=True, actor="heed feedback") as store:
-            return store.write(lambda c: _put(c, store, project, criterion, found, path.name))
-    except BaseException:
-        if new and file:
-            _remove(file)
-        raise
-
-
-def _rows(source: str) -> Path | None:
-    """The file of judgements; ``None`` where the source is a store."""
-    from heedful.store.database import sqlite_file
-
-    file = sqlite_file(source)
-    if file is None or not file.exists():
-        return file if file and file.suffix in ROWS else None
-    if file.is_dir():
-        return file
-    with file.open("rb") as handle:
-        return None if handle.read(len(_SQLITE)) == _SQLITE else file
-
-
-def _of_store(where: str, name: str, criterion: Criterion | None) -> Said:
-    from heedful.store import Store, labelers, projects
-
+    if said.snapshot is None:
+        raise SettingProblem(f"{said.name} is a file, and a consensus is kept in a store", "Leave --save out, or name a store.")
+    reports = labeler_reports(said.rankings, said.criterion, said.labelers, said.words)
     with Store.open(where, actor="heed feedback") as store:
-        project = project_of(store, name)
-        _, asked = store.read(lambda c: projects.find(c, project))
-        judged = Criterion(asked.criterion, asked.question, asked.higher_is)
-        if criterion and (criterion.name, criterion.higher_is) != (judged.name, judged.higher_is):
-            raise SettingProblem(f"project {project!r} is about {judged.name!r}, not {criterion.name!r}", "Leave --criterion out.")
-        snapshot = store.snapshot(project)
-        rows = list(store.judgements(project, snapshot.event))
-        return Said(
-            project,
-            judged,
-            [row for row in rows if isinstance(row, Ranking)],
-            [row for row in rows if isinstance(row, Thumb)],
-            store.labelers(),
-            _words(store.completions(project)),
-            store.read(lambda c: labelers.quarantined(c, project)),
-            snapshot,
-        )
+        run = save(store, said.snapshot, agreed, reports)
+        return {"derived_run": run, "asked_once_more": ask_more(store, said.name)}
 
 
-def _of_file(path: Path, criterion: Criterion | None, labelers: Path | None) -> Said:
-    from heedful.pairs.formats import rankings
-    from heedful.pairs.formats.judgements import gather
+def _write_consensus(said: Said, agreed: Consensus, folder: Path) -> list[str]:
+    from heedful.feedback.calibration import calibration
+    from heedful.report.feedback_figures import consensus_calibration
 
-    found = gather(rankings.read(path))
-    if labelers:
-        gather(rankings.read(labelers, default="labeler"), found)
-    judged = criterion or _only_criterion(path, {row.criterion for row in (*found.rankings, *found.thumbs)})
-    return Said(
-        path.name,
-        judged,
-        [row for row in found.rankings if row.criterion == judged.name],
-        [row for row in found.thumbs if row.criterion in ("", judged.name)],
-        list(found.labelers.values()),
-        _words(found.completions.values()),
-        {},
-    )
+    write_jsonl(folder / "consensus.jsonl", agreed.pairs)
+    written = [str(folder / "consensus.jsonl")]
+    if agreed.method == "model":  # a majority predicts nobody's votes
+        counted = [row for row in said.counted if row.labeler not in agreed.excluded]
+        _draw(folder / "calibration.svg", consensus_calibration(calibration(counted, said.criterion)))
+        written.append(str(folder / "calibration.svg"))
+    return written
 
 
-def _only_criterion(path: Path, names: set[str]) -> Criterion:
-    named = sorted(names - {""})
-    if len(named) > 1:
-        raise SettingProblem(f"{path} holds judgements by {', '.join(named)}", "Choose one with --criterion.")
-    return criterion_named(named[0]) if named else criterion_named("helpfulness")
+def _draw(path: Path, figure: str) -> None:
+    """A figure as a file; where there is nothing to draw there is none."""
+    if figure:
+        write_atomically(path, figure.encode())
 
 
-def _words(completions: Iterable[Completion]) -> dict[str, int]:
-    return {c.id: len(c.text.split()) for c in completions}
+def _figure_row(report: LabelerReport) -> dict[str, Any]:
+    named = {"labeler": report.labeler, "judgements": report.tasks, "note": report.evidence if report.flagged else ""}
+    return {**named, "agreement": report.agreement if report.pairs else None, "low": report.low, "high": report.high}
 
 
-def _items(store: Store, project: str, as_of: int | None, strata: bool) -> Iterator[Item]:
-    for labeler in store.labelers():
-        yield labeler if strata else Labeler(labeler.name, labeler.kind)
-    for prompt, completions, judgements in store.everything(project, as_of):
-        yield prompt
-        yield from completions
-        yield from judgements
+def _agreement_row(name: str, found: PanelAgreement) -> dict[str, Any]:
+    intervals: Mapping[str, Any] = found.intervals
+    counts = {"of": name, "labelers": found.labelers, "prompts": found.prompts, "decisions": found.pairs}
+    return {**counts, **{measure: intervals[key] for key, measure in _MEASURES.items()}}
 
 
-def _put(connection: sa.Connection, store: Store, project: str, criterion: Criterion | None, found: Gathered, source: str) -> dict[str, int]:
-    """Everything that was gathered, in one transaction."""
-    from heedful.store import Project, labelers, projects, prompts
-    from heedful.store.importing import add_rankings
-
-    actor, now = store.actor, store.clock()
-    if project not in projects.names(connection):
-        judged = criterion or _only_criterion(Path(source), {row.criterion for row in found.rankings})
-        projects.create(connection, Project(project, judged.name, judged.question, judged.higher_is), actor, now)
-    project_id, _ = projects.find(connection, project)
-    people = [one for name, one in found.labelers.items() if name not in labelers.ids(connection, [name])]
-    labelers.add(connection, people, actor, now)
-    items = prompts.unknown(connection, project_id, _together(found))
-    added = prompts.add(connection, project, items, False, actor, now)
-    named = ((f"ranking {number} of {source}", row) for number, row in enumerate(found.rankings, 1))
-    rankings = add_rankings(connection, project, named, source, actor, now)
-    return {"prompts": added, "labelers": len(people), "rankings": rankings}
+_MEASURES = {"agreement": "agreement", "alpha": "Krippendorff's alpha", "tau_b": "Kendall's tau-b", "w": "Kendall's W"}
 
 
-def _together(found: Gathered) -> list[tuple[Prompt, list[Completion]]]:
-    """Prompts with their completions; those without any cannot be judged and are left out."""
-    by_prompt: dict[str, list[Completion]] = {}
-    for completion in found.completions.values():
-        by_prompt.setdefault(completion.prompt_id, []).append(completion)
-    return [(prompt, by_prompt[name]) for name, prompt in found.prompts.items() if name in by_prompt]
+def _told(names: set[str], said: Said) -> set[str]:
+    """The groups, like ``"age: 30-44"``, of so many people that one may tell how well they agree."""
+    from heedful.maths.disclosure import shown_cells
 
-
-def _remove(file: Path) -> None:
-    """A store that was made for nothing."""
-    for ending in ("", "-wal", "-shm", ".lock", ".open"):
-        file.with_name(file.name + ending).unlink(missing_ok=True)
+    people = [labeler for labeler in said.labelers if labeler.name in names]
+    strata = {name for one in people for name in one.strata}
+    counts = {name: Counter(one.strata[name] for one in people if name in one.strata) for name in strata}
+    return {f"{name}: {group}" for name, groups in counts.items() for group in shown_cells(groups).shown}
