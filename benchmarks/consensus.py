@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from heedful.feedback.agreement import panel_agreement
-from heedful.feedback.assign import assign, shown_order
+from heedful.feedback.assign import assign
 from heedful.feedback.consensus import Consensus, consensus
 from heedful.feedback.criteria import criterion_named
 from heedful.feedback.instructions import instructions_for
-from heedful.feedback.labels import LabelVote, label_consensus
 from heedful.feedback.labelers import LabelerReport, labeler_reports
+from heedful.feedback.labels import LabelVote, label_consensus
 from heedful.feedback.simulated import SimulatedLabeler, collect
 from heedful.maths.calibration import reliability_curve
 from heedful.records import Completion, Prompt, Ranking
@@ -109,7 +109,9 @@ def show_consensus(rows: dict[tuple[str, int], Figures]) -> None:
     print("| panel | tasks each | good labelers agree | accuracy: majority | model | Brier: majority | model | 90 % intervals cover |")
     print("|---|---|---|---|---|---|---|---|")
     for (difficulty, size), f in rows.items():
-        cells = [f"{np.mean(f.right[m]):.3f}" for m in ("majority", "model")] + [f"{np.mean(f.brier[m]):.4f}" for m in ("majority", "model")]
+        cells = [f"{np.mean(f.right[m]):.3f}" for m in ("majority", "model")] + [
+            f"{np.mean(f.brier[m]):.4f}" for m in ("majority", "model")
+        ]
         better = [
             np.array(f.right["model"]) - np.array(f.right["majority"]),
             np.array(f.brier["majority"]) - np.array(f.brier["model"]),
@@ -302,7 +304,9 @@ def cost(sizes: Sequence[int], plot: Path | None) -> None:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         measured.append((len(rankings), took))
         each = f"{1e6 * took / len(rankings):.0f}"
-        print(f"| {len(rankings)} | {len(agreed.labelers)} | {took:.1f} | {each} | {agreed.parameters['rounds']} | {memory:.0f} |", flush=True)
+        print(
+            f"| {len(rankings)} | {len(agreed.labelers)} | {took:.1f} | {each} | {agreed.parameters['rounds']} | {memory:.0f} |", flush=True
+        )
     if plot:
         draw_cost(measured, plot)
 
@@ -361,7 +365,9 @@ def main() -> None:
     parser.add_argument("what", choices=["simulated", "real", "cost"])
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--tasks", type=int, nargs="+", default=[20, 30, 100], help="tasks of each labeler, in the panels of the first table")
+    parser.add_argument(
+        "--tasks", type=int, nargs="+", default=[20, 30, 100], help="tasks of each labeler, in the panels of the first table"
+    )
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e3, 1e4, 1e5, 1e6], help="judgements whose cost is measured")
     parser.add_argument("--data", type=Path, help="folder of the public sets")
     parser.add_argument("--plot", type=Path)

@@ -170,7 +170,7 @@ def _pairs(fitted: FittedPanel, number: int, flags: Any, temperature: float) -> 
     sure = (flags >= 0.5)[:, first].astype(int) + (flags >= 0.5)[:, second]
     turned = p < 0.5
     said = (counts[1] + counts[-1] + counts[0] > 0) & (sure < 2)
-    prompts, columns = np.nonzero(said)
+    prompts = np.nonzero(said)[0]
     cells = [
         array[said].tolist()
         for array in (

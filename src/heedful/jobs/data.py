@@ -59,8 +59,8 @@ def sample(ws: Workspace, folder: Path) -> dict[str, Any]:
 
 def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
     """Rankings, what is to be said of each labeler, and the consensus of those who are not in doubt."""
-    from heedful.feedback.consensus import consensus
     from heedful.feedback.agreement import panel_agreement
+    from heedful.feedback.consensus import consensus
     from heedful.feedback.labelers import flagged, labeler_reports
 
     criterion = criterion_of(ws)

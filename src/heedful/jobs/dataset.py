@@ -163,7 +163,7 @@ def _judged(rankings: Path | None, labelers: Path | None, criterion: Criterion |
 
 def _agreement(judged: list[Ranking], criterion: Criterion | None) -> dict[str, Any]:
     """How well labelers agree two by two; nothing where no two judged the same prompt."""
-    from heedful.feedback.labelers import panel_agreement
+    from heedful.feedback.agreement import panel_agreement
     from heedful.maths.statistics import Interval
 
     if not judged or criterion is None:

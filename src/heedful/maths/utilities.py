@@ -141,6 +141,6 @@ def without_own(block: Block, worth: Worth, utilities: Utilities) -> tuple[Array
     matrix, outer = _differences(block.size)
     slopes, curvatures = averaged(block, worth, utilities)
     others = block.by_prompt(curvatures)[block.prompt] - curvatures
-    covariance = np.linalg.inv((others @ outer).reshape(-1, block.size, block.size) + np.eye(block.size))
+    covariance = np.asarray(np.linalg.inv((others @ outer).reshape(-1, block.size, block.size) + np.eye(block.size)))
     mean = utilities.mean[block.prompt] - (covariance @ (slopes @ matrix)[..., None])[..., 0]
     return Utilities(mean, covariance).differences()
