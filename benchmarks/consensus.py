@@ -397,9 +397,7 @@ def main() -> None:
     parser.add_argument("what", choices=["simulated", "labelers", "real", "cost"])
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument(
-        "--tasks", type=int, nargs="+", default=[20, 30, 100], help="tasks of each labeler, in the panels of the first table"
-    )
+    parser.add_argument("--tasks", type=int, nargs="+", default=[20, 100], help="tasks of each labeler, in the panels of the first table")
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e3, 1e4, 1e5, 1e6], help="judgements whose cost is measured")
     parser.add_argument("--data", type=Path, help="folder of the public sets")
     parser.add_argument("--plot", type=Path)

@@ -97,7 +97,7 @@ def test_judgements_depend_on_seed_labeler_and_prompt_only() -> None:
 
 @pytest.mark.parametrize("noises", [(0.2, 0.4, 0.6, 0.8), (0.16, 0.3, 0.9, 1.0), (1.0, 1.0, 1.0, 1.0)])
 def test_exactly_the_two_bad_labelers_are_found(noises: tuple[float, ...]) -> None:
-    for seed in range(10):
+    for seed in range(5):
         reports = labeler_reports(judgements(world(seed), panel(noises), seed), HELPFULNESS)
         assert flagged(reports) == ["rory", "uma"], (seed, reports)
         assert [report.verdict for report in reports[:4]] == ["fine"] * 4
@@ -121,7 +121,7 @@ def test_who_always_prefers_the_first_is_named() -> None:
 
 def test_too_little_to_tell_accuses_nobody() -> None:
     guessers = []
-    for seed in range(20):
+    for seed in range(10):
         reports = labeler_reports(judgements(world(seed, prompts=8), panel()[:4], seed), HELPFULNESS)
         assert flagged(reports) == []
         few = judgements(world(seed, prompts=24), [*panel()[:4], SimulatedLabeler("rory", "random")], seed)

@@ -63,7 +63,7 @@ def test_the_last_vote_of_a_known_labeler_counts_and_all_of_unknown_ones() -> No
 def test_thumbs_are_up_or_down_and_repeats_no_further_voice() -> None:
     thumbs = [Thumb("p", who, "c", True) for who in "xyz"] + [Thumb("p", "x", "c", False, purpose="repeat")]
     found = thumb_consensus(thumbs)
-    assert (found.items[0].label, found.items[0].votes) == ("up", {"up": 3})
+    assert (found.items[0].label, found.items[0].votes) == ("up", {"down": 0, "up": 3})
 
 
 def test_mistakes_are_named() -> None:

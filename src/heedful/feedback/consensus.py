@@ -129,7 +129,7 @@ def _modelled(judged: Table, excluded: list[str], reason: str, stamp: dict[str, 
     found = [_pairs(fitted, number, flags[number], temperature) for number in range(len(judged.parts))]
     parameters = {
         **stamp,
-        "prior": dataclasses.asdict(assumed),
+        "prior": {**dataclasses.asdict(assumed), "hypotheses": list(assumed.hypotheses)},
         "temperature": round(temperature, 6),
         "typical_log_reliability": round(float(fitted.panel.typical[0]), 6),
         "typical_log_tie": round(float(fitted.panel.typical[2]), 6),
