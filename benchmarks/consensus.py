@@ -1,10 +1,11 @@
 """Is consensus worth more than a majority, and are poor labelers found? Simulated panels, real annotators, and the cost.
 
-python benchmarks/consensus.py simulated --seeds 40   # accuracy, Brier, intervals; who is found after how many tasks
-python benchmarks/consensus.py real --data DATA       # held-out annotators of five public sets
-python benchmarks/consensus.py cost                   # seconds and memory against the number of judgements
+python benchmarks/consensus.py simulated          # accuracy, Brier score and intervals on 40 seeds of simulated panels
+python benchmarks/consensus.py labelers           # who is found after how many tasks, on the same panels
+python benchmarks/consensus.py real --data DATA   # held-out annotators of five public sets
+python benchmarks/consensus.py cost               # seconds and memory against the number of judgements
 
-Each prints its table in Markdown; with ``--plot FILE.svg`` the first and the last draw it, too. One thread is enough.
+Each prints its table in Markdown; with ``--plot FILE.svg`` all but the third draw it, too. One thread is enough.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from typing import Any
 
 import numpy as np
 
+from heedful.feedback.agreed import Method
 from heedful.feedback.agreement import panel_agreement
-from heedful.feedback.assign import assign, shown_order
+from heedful.feedback.assign import assign
 from heedful.feedback.consensus import Consensus, consensus
 from heedful.feedback.criteria import criterion_named
 from heedful.feedback.instructions import instructions_for
-from heedful.feedback.labels import LabelVote, label_consensus
 from heedful.feedback.labelers import LabelerReport, labeler_reports
+from heedful.feedback.labels import LabelVote, label_consensus
 from heedful.feedback.simulated import SimulatedLabeler, collect
 from heedful.maths.calibration import reliability_curve
 from heedful.records import Completion, Prompt, Ranking
@@ -41,6 +43,9 @@ GUESSERS, REVERSED = 0.10, 0.07
 LABELERS = 30
 DIFFICULTIES = {"hard": (1.15, 0.33), "InstructGPT-like": (0.77, 0.27)}
 """Noise and tie width in standard deviations of quality: good labelers then agree on 67 and 76 % of pairs and tie 12 % of them."""
+METHODS: tuple[Method, ...] = ("majority", "model")
+LOOKS = (3, 5, 8, 10, 20, 50)
+"""Tasks of each labeler after which one looks."""
 VARIETY = 0.2
 """Standard deviation of the logarithm of a good labeler's noise."""
 
@@ -88,52 +93,61 @@ def judge(agreed: Consensus, truth: dict[str, float], figures: Figures) -> None:
 
 
 def simulated(seeds: Sequence[int], tasks: Sequence[int], plot: Path | None) -> None:
-    """The first two tables."""
+    """Consensus against majority."""
+    print("| panel | tasks each | good labelers agree | accuracy: majority | model | Brier: majority | model | 90 % intervals cover |")
+    print("|---|---|---|---|---|---|---|---|")
     rows: dict[tuple[str, int], Figures] = {}
     for difficulty, (noise, ties) in DIFFICULTIES.items():
         for size in tasks:
             figures = rows[difficulty, size] = Figures()
             for seed in seeds:
                 rankings, truth = simulate(noise, ties, size, seed)
-                good = [name for name in {r.labeler for r in rankings} if not name.startswith("careful")]
-                figures.agreement.append(panel_agreement(rankings, CRITERION, exclude=good, resamples=1).agreement)
-                for method in ("majority", "model"):
+                poor = {r.labeler for r in rankings if not r.labeler.startswith("careful")}
+                figures.agreement.append(panel_agreement(rankings, CRITERION, exclude=poor, resamples=1).agreement)
+                for method in METHODS:
                     judge(consensus(rankings, CRITERION, method=method), truth, figures)
-    show_consensus(rows)
-    show_found(seeds)
+            print(f"| {difficulty} | {size} | {row_of(figures)} |", flush=True)
     if plot:
         draw_calibration(rows, plot)
 
 
-def show_consensus(rows: dict[tuple[str, int], Figures]) -> None:
-    print("| panel | tasks each | good labelers agree | accuracy: majority | model | Brier: majority | model | 90 % intervals cover |")
-    print("|---|---|---|---|---|---|---|---|")
-    for (difficulty, size), f in rows.items():
-        cells = [f"{np.mean(f.right[m]):.3f}" for m in ("majority", "model")] + [f"{np.mean(f.brier[m]):.4f}" for m in ("majority", "model")]
-        better = [
-            np.array(f.right["model"]) - np.array(f.right["majority"]),
-            np.array(f.brier["majority"]) - np.array(f.brier["model"]),
-        ]
-        cells[1] += f" (+{better[0].mean():.3f} ± {1.96 * better[0].std(ddof=1) / len(better[0]) ** 0.5:.3f})"
-        cells[3] += f" (-{better[1].mean():.4f} ± {1.96 * better[1].std(ddof=1) / len(better[1]) ** 0.5:.4f})"
-        print(f"| {difficulty} | {size} | {np.mean(f.agreement):.3f} | " + " | ".join(cells) + f" | {np.mean(f.covered):.1%} |")
-    print()
+def row_of(f: Figures) -> str:
+    """The cells of a row; what is gained on majority with its 95 % interval over seeds."""
+    right, brier = ({m: np.array(found[m]) for m in METHODS} for found in (f.right, f.brier))
+    cells = [f"{np.mean(f.agreement):.3f}", f"{right['majority'].mean():.3f}", gained(right["model"], right["majority"], 3)]
+    cells += [f"{brier['majority'].mean():.4f}", gained(brier["model"], brier["majority"], 4), f"{np.mean(f.covered):.1%}"]
+    return " | ".join(cells)
 
 
-def show_found(seeds: Sequence[int]) -> None:
+def gained(model: Any, majority: Any, digits: int) -> str:
+    """The model's mean over seeds, and by how much it differs from the majority's."""
+    difference = model - majority
+    return f"{model.mean():.{digits}f} ({difference.mean():+.{digits}f} ± {1.96 * sem(difference):.{digits}f})"
+
+
+def sem(values: Any) -> float:
+    """Standard error of a mean."""
+    return float(np.std(values, ddof=1) / len(values) ** 0.5)
+
+
+def found(seeds: Sequence[int], plot: Path | None) -> None:
     """Who is flagged after how many tasks, everybody having as many."""
     print("| panel | tasks each | upside down: flagged | named so | guessing: flagged | good labelers flagged |")
     print("|---|---|---|---|---|---|")
+    curves: dict[str, list[tuple[int, float, float, float]]] = {}
     for difficulty, (noise, ties) in DIFFICULTIES.items():
-        for size in (3, 5, 8, 10, 20, 50):
+        for size in LOOKS:
             reports: list[LabelerReport] = []
             for seed in seeds:
                 reports += labeler_reports(simulate(noise, ties, size, seed)[0], CRITERION)
             turned, guessing, good = ([r for r in reports if r.labeler.startswith(kind)] for kind in ("upside_down", "random", "careful"))
+            flagged = [[r.flagged for r in kind] for kind in (turned, guessing, good)]
             named = share([r.verdict == "upside_down" for r in turned])
-            cells = [share([r.flagged for r in turned]), named, share([r.flagged for r in guessing]), share([r.flagged for r in good], 2)]
+            cells = [share(flagged[0]), named, share(flagged[1]), share(flagged[2], 2)]
+            curves.setdefault(difficulty, []).append((size, *(float(np.mean(kind)) for kind in flagged)))  # type: ignore[arg-type]
             print(f"| {difficulty} | {size} | " + " | ".join(cells) + " |", flush=True)
-    print()
+    if plot:
+        draw_found(curves, plot)
 
 
 def share(found: Sequence[bool], digits: int = 0) -> str:
@@ -205,14 +219,14 @@ class HeldOut:
     brier: dict[str, Any]
 
 
-def held_out(given: Annotated, methods: Sequence[str] = ("majority", "model")) -> HeldOut:
+def held_out(given: Annotated, methods: Sequence[Method] = METHODS) -> HeldOut:
     """Predict each fold from the others. A held-out vote counts if somebody else voted on its item."""
     labels = sorted({v.label for v in given.votes})
     cells: list[tuple[str, str, dict[str, tuple[float, float]]]] = []
     for fold in range(min(max(given.folds) + 1, 3) if not given.votes[0].labeler else max(given.folds) + 1):
         seen = [v for v, f in zip(given.votes, given.folds, strict=True) if f != fold]
         hidden = [v for v, f in zip(given.votes, given.folds, strict=True) if f == fold]
-        said = {m: {i.item: i.next_vote for i in label_consensus(seen, labels, m).items} for m in methods}  # type: ignore[arg-type]
+        said = {m: {i.item: i.next_vote for i in label_consensus(seen, labels, m).items} for m in methods}
         for vote in hidden:
             if vote.item in said[methods[0]]:
                 cells.append((vote.item, vote.labeler, {m: scores(said[m][vote.item], vote.label) for m in methods}))
@@ -246,7 +260,7 @@ def gains(found: HeldOut, seed: int, resamples: int = 1000) -> Any:
     return np.array(drawn)
 
 
-def real(data: Path, methods: Sequence[str] = ("majority", "model")) -> None:
+def real(data: Path, methods: Sequence[Method] = METHODS) -> None:
     """The table of real annotators."""
     print("| data | held-out votes | accuracy: majority | model | gained | Brier: majority | model | saved |")
     print("|---|---|---|---|---|---|---|---|")
@@ -302,7 +316,9 @@ def cost(sizes: Sequence[int], plot: Path | None) -> None:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         measured.append((len(rankings), took))
         each = f"{1e6 * took / len(rankings):.0f}"
-        print(f"| {len(rankings)} | {len(agreed.labelers)} | {took:.1f} | {each} | {agreed.parameters['rounds']} | {memory:.0f} |", flush=True)
+        print(
+            f"| {len(rankings)} | {len(agreed.labelers)} | {took:.1f} | {each} | {agreed.parameters['rounds']} | {memory:.0f} |", flush=True
+        )
     if plot:
         draw_cost(measured, plot)
 
@@ -335,6 +351,26 @@ def draw_calibration(rows: dict[tuple[str, int], Figures], path: Path) -> None:
     save(figure, path)
 
 
+def draw_found(curves: dict[str, list[tuple[int, float, float, float]]], path: Path) -> None:
+    """The share of labelers of each kind who are flagged, against tasks."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    for axes, (difficulty, rows) in zip(figure.subplots(1, 2, sharey=True), curves.items(), strict=True):
+        sizes, *shares = zip(*rows, strict=True)
+        for label, colour, flagged in zip(("upside down", "guessing", "careful"), ("#b0413a", "#b0793a", "#2f6f8f"), shares, strict=True):
+            axes.plot(sizes, np.array(flagged) * 100, "o-", color=colour, markersize=4, label=label)
+        axes.axhline(95, color="#999999", linewidth=1, linestyle="--")
+        axes.axvline(10, color="#999999", linewidth=1, linestyle="--")
+        axes.set(xscale="log", xlabel="tasks of each labeler", title=difficulty)
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("labelers flagged, %")
+    figure.axes[1].legend(frameon=False, loc="center right")
+    save(figure, path)
+
+
 def draw_cost(measured: Sequence[tuple[int, float]], path: Path) -> None:
     """Seconds against judgements, both logarithmic, beside a straight line through the last point."""
     from matplotlib.figure import Figure
@@ -358,16 +394,19 @@ def save(figure: Any, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["simulated", "real", "cost"])
+    parser.add_argument("what", choices=["simulated", "labelers", "real", "cost"])
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--tasks", type=int, nargs="+", default=[20, 30, 100], help="tasks of each labeler, in the panels of the first table")
+    parser.add_argument("--tasks", type=int, nargs="+", default=[20, 100], help="tasks of each labeler, in the panels of the first table")
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e3, 1e4, 1e5, 1e6], help="judgements whose cost is measured")
     parser.add_argument("--data", type=Path, help="folder of the public sets")
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
     if given.what == "simulated":
-        simulated(range(given.first_seed, given.first_seed + given.seeds), given.tasks, given.plot)
+        simulated(seeds, given.tasks, given.plot)
+    elif given.what == "labelers":
+        found(seeds, given.plot)
     elif given.what == "cost":
         cost([int(size) for size in given.sizes], given.plot)
     elif given.data is None or not given.data.is_dir():

@@ -69,10 +69,12 @@ def panel_agreement(
         estimate,
         low,
         high,
-        *(None if (interval := found[name]) is None else interval.estimate for name in ("alpha", "tau_b", "w")),
-        intervals={name: interval and interval.to_dict() for name, interval in found.items()},
-        alert=alert,
-        sentence=_sentence(share, pairs, alert),
+        _estimate(found["alpha"]),
+        _estimate(found["tau_b"]),
+        _estimate(found["w"]),
+        {name: None if interval is None else interval.to_dict() for name, interval in found.items()},
+        alert,
+        _sentence(share, pairs, alert),
     )
 
 
@@ -97,6 +99,10 @@ def _by(
         for name in groups_of(row):
             groups.setdefault(name, []).append(row)
     return {name: panel_agreement(groups[name], criterion) for name in sorted(groups)}
+
+
+def _estimate(interval: Interval | None) -> float | None:
+    return None if interval is None else interval.estimate
 
 
 def _sentence(share: Interval | None, pairs: int, alert: bool) -> str:

@@ -186,7 +186,9 @@ def _pace(tasks: Mapping[str, Sequence[Ranking]], words: Mapping[str, int]) -> d
         if all(i in words for task in timed for i in task.completion_ids):
             speed = median(sum(words[i] for i in task.completion_ids) / (task.active_ms or 1) * 60_000 for task in timed)
             if speed > FASTEST:
-                found[name] = {"fast": f"Works at {speed:.0f} words per minute in half of the tasks; nobody reads faster than {FASTEST:.0f}."}
+                found[name] = {
+                    "fast": f"Works at {speed:.0f} words per minute in half of the tasks; nobody reads faster than {FASTEST:.0f}."
+                }
             continue
         shared = [(task.active_ms or 0, times[task.prompt_id]) for task in timed if len(times[task.prompt_id]) > 1]
         ratios = [own_time / median(_without(everybody, own_time)) for own_time, everybody in shared]

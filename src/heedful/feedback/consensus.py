@@ -129,7 +129,7 @@ def _modelled(judged: Table, excluded: list[str], reason: str, stamp: dict[str, 
     found = [_pairs(fitted, number, flags[number], temperature) for number in range(len(judged.parts))]
     parameters = {
         **stamp,
-        "prior": dataclasses.asdict(assumed),
+        "prior": {**dataclasses.asdict(assumed), "hypotheses": list(assumed.hypotheses)},
         "temperature": round(temperature, 6),
         "typical_log_reliability": round(float(fitted.panel.typical[0]), 6),
         "typical_log_tie": round(float(fitted.panel.typical[2]), 6),
@@ -170,7 +170,7 @@ def _pairs(fitted: FittedPanel, number: int, flags: Any, temperature: float) -> 
     sure = (flags >= 0.5)[:, first].astype(int) + (flags >= 0.5)[:, second]
     turned = p < 0.5
     said = (counts[1] + counts[-1] + counts[0] > 0) & (sure < 2)
-    prompts, columns = np.nonzero(said)
+    prompts = np.nonzero(said)[0]
     cells = [
         array[said].tolist()
         for array in (

@@ -166,9 +166,9 @@ class _Compared:
 
     def readings(self, labeler: int) -> list[_Reading]:
         """All of a labeler's work, then each version of the instructions alone where there are several."""
-        own = np.flatnonzero(self.fitted.table.labeler_of == labeler)
+        own: list[int] = np.flatnonzero(self.fitted.table.labeler_of == labeler).tolist()
         versions = [(self.fitted.table.readers[reader][1], [reader]) for reader in own] if len(own) > 1 else []
-        return [self._reading(version, readers) for version, readers in [("", list(own)), *versions]]
+        return [self._reading(version, readers) for version, readers in [("", own), *versions]]
 
     def _reading(self, version: str, readers: Sequence[int]) -> _Reading:
         rows = np.isin(self.reader, readers) & (self.sizes > 0)
@@ -271,7 +271,7 @@ def _report(
         tie_share=seen.ties,
         f_share=seen.flags,
         earlier_share=seen.earlier,
-        consistency=seen.consistency and seen.consistency.estimate,
+        consistency=None if seen.consistency is None else seen.consistency.estimate,
         by_version={r.version: {"tasks": r.tasks, "verdict": r.verdict(), **r.share.to_dict()} for r in versions},
         signs=seen.signs,
     )
@@ -338,4 +338,6 @@ def _recommendation(verdict: Finding, worst: _Reading, signs: Mapping[str, str])
         return "Talk to them about how they work, and set the work aside meanwhile."
     if verdict == "minority":
         return "Keep the work, and look at how the strata differ: a majority would overrule them."
-    return "Have a word about how they work." if signs else "Nothing to do." if verdict == "fine" else "Wait for more tasks that others judge too."
+    if signs:
+        return "Have a word about how they work."
+    return "Nothing to do." if verdict == "fine" else "Wait for more tasks that others judge too."

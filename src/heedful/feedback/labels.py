@@ -154,8 +154,8 @@ def _numbers(rows: Sequence[LabelVote], items: Sequence[str], names: Sequence[st
     from heedful.maths.dawid_skene import Votes
 
     number = [{word: i for i, word in enumerate(words)} for words in (items, names, labels)]
-    columns = np.array([(number[0][r.item], number[1][r.labeler], number[2][r.label]) for r in rows], dtype=np.int64).T
-    return Votes(*columns, len(items), len(names), len(labels))
+    item, labeler, label = np.array([(number[0][r.item], number[1][r.labeler], number[2][r.label]) for r in rows], dtype=np.int64).T
+    return Votes(item, labeler, label, len(items), len(names), len(labels))
 
 
 def _modelled(votes: Votes, assumed: LabelPrior | None) -> tuple[Any, Any, Any, dict[str, Any]]:
@@ -165,7 +165,8 @@ def _modelled(votes: Votes, assumed: LabelPrior | None) -> tuple[Any, Any, Any, 
     found = fit(votes, assumed)
     following, worth = next_vote(votes, found)
     right = np.einsum("k,jkk->j", found.share, found.confusion)
-    return found.truth, following, right, {"prior": dataclasses.asdict(assumed), "model_worth_votes": round(worth, 6), "rounds": found.rounds}
+    parameters = {"prior": dataclasses.asdict(assumed), "model_worth_votes": round(worth, 6), "rounds": found.rounds}
+    return found.truth, following, right, parameters
 
 
 def _majority(votes: Votes) -> tuple[Any, Any, Any, dict[str, Any]]:

@@ -73,12 +73,16 @@ class Truth:
 
 
 def fit(votes: Votes, assumed: LabelPrior | None = None, rounds: int = 500, tolerance: float = 1e-9) -> Truth:
-    """True labels and confusion matrices; see the module. Stops when a round changes the likelihood by less than ``tolerance`` nats per vote."""
+    """True labels and confusion matrices; see the module.
+
+    Stops when a round changes the log-likelihood by less than ``tolerance`` nats per vote, and after ``rounds`` at the latest.
+    """
     assumed = assumed or LabelPrior()
     counts = votes.counts()
     truth = (counts + 1e-12) / (counts + 1e-12).sum(axis=1, keepdims=True)  # an item without votes: every label alike
-    before = -np.inf
-    for turn in range(1, rounds + 1):
+    before, turn = -np.inf, 0
+    while turn < rounds:
+        turn += 1
         share, pooled, confusion = _parameters(votes, truth, assumed)
         logs = _logs(votes, share, confusion)
         truth = softmax(logs, axis=1)
@@ -110,7 +114,7 @@ def _logs(votes: Votes, share: Array, confusion: Array) -> Array:
     """``[items, labels]``: log-probability of each truth together with all votes on the item."""
     said = np.log(np.maximum(confusion, 1e-300))[votes.labeler, :, votes.label]  # [votes, truths]
     logs = np.stack([np.bincount(votes.item, said[:, k], votes.items) for k in range(votes.labels)], axis=1)
-    return logs + np.log(np.maximum(share, 1e-300))
+    return np.asarray(logs + np.log(np.maximum(share, 1e-300)))
 
 
 def next_vote(votes: Votes, found: Truth) -> tuple[Array, float]:

@@ -71,6 +71,17 @@ class Block:
         """Sums over the rankings of each prompt: ``[rankings, ...]`` to ``[prompts, ...]``."""
         return np.add.reduceat(values, self.starts, axis=0)
 
+    @cached_property
+    def left_out(self) -> Block:
+        """For every ranking, as a prompt of its own, the other rankings of its prompt; itself, weighing nothing, where it is alone."""
+        size = np.diff(np.r_[self.starts, len(self.prompt)])[self.prompt]  # [rankings]
+        own = np.repeat(np.arange(len(self.prompt)), size)
+        row = np.arange(len(own)) - np.repeat(np.cumsum(size) - size, size) + self.starts[self.prompt[own]]
+        kept = (row != own) | (size[own] == 1)
+        own, row = own[kept], row[kept]
+        weight = np.where((row == own)[:, None], 0.0, self.weight[row])
+        return Block(self.size, own, self.labeler[row], self.outcome[row], self.lead[row], weight)
+
 
 @dataclass(frozen=True)
 class Utilities:
@@ -131,16 +142,3 @@ def averaged(block: Block, worth: Worth, utilities: Utilities) -> tuple[Array, A
         slopes += node_weight * slope(block.outcome, first, second)
         curvatures += node_weight * curvature(first, second)
     return block.weight * reliability * slopes, block.weight * reliability**2 * curvatures
-
-
-def without_own(block: Block, worth: Worth, utilities: Utilities) -> tuple[Array, Array]:
-    """What the others say: mean and variance ``[rankings, pairs]`` of differences, each ranking's own part taken out.
-
-    The cavity of expectation propagation (Minka 2001): the posterior less the ranking's own slope and curvature.
-    """
-    matrix, outer = _differences(block.size)
-    slopes, curvatures = averaged(block, worth, utilities)
-    others = block.by_prompt(curvatures)[block.prompt] - curvatures
-    covariance = np.linalg.inv((others @ outer).reshape(-1, block.size, block.size) + np.eye(block.size))
-    mean = utilities.mean[block.prompt] - (covariance @ (slopes @ matrix)[..., None])[..., 0]
-    return Utilities(mean, covariance).differences()
