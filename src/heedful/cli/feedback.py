@@ -99,11 +99,11 @@ def agreement(
     people: Labelers = None,
     as_json: AsJson = False,
 ) -> None:
-    """How well labelers agree two by two: all, by version of the instructions, and by group of people."""
+    """How well labelers agree: two by two, Krippendorff's alpha, Kendall's tau-b and W; all, by version of the instructions, by group."""
     from heedful.jobs.feedback import agreements
 
     rows, sentence = agreements(_said(source, project, criterion, higher_is, people))
-    table("Agreement", rows, as_json)
+    table("Agreement", rows if as_json else [_agreement_line(row) for row in rows], as_json)
     if not as_json:
         typer.echo(sentence)
 
@@ -121,7 +121,8 @@ def coverage(
     """Who was asked how often, by how many each prompt was judged, and of which groups they are (told of five people or more)."""
     from heedful.jobs.feedback import cover
 
-    show(cover(_said(source, project, criterion, higher_is, people), output), as_json)
+    found = cover(_said(source, project, criterion, higher_is, people), output)
+    show(found if as_json else _coverage_lines(found), as_json)
 
 
 @feedback.command("export")
@@ -208,15 +209,36 @@ def _said(source: str, project: str, criterion: str | None, higher_is: str | Non
 
 def _labeler_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """What of a report fits a line."""
-    agreement = {"estimate": row["agreement"], "low": row["low"], "high": row["high"]} if row["pairs"] else None
+    interval = {"estimate": row["agreement"], "low": row["low"], "high": row["high"]} if row["pairs"] else None
     return {
         "labeler": row["labeler"],
         "verdict": row["verdict"].replace("_", " ") + (" (set aside)" if row["set_aside"] else ""),
         "tasks": row["tasks"],
         "shared": row["shared_tasks"],
-        "agreement": agreement,
-        "reliability": row["reliability"],
-        "ties": row["tie_share"],
-        "F": row["f_share"],
-        "same again": row.get("consistency"),
+        "agreement": _percents(interval),
+        "reliability": f"{row['reliability']:.2f}",
+        "ties": f"{row['tie_share']:.0%}",
+        "F": f"{row['f_share']:.0%}",
     }
+
+
+def _percents(interval: Mapping[str, Any] | None) -> str:
+    return "unknown" if interval is None else f"{interval['estimate']:.0%} ({interval['low']:.0%} to {interval['high']:.0%})"
+
+
+def _agreement_line(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with few digits."""
+    coefficients = {
+        name: value and f"{value['estimate']:.2f}" for name, value in row.items() if isinstance(value, Mapping) or value is None
+    }
+    return {**row, **coefficients, "agreement": _percents(row["agreement"])}
+
+
+def _coverage_lines(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with one line for all days."""
+    days = found["days"]
+    told = f"{len(days)}, {min(days)} to {max(days)}" if days else "unknown"
+    by_labelers = ", ".join(f"{prompts} by {labelers}" for labelers, prompts in found["overlap"].items())
+    strata = {f"labelers by {name}": groups for name, groups in found["strata"].items()}
+    rest = {name: value for name, value in found.items() if name not in ("days", "overlap", "strata")}
+    return {**rest, "prompts judged": by_labelers, "days": told, **strata}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from heedful.errors import DataProblem, SettingProblem
 from heedful.jobs.said import Said
-from heedful.records import write_atomically, write_jsonl
+from heedful.records import Ranking, write_atomically, write_jsonl
 
 if TYPE_CHECKING:
     from heedful.feedback.agreed import Consensus
@@ -84,7 +84,7 @@ def agreements(said: Said) -> tuple[list[dict[str, Any]], str]:
     versions = agreement_by_version(rankings, said.criterion)
     if len(versions) > 1:
         rows += [_agreement_row(f"version {name}", found) for name, found in versions.items()]
-    told = _told({row.labeler for row in rankings}, said)
+    told = _told(rankings, said)
     strata = agreement_by_stratum(rankings, said.criterion, said.labelers)
     rows += [_agreement_row(name, found) for name, found in strata.items() if name in told]
     return rows, everybody.sentence
@@ -110,7 +110,7 @@ def cover(said: Said, folder: Path | None = None) -> dict[str, Any]:
     return {**_name(said), **found.to_dict(), "strata": groups}
 
 
-def _rankings(said: Said) -> list[Any]:
+def _rankings(said: Said) -> list[Ranking]:
     if not said.rankings:
         what = "thumbs only" if said.thumbs else "nothing by this criterion"
         raise DataProblem(f"{said.name} holds {what}, and no rankings by {said.criterion.name!r}", "Collect rankings first.")
@@ -193,14 +193,14 @@ def _agreement_row(name: str, found: PanelAgreement) -> dict[str, Any]:
     return {**counts, **{measure: intervals[key] for key, measure in _MEASURES.items()}}
 
 
-_MEASURES = {"agreement": "agreement", "alpha": "Krippendorff's alpha", "tau_b": "Kendall's tau-b", "w": "Kendall's W"}
+_MEASURES = {"agreement": "agreement", "alpha": "alpha", "tau_b": "tau-b", "w": "W"}
+"""Krippendorff's alpha, ordinal; Kendall's tau-b and W."""
 
 
-def _told(names: set[str], said: Said) -> set[str]:
+def _told(rankings: Sequence[Ranking], said: Said) -> set[str]:
     """The groups, like ``"age: 30-44"``, of so many people that one may tell how well they agree."""
+    from heedful.feedback.coverage import coverage
     from heedful.maths.disclosure import shown_cells
 
-    people = [labeler for labeler in said.labelers if labeler.name in names]
-    strata = {name for one in people for name in one.strata}
-    counts = {name: Counter(one.strata[name] for one in people if name in one.strata) for name in strata}
-    return {f"{name}: {group}" for name, groups in counts.items() for group in shown_cells(groups).shown}
+    strata = coverage(rankings, said.labelers).strata
+    return {f"{name}: {group}" for name, groups in strata.items() for group in shown_cells(groups).shown}
