@@ -149,7 +149,7 @@ def test_the_same_ids_with_other_texts_are_refused(where: str, tmp_path: Path) -
     with pytest.raises(DataProblem, match="prompt 'p0' is in the project already, with another text or with other completions"):
         collect(other, tmp_path, HELPFUL)
     with Store.open(where) as store:
-        assert [c.text for c in store.completions("run")][0] == "answer a to p0"
+        assert next(store.completions("run")).text == "answer a to p0"
 
 
 def test_repeats_are_kept_beside_the_first_judgement(tmp_path: Path) -> None:
