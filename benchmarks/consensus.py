@@ -44,7 +44,7 @@ LABELERS = 30
 DIFFICULTIES = {"hard": (1.15, 0.33), "InstructGPT-like": (0.77, 0.27)}
 """Noise and tie width in standard deviations of quality: good labelers then agree on 67 and 76 % of pairs and tie 12 % of them."""
 METHODS: tuple[Method, ...] = ("majority", "model")
-LOOKS = (3, 5, 8, 10, 20, 50)
+LOOKS = (3, 5, 8, 10, 20)
 """Tasks of each labeler after which one looks."""
 VARIETY = 0.2
 """Standard deviation of the logarithm of a good labeler's noise."""
@@ -397,7 +397,7 @@ def main() -> None:
     parser.add_argument("what", choices=["simulated", "labelers", "real", "cost"])
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--tasks", type=int, nargs="+", default=[20, 100], help="tasks of each labeler, in the panels of the first table")
+    parser.add_argument("--tasks", type=int, nargs="+", default=[20, 30], help="tasks of each labeler, in the panels of the first table")
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e3, 1e4, 1e5, 1e6], help="judgements whose cost is measured")
     parser.add_argument("--data", type=Path, help="folder of the public sets")
     parser.add_argument("--plot", type=Path)

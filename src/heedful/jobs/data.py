@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heedful.errors import DataProblem
 from heedful.jobs.check import check_run
 from heedful.jobs.judgements import collect
 from heedful.jobs.workspace import Workspace
 from heedful.records import Ranking, write_atomically, write_jsonl
+
+if TYPE_CHECKING:
+    from heedful.feedback.agreed import Consensus
 
 
 def load_prompts(ws: Workspace, folder: Path, needed: Sequence[str] = ("train", "validation", "test")) -> dict[str, Any]:
@@ -66,7 +69,8 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
     criterion = criterion_of(ws)
     collected = collect(ws, folder, criterion)
     rankings = collected.rankings
-    reports = labeler_reports(rankings, criterion)
+    words = {c.id: len(c.text.split()) for c in ws.completions()}
+    reports = labeler_reports(rankings, criterion, words=words)
     in_doubt = flagged(reports)
     excluded = in_doubt if ws.settings.feedback.quarantine_flagged else []
     agreed = consensus(rankings, criterion, exclude=excluded)
@@ -80,6 +84,7 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
         "judgements": {"event": collected.snapshot.event, "sha256": collected.snapshot.sha256, "set_aside": collected.set_aside},
         "labelers_flagged": in_doubt,
         "quarantined": excluded,
+        "consensus": agreed.reason,
         "decided_pairs": len(agreed.decided),
         "agreement": panel_agreement(rankings, criterion, exclude=excluded).to_dict(),
     }
@@ -92,13 +97,19 @@ def build_pairs(ws: Workspace, folder: Path) -> dict[str, Any]:
 
     from_file = ws.settings.reward.kind == "pairs"
     rankings = [] if from_file else read_rankings(ws.folder("feedback") / "rankings.jsonl")
-    pairs = _pairs_from_file(ws) if from_file else _pairs_from_consensus(ws, rankings)
+    agreed = None if from_file else _agreed(ws)
+    pairs = _pairs_from_file(ws) if agreed is None else _pairs_from_consensus(ws, agreed, rankings)
     split = split_pairs(pairs, ws.settings.reward.held_out, ws.settings.prompts.shuffle_seed)
     _check_enough(ws, len(split["train"]))
     report = audit(split, rankings, criterion_of(ws).preferred)
     for warning in [*report.warnings, *report.labeler_warnings]:
         ws.progress.say(warning)
-    snapshot = freeze(split, folder, parents={"source": ws.source.fingerprint()}, algorithm="user file" if from_file else "majority")
+    parents = {"source": ws.source.fingerprint()}
+    if agreed is None:
+        snapshot = freeze(split, folder, parents, "user file")
+    else:
+        parents["rankings"] = agreed.input_sha256
+        snapshot = freeze(split, folder, parents, agreed.algorithm, int(agreed.version), agreed.parameters)
     line = ", ".join(f"{count} {name}" for name, count in snapshot.counts.items()) + f", snapshot {snapshot.sha256[:12]}"
     return {"line": line, "snapshot": snapshot.sha256, "counts": snapshot.counts, "audit": report.to_dict()}
 
@@ -119,11 +130,15 @@ def criterion_of(ws: Workspace) -> Any:
     return Criterion(chosen.criterion, chosen.question, chosen.higher_is) if chosen.question else criterion_named(chosen.criterion)
 
 
-def _pairs_from_consensus(ws: Workspace, rankings: Sequence[Ranking]) -> list[Any]:
-    from heedful.feedback.consensus import Consensus
+def _agreed(ws: Workspace) -> Consensus:
+    from heedful.feedback.agreed import Consensus
+
+    return Consensus.from_dict(json.loads((ws.folder("feedback") / "consensus.json").read_text()))
+
+
+def _pairs_from_consensus(ws: Workspace, agreed: Consensus, rankings: Sequence[Ranking]) -> list[Any]:
     from heedful.pairs.build import from_consensus
 
-    agreed = Consensus.from_dict(json.loads((ws.folder("feedback") / "consensus.json").read_text()))
     versions = ",".join(sorted({r.instructions_version for r in rankings}))
     return from_consensus(agreed, ws.prompts("train"), ws.completions(), criterion_of(ws).name, versions)
 
