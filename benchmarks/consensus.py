@@ -2,7 +2,7 @@
 
 python benchmarks/consensus.py simulated          # accuracy, Brier score and intervals on 40 seeds of simulated panels
 python benchmarks/consensus.py labelers           # who is found after how many tasks, on the same panels
-python benchmarks/consensus.py real --data DATA   # held-out annotators of five public sets
+python benchmarks/consensus.py real               # held-out annotators of five public sets
 python benchmarks/consensus.py cost               # seconds and memory against the number of judgements
 
 Each prints its table in Markdown; with ``--plot FILE.svg`` all but the third draw it, too. One thread is enough.
@@ -14,6 +14,7 @@ import argparse
 import gc
 import gzip
 import json
+import os
 import resource
 import sys
 import time
@@ -37,6 +38,8 @@ from heedful.feedback.simulated import SimulatedLabeler, collect
 from heedful.maths.calibration import reliability_curve
 from heedful.records import Completion, Prompt, Ranking
 
+DATA = Path(os.environ.get("HEEDFUL_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
+"""Where the tests look, too."""
 CRITERION = criterion_named("helpfulness")
 COMPLETIONS, OVERLAP = 4, 3
 GUESSERS, REVERSED = 0.10, 0.07
@@ -44,7 +47,7 @@ LABELERS = 30
 DIFFICULTIES = {"hard": (1.15, 0.33), "InstructGPT-like": (0.77, 0.27)}
 """Noise and tie width in standard deviations of quality: good labelers then agree on 67 and 76 % of pairs and tie 12 % of them."""
 METHODS: tuple[Method, ...] = ("majority", "model")
-LOOKS = (3, 5, 8, 10, 20, 50)
+LOOKS = (3, 5, 8, 10, 20)
 """Tasks of each labeler after which one looks."""
 VARIETY = 0.2
 """Standard deviation of the logarithm of a good labeler's noise."""
@@ -397,9 +400,9 @@ def main() -> None:
     parser.add_argument("what", choices=["simulated", "labelers", "real", "cost"])
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--tasks", type=int, nargs="+", default=[20, 100], help="tasks of each labeler, in the panels of the first table")
+    parser.add_argument("--tasks", type=int, nargs="+", default=[20, 30], help="tasks of each labeler, in the panels of the first table")
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e3, 1e4, 1e5, 1e6], help="judgements whose cost is measured")
-    parser.add_argument("--data", type=Path, help="folder of the public sets")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the public sets")
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     seeds = range(given.first_seed, given.first_seed + given.seeds)
@@ -409,8 +412,10 @@ def main() -> None:
         found(seeds, given.plot)
     elif given.what == "cost":
         cost([int(size) for size in given.sizes], given.plot)
-    elif given.data is None or not given.data.is_dir():
-        sys.exit(f"There is no folder of public sets at {given.data}. Name it with --data.")
+    elif not given.data.is_dir():
+        sys.exit(
+            f"There is no folder of public sets at {given.data}. Set HEEDFUL_SHARED to the folder that holds it, or name it with --data."
+        )
     else:
         real(given.data)
 

@@ -56,8 +56,8 @@ TASKS, TURNED, CAREFUL = 10, 0.7, 0.2
 at any number of tasks, see docs/algorithms/consensus.md."""
 GUESSING_CLEARLY = 2.0
 """By how much (nats) guessing must explain the votes better than reading upside down for the second not to be named."""
-EXPECTED_AGREEMENT = 0.65
-"""Who is rather not careful and surely agrees less than this is an alert, too: published labelers agree on 65 to 77 % of pairs."""
+SOME_TASKS, EXPECTED_AGREEMENT = 4, 0.65
+"""From so many, who is rather not careful and surely agrees less than this is an alert, too: published labelers agree on 65 to 77 %."""
 CLEARED = 0.99
 """Somebody as probably careful as this or more is fine."""
 SIGNIFICANCE = 0.001
@@ -228,7 +228,7 @@ class _Reading:
         if turned - careful >= least_turned and guessing - turned < GUESSING_CLEARLY:
             return "upside_down"
         p_careful = self.odds[0]
-        if p_careful <= most_careful or (p_careful < 0.5 and self.share.high < EXPECTED_AGREEMENT):
+        if p_careful <= most_careful or (p_careful < 0.5 and self.tasks >= SOME_TASKS and self.share.high < EXPECTED_AGREEMENT):
             return "random"
         return "fine" if p_careful >= CLEARED and self.tasks >= TASKS else "unsure"
 

@@ -14,7 +14,7 @@ from heedful.jobs.workspace import Workspace
 from heedful.records import Ranking, write_atomically, write_jsonl
 
 if TYPE_CHECKING:
-    from heedful.feedback.consensus import Consensus
+    from heedful.feedback.agreed import Consensus
 
 
 def load_prompts(ws: Workspace, folder: Path, needed: Sequence[str] = ("train", "validation", "test")) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def criterion_of(ws: Workspace) -> Any:
 
 
 def _consensus(ws: Workspace) -> Consensus:
-    from heedful.feedback.consensus import Consensus
+    from heedful.feedback.agreed import Consensus
 
     return Consensus.from_dict(json.loads((ws.folder("feedback") / "consensus.json").read_text()))
 

@@ -19,7 +19,7 @@ from heedful.records import Completion, Labeler, Prompt, Ranking
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from heedful.feedback.consensus import Consensus
+    from heedful.feedback.agreed import Consensus
     from heedful.feedback.labelers import LabelerReport
     from heedful.store import Snapshot, Store
 
