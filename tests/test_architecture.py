@@ -73,6 +73,9 @@ WITHOUT_TORCH = (
     "maths.disclosure",
     "completions.describe",
     "jobs.dataset",
+    "jobs.exchange",
+    "jobs.feedback",
+    "jobs.said",
 )
 
 

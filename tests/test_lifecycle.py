@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelF
 import tiny
 from heedful.cli import main as cli
 from heedful.demo.build import shipped_model
+from heedful.store import Store, derived
 
 PROMISED = (
     "toxicity_before", "toxicity_after", "toxicity_difference_ci", "task_before", "task_after", "kl",
@@ -91,10 +92,27 @@ def test_the_demo_from_prompts_to_report(heed: Heed, tmp_path: Path, architectur
     assert 0 <= summary["win_rate"] <= 1
     assert summary["kl"] < 1
     assert (summary["steps"], summary["stopped_by"]) == (3, "max_steps")
-    assert {"rory", "uma"} >= set(summary["labelers_flagged"])
+    assert summary["labelers_flagged"] == ["rory", "uma"]
+    assert_made_from_the_judgements(tmp_path / "run")
     assert_self_contained(tmp_path / summary["report"])
     assert_models_open(tmp_path / "run", architecture)
     assert_history(tmp_path / "run")
+
+
+def assert_made_from_the_judgements(run: Path) -> None:
+    """The pairs name the consensus and the judgements that they were made from, and the store has both."""
+    feedback, made = read(run / "stages/feedback.json")["result"], read(run / "pairs/snapshot.json")
+    assert feedback["consensus"]["method"] == "model"
+    assert made["algorithm"] == feedback["consensus"]["algorithm"]
+    assert made["parents"]["judgements"] == feedback["judgements"]["sha256"]
+    assert made["parents"]["rankings"] == feedback["consensus"]["input_sha256"]
+    assert len({pair["p"] for pair in rows_of(run / "pairs/train.jsonl")}) > 20, "a probability, not a count of votes"
+    with Store.open(run / "feedback/judgements.db") as store:
+        assert store.snapshot("run", feedback["judgements"]["event"]).sha256 == feedback["judgements"]["sha256"]
+        derived_run = store.read(lambda c: derived.latest(c, "run"))
+        assert derived_run is not None
+        assert derived_run.input_sha256 == feedback["judgements"]["sha256"]
+        assert derived_run.algorithm == made["algorithm"]
 
 
 def assert_self_contained(report: Path) -> None:

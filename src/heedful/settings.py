@@ -134,7 +134,8 @@ class FeedbackSettings(Section):
     higher_is: Literal["better", "worse"] = Field(default="better", description="Whether more of the criterion is wanted.")
     labelers_per_prompt: int = Field(default=3, ge=1, description="How many labelers judge the same prompt.")
     quarantine_flagged: bool = Field(
-        default=True, description="Set judgements of flagged labelers aside until a person has looked; they are never deleted."
+        default=True,
+        description="Leave flagged labelers out where the majority decides; the model weighs everybody by what they are worth.",
     )
 
     @model_validator(mode="after")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -11,7 +13,7 @@ import sqlalchemy as sa
 from heedful.errors import AnswerProblem, DataProblem, InstructionsChanged
 from heedful.feedback.asking import ask, ask_about, ask_more
 from heedful.feedback.assign import kinds_in_order, other_order
-from heedful.records import Ranking
+from heedful.records import Correction, Ranking, Thumb
 from heedful.store import Answer, Store, derived, labelers, projects, prompts
 from heedful.store.derived import DerivedPair
 from heedful.store.schema import prompt, slot
@@ -230,6 +232,66 @@ def test_orders_are_seeded_per_labeler_and_prompt_and_recorded(store: Store) -> 
         assert isinstance(row, Ranking)
         recorded = [f"answer {c[-1]} to {row.prompt_id}" for c in row.completion_ids]
         assert recorded == shown[row.labeler][f"question {row.prompt_id[1:]}"]
+
+
+def orders(store: Store, seed: int) -> list[list[str]]:
+    """In which order a labeler sees the completions of six prompts."""
+    ready(store, prompts=6, labelers=1, completions=5, overlap=1, seed=seed)
+    return [task.completions for task in sorted(work(store, "l0"), key=lambda task: str(task.prompt))]
+
+
+def test_the_seed_alone_decides_the_orders(store: Store, clock: Clock, tmp_path: Path, sqlite_template: Path) -> None:
+    """The same seed shows the same in another store, whatever its database; another seed shows something else."""
+    found = {}
+    for seed in (3, 4):
+        with Store.open(shutil.copy(sqlite_template, tmp_path / f"seed {seed}.db"), clock=clock) as other:
+            found[seed] = orders(other, seed)
+    assert orders(store, 3) == found[3] != found[4]
+
+
+SAID = {
+    "ranking": lambda n: Answer(ranks=range(1, n + 1)),
+    "thumbs": lambda n: Answer(thumbs=[True] * n),
+    "correction": lambda n: Answer(corrections={0: "better"}),
+}
+
+
+@pytest.mark.parametrize(("task", "records"), [("ranking", {Ranking: 3}), ("thumbs", {Thumb: 16}), ("correction", {Correction: 3})])
+def test_every_type_of_task_is_asked_and_stored_with_two_to_nine_completions(store: Store, task: str, records: dict[type, int]) -> None:
+    version = ready(store, prompts=0, labelers=0, task=task, overlap=1)
+    for n in (2, 5, 9):
+        store.add_prompts("helpful", items(1, completions=n, first=n))
+    join(store, "ann", version)
+    asked = work(store, "ann", how=lambda one: SAID[task](len(one.completions)))
+    assert {(one.prompt, one.task, len(one.completions)) for one in asked} == {(f"question {n}", task, n) for n in (2, 5, 9)}
+    assert Counter(type(row) for row in store.judgements("helpful")) == records
+    assert store.check().problem == ""
+
+
+@pytest.mark.parametrize(("policy", "warned"), [("sparing", 1), ("free", 0)])
+def test_ties_are_warned_of_or_welcome_and_stored_in_either_case(store: Store, policy: str, warned: int) -> None:
+    ready(store, prompts=1, labelers=1, tie_policy=policy)
+    task = next_task(store, "l0")
+    assert task.tie_policy == policy
+    assert len(answer(store, task, "l0", Answer(ranks=[1, 1, 2])).warnings) == warned
+    [row] = store.judgements("helpful")
+    assert isinstance(row, Ranking)
+    assert row.ranks == [1, 1, 2]
+
+
+def test_tasks_come_as_they_are_drawn_and_the_draws_can_be_worked_out_again(store: Store) -> None:
+    shares = {"random_share": 0.35, "calibration_share": 0.2, "repeat_share": 0.15, "seed": 7}
+    ready(store, prompts=50, labelers=2, overlap=2, repeat_after=0, **shares)
+    store.add_prompts("helpful", items(30, first=1000), calibration=True)
+    for name in ("l0", "l1"):
+        work(store, name, 50)
+    draws = [Random(f"ask {(7, labeler_id, times)}") for labeler_id in (1, 2) for times in range(50)]
+    drawn = Counter(kinds_in_order(project(**shares), chance)[0] for chance in draws)
+    told = purposes(store)
+    assert len(list(store.judgements("helpful", only_random=True))) == drawn["random"] > 25
+    assert told["calibration"] == drawn["calibration"] > 10
+    assert told["repeat"] == drawn["repeat"] > 5
+    assert told.total() == 100
 
 
 def test_nothing_that_a_labeler_is_shown_tells_the_model(store: Store) -> None:

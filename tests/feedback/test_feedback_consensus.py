@@ -9,6 +9,7 @@ import pytest
 from heedful.errors import DataProblem, SettingProblem
 from heedful.feedback.consensus import Consensus, ConsensusPair, consensus
 from heedful.feedback.criteria import CRITERIA
+from heedful.feedback.majority import majority
 from heedful.records import Ranking
 
 HELPFULNESS, TOXICITY = CRITERIA["helpfulness"], CRITERIA["toxicity"]
@@ -64,9 +65,10 @@ def test_two_flagged_completions_make_no_pair_and_half_is_no_majority() -> None:
 
 def test_weights_and_exclusion() -> None:
     rows = [judged("x", {"a": 1, "b": 2}), judged("y", {"a": 2, "b": 1}), judged("z", {"a": 2, "b": 1})]
-    agreed = consensus(rows, HELPFULNESS, exclude=["z"], weights={"x": 3.0})
-    assert agreed.pairs == [ConsensusPair("p", "a", "b", 0.7, 1, 1, 0)]  # (3 + 0.5) / (4 + 1)
-    assert (agreed.labelers, agreed.excluded) == (["x", "y"], ["z"])
+    pairs, _ = majority(rows[:2], HELPFULNESS, weights={"x": 3.0})
+    assert pairs == [ConsensusPair("p", "a", "b", 0.7, 1, 1, 0)]  # (3 + 0.5) / (4 + 1)
+    agreed = consensus(rows, HELPFULNESS, exclude=["z"])
+    assert (agreed.pairs[0].p, agreed.labelers, agreed.excluded) == (0.5, ["x", "y"], ["z"])
     assert consensus(rows, HELPFULNESS).pairs[0].chosen_id == "b"
 
 
@@ -89,4 +91,4 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(SettingProblem, match="all 1 labelers"):
         consensus(rows, HELPFULNESS, exclude=["xenia"])
     with pytest.raises(SettingProblem, match="-1"):
-        consensus(rows, HELPFULNESS, weights={"xenia": -1})
+        majority(rows, HELPFULNESS, weights={"xenia": -1})

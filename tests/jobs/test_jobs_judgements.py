@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ import pytest
 
 from heedful.errors import DataProblem, HeedfulError
 from heedful.feedback.asking import ask
+from heedful.feedback.consensus import consensus
 from heedful.feedback.criteria import CRITERIA
-from heedful.jobs.judgements import collect
+from heedful.feedback.labelers import labeler_reports
+from heedful.jobs.judgements import collect, keep
 from heedful.jobs.sources import FileSource
 from heedful.progress import SilentProgress
 from heedful.records import Completion, Labeler, Prompt, Ranking
 from heedful.settings import Settings
-from heedful.store import Answer, Store, labelers
+from heedful.store import Answer, Project, Store, derived, labelers
 from stores import items
 
 HELPFUL = CRITERIA["helpfulness"]
@@ -136,6 +138,52 @@ def test_more_prompts_of_a_later_run_join_the_project(where: str, tmp_path: Path
     assert {row.prompt_id for row in found.rankings} == {"p0", "p1"}
     with Store.open(where) as store:
         assert len(list(store.prompts("run"))) == 5
+
+
+def test_the_same_ids_with_other_texts_are_refused(where: str, tmp_path: Path) -> None:
+    """Another run of another seed numbers its completions alike; what people said of the first ones is not about them."""
+    with pytest.raises(DataProblem, match="nobody has ranked"):
+        collect(workspace("store", where), tmp_path, HELPFUL)
+    other = workspace("store", where)
+    other.rows = [(prompt, [replace(c, text=c.text + "!") for c in shown]) for prompt, shown in other.rows]
+    with pytest.raises(DataProblem, match="prompt 'p0' is in the project already, with another text or with other completions"):
+        collect(other, tmp_path, HELPFUL)
+    with Store.open(where) as store:
+        assert next(store.completions("run")).text == "answer a to p0"
+
+
+def test_repeats_are_kept_beside_the_first_judgement(tmp_path: Path) -> None:
+    given = [ranking("p0", "ann", [1, 2, 3]), replace(ranking("p0", "ann", [3, 2, 1]), purpose="repeat")]
+    assert collect(workspace("rankings", "x.jsonl", given), tmp_path, HELPFUL).rankings == given
+
+
+def test_a_project_of_thumbs_is_refused(where: str, tmp_path: Path) -> None:
+    with Store.open(where) as store:
+        store.create_project(Project("run", HELPFUL.name, HELPFUL.question, task="thumbs"))
+    with pytest.raises(HeedfulError, match="asks for thumbs, and a run learns from rankings"):
+        collect(workspace("store", where), tmp_path, HELPFUL)
+
+
+def test_what_was_worked_out_lies_beside_the_judgements_and_can_be_made_again(tmp_path: Path) -> None:
+    given = [ranking(f"p{i}", name, [1, 2, 3]) for i in range(3) for name in ("ann", "ben", "cleo")]
+    ws = workspace("simulated", given=given)
+    collected = collect(ws, tmp_path, HELPFUL)
+    agreed = consensus(collected.rankings, HELPFUL)
+    for _ in range(2):  # thrown away and made again
+        keep(ws, tmp_path, collected, agreed, labeler_reports(collected.rankings, HELPFUL))
+        with Store.open(tmp_path / "judgements.db") as store:
+            run = store.read(lambda c: derived.latest(c, "run"))
+            assert run
+            assert (run.algorithm, run.version) == (agreed.algorithm, agreed.version)
+            assert (run.as_of, run.input_sha256) == (collected.snapshot.event, collected.snapshot.sha256)
+            assert run.parameters == {**agreed.parameters, "rankings_sha256": agreed.input_sha256}
+            pairs = [pair for _, of in store.read(lambda c, i=run.id: derived.pairs_page(c, i, 0, 99)) for pair in of]  # type: ignore[misc]
+            assert {(p.chosen_id, p.rejected_id, p.p) for p in pairs} == {(p.chosen_id, p.rejected_id, p.p) for p in agreed.pairs}
+            assert {p.details["votes_for"] for p in pairs} == {3}
+            assert store.snapshot("run", as_of=run.as_of) == collected.snapshot, "what is derived is no judgement"
+            store.write(lambda c, i=run.id: derived.discard(c, i, "test", store.clock()))  # type: ignore[misc]
+            assert store.read(lambda c: derived.latest(c, "run")) is None
+            assert store.check().problem == ""
 
 
 def test_a_project_about_something_else_is_refused(where: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from heedful.maths.agreement import design_effect, kendall_tau_b, kendall_w, krippendorff_alpha, reliabilities
+from heedful.maths.agreement import design_effect, kendall_tau_b, kendall_w, krippendorff_alpha
 
 
 def test_krippendorff_golden(shared: Path) -> None:
@@ -63,16 +63,6 @@ def test_kendall_w_by_hand_and_at_its_ends() -> None:
     assert math.isnan(kendall_w([[1, 1], [2, 2]]))
     with pytest.raises(ValueError, match="two"):
         kendall_w([[1, 2, 3]])
-
-
-def test_reliabilities_are_recovered_with_their_sign() -> None:
-    truth = np.array([0.9, 0.7, 0.5, 0.0, -0.6])
-    counts = np.full((5, 5), 2000.0)
-    assert reliabilities(np.outer(truth, truth) * counts, counts) == pytest.approx(truth, abs=0.01)
-
-
-def test_reliabilities_without_votes_are_the_prior() -> None:
-    assert reliabilities(np.zeros((3, 3)), np.zeros((3, 3)), prior=0.4) == pytest.approx([0.4] * 3)
 
 
 def test_design_effect_of_copies_and_of_independent_votes() -> None:

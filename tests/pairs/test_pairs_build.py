@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from heedful.errors import DataProblem
 from heedful.feedback.consensus import consensus
 from heedful.feedback.criteria import CRITERIA
-from heedful.pairs.build import for_review, from_consensus, from_corrections, from_flags, from_rankings, from_thumbs
+from heedful.pairs.build import for_review, from_consensus, from_corrections, from_flags, from_rankings, from_thumbs, versions_read
 from heedful.records import Completion, Correction, Pair, Prompt, Ranking, Thumb
 
 PROMPTS = [Prompt("p", "Ask."), Prompt("q", [{"role": "user", "content": "Ask again."}])]
@@ -124,7 +124,7 @@ def test_the_majority_of_the_consensus_module_says_the_same() -> None:
     counted = {(p.chosen_id, p.rejected_id, p.n_for, p.n_against, p.n_tie) for p in from_rankings(rows, PROMPTS, COMPLETIONS, BETTER)}
     agreed = consensus(rows, BETTER)
     assert counted == {(p.chosen_id, p.rejected_id, p.votes_for, p.votes_against, p.ties) for p in agreed.decided}
-    pairs = from_consensus(agreed, PROMPTS, COMPLETIONS, "helpfulness", "v")
+    pairs = from_consensus(agreed, PROMPTS, COMPLETIONS, "helpfulness", {"p": "v", "q": "w"})
     assert {(p.chosen_id, p.rejected_id, p.n_for, p.n_against, p.n_tie) for p in pairs} == counted
     assert {(p.criterion, p.instructions_version) for p in pairs} == {("helpfulness", "v")}
 
@@ -155,6 +155,11 @@ def test_a_consensus_gives_each_decided_pair_with_its_probability_and_evidence()
         ("text c", "text b", 0.9, 0.0, 3, 1, 0, "flag"),
     ], "a trainer would take the margin off the scores, beside p"
     assert [p.margin for p in from_consensus(agreed, PROMPTS, COMPLETIONS, margins=True)] == [1.5, 0.0]
+
+
+def test_the_versions_that_a_prompts_labelers_had_read() -> None:
+    rows = [ranking([1, 2]), replace(ranking([1, 2], "y"), instructions_version="a"), replace(ranking([2, 1], "z"), prompt_id="q")]
+    assert versions_read(rows) == {"p": f"a,{rows[0].instructions_version}", "q": rows[0].instructions_version}
 
 
 def test_thumbs_become_unpaired_rows() -> None:

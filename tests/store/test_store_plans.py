@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from heedful.feedback.asking import ask_about
 from heedful.records import Labeler
 from heedful.store import Store, tasks
 from stores import Clock, answer, items, next_task, ready, work
@@ -72,6 +73,18 @@ def test_asking_and_answering_go_by_index(store: Store) -> None:
     allowed = ("max(prompt.number)", "max(prompt.id)", "max(completion.id)", "prompt.calibration = 1")  # the end of an index; a few rows
     found = {s: faults for s, steps in looked.items() if (faults := whole_tables(steps)) and not any(word in s for word in allowed)}
     assert found == {}, "\n".join(f"{s}\n{f}" for s, f in found.items())
+
+
+def test_nothing_that_a_labeler_does_reads_who_wrote_what(store: Store) -> None:
+    with statements(store) as sent:
+        [task, *_] = work(store, "l0", 8)
+        answer(store, task, "l0")
+        store.skip(next_task(store, "l0").token, "l0", "no")
+        store.read(lambda c: tasks.show(c, task.token, "l0"))
+        store.read(lambda c: tasks.recent(c, "helpful", "l0"))
+        ask_about(store, "helpful", "n", "p0")
+    assert any("FROM completion" in statement for statement, _ in sent)
+    assert [statement for statement, _ in sent if "completion_origin" in statement] == []
 
 
 def test_a_walk_through_a_table_is_found() -> None:

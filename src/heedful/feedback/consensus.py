@@ -1,158 +1,207 @@
-"""What labelers say together: a first consensus, by majority.
+"""What labelers say together: a probability for every two completions of a prompt.
 
-For every two completions of a prompt each labeler has one vote, or the weight that is given for
-them. Nobody is left out here unless the caller says so: who reads the scale upside down is for
-``heedful.feedback.labelers`` to find and for a person, or a recorded setting, to decide.
+Two methods, and the result says which was used and why. The **model** weighs every labeler by how
+well they predict the others (``heedful.maths.panel``), knows that three agreeing guessers prove
+little, and turns round whoever reads the scale upside down. It needs enough judgements to see
+that; until then the **majority** decides. Persons, AI judges and simulated labelers are all the same
+to it: reliability is found, never assumed.
+
+An F is a judgement of its own kind and has a binary consensus of its own, as some labelers give
+it lightly and some hardly ever. With the probabilities ``f`` of deserving one and ``q`` that the
+first is better if neither does::
+
+    p = (1 - f1) f2 + (1 - f1) (1 - f2) q + f1 f2 / 2
+
+The order of the input does not matter, and nothing is random: the same rankings give the same
+consensus, named by their hash.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from heedful.errors import SettingProblem, nearest
+from heedful.feedback import majority as by_majority
+from heedful.feedback.agreed import DECIDED, Consensus, ConsensusPair, Method
 from heedful.feedback.criteria import Criterion
-from heedful.feedback.votes import latest, votes
-from heedful.records import Ranking, Record
+from heedful.feedback.panel import FittedPanel, fit_panel
+from heedful.feedback.table import Part, Table, table
+from heedful.feedback.votes import latest
+from heedful.records import Ranking
 
-SMOOTHING = 0.5
-"""Added to either side of a vote (Jeffreys' prior): 3 of 3 is 0.875 and 2 of 3 is 0.625, never 0 or 1."""
+if TYPE_CHECKING:
+    from heedful.maths.panel import PanelPrior
 
+__all__ = ["Consensus", "ConsensusPair", "consensus"]
 
-@dataclass(frozen=True, slots=True)
-class ConsensusPair(Record):
-    """Two completions of a prompt, the preferred one first where the vote is decided.
-
-    ``votes_for``, ``votes_against`` and ``ties`` count labelers; ``p`` is the smoothed share of
-    the labelers' weight that prefers ``chosen_id``, ties counting half: at least 0.5, and 0.5
-    exactly where undecided. ``by_flag``: decided because most labelers gave the rejected one an F.
-    """
-
-    prompt_id: str
-    chosen_id: str
-    rejected_id: str
-    p: float
-    votes_for: int
-    votes_against: int
-    ties: int
-    by_flag: bool = False
-
-    @property
-    def decided(self) -> bool:
-        """Whether one completion is preferred."""
-        return self.p > 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Consensus:
-    """All pairs of all prompts, decided or not; completions that most labelers gave an F; who was left out."""
-
-    pairs: list[ConsensusPair]
-    flagged: dict[str, list[str]]
-    labelers: list[str]
-    excluded: list[str]
-
-    @property
-    def decided(self) -> list[ConsensusPair]:
-        """The pairs with a preferred completion."""
-        return [pair for pair in self.pairs if pair.decided]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, row: Mapping[str, Any]) -> Consensus:
-        """The inverse of :meth:`to_dict`."""
-        return cls([ConsensusPair.from_dict(pair) for pair in row["pairs"]], row["flagged"], row["labelers"], row["excluded"])
+MODEL = "panel: Davidson pairs tempered by 2/n, labelers by MAP, F by Dawid-Skene, calibrated on held-out labelers"
+VERSION = "1"
+LEAST_LABELERS = 3
+"""Of two who disagree, nobody can say which one is wrong."""
+LEAST_RANKINGS = 20
+"""Rankings per labeler, on average, from which the model's estimates of labelers are worth having."""
 
 
 def consensus(
     rankings: Iterable[Ranking],
     criterion: Criterion,
-    weights: Mapping[str, float] | None = None,
     exclude: Collection[str] = (),
+    method: Method | Literal["auto"] = "auto",
+    least_rankings: float = LEAST_RANKINGS,
+    assumed: PanelPrior | None = None,
 ) -> Consensus:
-    """The majority's preference between every two completions that somebody ranked together.
-
-    A completion that more than half of the weight gave an F is below all others of its prompt,
-    however the single votes went; two of those make no pair.
+    """How probable it is, of every two completions that somebody ranked together, that one is better than the other.
 
     Args:
         rankings: any order; of several by one labeler of one prompt the last counts.
-        weights: a labeler's weight, 1 where not given; at least 0.
         exclude: labelers whose votes do not count. They are named in the result.
+        method: ``auto`` takes the model where there are at least three labelers, ``least_rankings``
+            rankings per labeler, and prompts that several labelers judged.
+        assumed: what the model believes before anybody has judged.
 
     Raises:
         DataProblem: there are no rankings by this criterion.
-        SettingProblem: a weight is negative, a labeler to leave out has ranked nothing, or nobody is left.
+        SettingProblem: the method is unknown, a labeler to leave out has ranked nothing, or nobody is left.
     """
     rows = latest(rankings, criterion)
-    weight = _weights({row.labeler for row in rows}, weights or {}, exclude)
-    by_prompt: dict[str, list[Ranking]] = defaultdict(list)
-    for row in rows:
-        if row.labeler in weight:
-            by_prompt[row.prompt_id].append(row)
-    flagged = {prompt_id: found for prompt_id, judged in by_prompt.items() if (found := _flagged(judged, weight))}
-    pairs = [pair for prompt_id, judged in by_prompt.items() for pair in _pairs(judged, criterion, weight, flagged.get(prompt_id, {}))]
-    return Consensus(pairs, {prompt_id: sorted(found) for prompt_id, found in flagged.items()}, sorted(weight), sorted(exclude))
+    _check(method, {row.labeler for row in rows}, exclude)
+    rows = [row for row in rows if row.labeler not in exclude]
+    judged = table(rows, criterion)
+    lacking = _lacking(judged, least_rankings)
+    chosen: Method = ("majority" if lacking else "model") if method == "auto" else method
+    reason = lacking or _enough(judged)
+    stamp = {"criterion": criterion.to_dict(), "exclude": sorted(exclude), "decided": DECIDED, "least_rankings": least_rankings}
+    if chosen == "majority":
+        pairs, flagged = by_majority.majority(rows, criterion)
+        parameters = {**stamp, "smoothing": by_majority.SMOOTHING}
+        return Consensus(
+            pairs,
+            flagged,
+            judged.labelers,
+            sorted(exclude),
+            "majority",
+            reason if method == "auto" else "The majority was asked for.",
+            algorithm="majority",
+            version=by_majority.VERSION,
+            parameters=parameters,
+            input_sha256=judged.sha256,
+        )
+    return _modelled(judged, sorted(exclude), reason if method == "auto" else "The model was asked for.", stamp, assumed)
 
 
-def _weights(names: set[str], weights: Mapping[str, float], exclude: Collection[str]) -> dict[str, float]:
-    """The weight of each labeler who counts."""
+def _check(method: str, names: set[str], exclude: Collection[str]) -> None:
+    if method not in ("auto", "model", "majority"):
+        raise SettingProblem(f"the method of consensus is {method!r}", "Choose 'auto', 'model' or 'majority'.")
     for name in exclude:
         if name not in names:
             raise SettingProblem(f"labeler {name!r}, who is to be left out, has ranked nothing.{nearest(name, names)}", "Check the name.")
-    for name, weight in weights.items():
-        if not 0 <= weight < float("inf"):
-            raise SettingProblem(f"the weight of labeler {name!r} is {weight}", "Give a finite weight of at least 0.")
     if names <= set(exclude):
         raise SettingProblem(f"all {len(names)} labelers are to be left out", "Keep at least one, or collect more feedback.")
-    return {name: weights.get(name, 1.0) for name in names - set(exclude)}
 
 
-def _flagged(judged: list[Ranking], weight: Mapping[str, float]) -> dict[str, float]:
-    """Completions with an F from more than half of the weight, and the smoothed share that gave it."""
-    flags: dict[str, float] = defaultdict(float)
-    total: dict[str, float] = defaultdict(float)
-    for row in judged:
-        for completion_id, rank in zip(row.completion_ids, row.ranks, strict=True):
-            total[completion_id] += weight[row.labeler]
-            flags[completion_id] += weight[row.labeler] * (rank is None)
-    return {i: _smoothed(flags[i], total[i]) for i in total if flags[i] > total[i] / 2}
+def _lacking(judged: Table, least_rankings: float) -> str:
+    """Why the model cannot be used; empty where it can."""
+    labelers, each = len(judged.labelers), judged.rankings / max(1, len(judged.labelers))
+    if labelers < LEAST_LABELERS:
+        return f"Majority: of {labelers} labeler(s) nobody can say who is to be believed; the model needs {LEAST_LABELERS}."
+    if each < least_rankings:
+        return f"Majority: {each:.3g} rankings per labeler are too few to say who is to be believed; the model needs {least_rankings:g}."
+    if all(len(part.prompt) == len(part.prompt_ids) for part in judged.parts):
+        return "Majority: no prompt was judged by two labelers, so nobody's judgement can be compared."
+    return ""
 
 
-def _pairs(judged: list[Ranking], criterion: Criterion, weight: Mapping[str, float], flagged: Mapping[str, float]) -> list[ConsensusPair]:
-    """The pairs of one prompt."""
-    cast: dict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
-    for row in judged:
-        for two, vote in votes(row, criterion).items():
-            cast[two].append((vote, weight[row.labeler]))
-    ids = sorted({i for row in judged for i in row.completion_ids})
-    together = [two for two in combinations(ids, 2) if two in cast and not set(two) <= flagged.keys()]
-    return [_pair(judged[0].prompt_id, two, cast[two], flagged) for two in together]
+def _enough(judged: Table) -> str:
+    labelers = len(judged.labelers)
+    return f"Model: {labelers} labelers with {judged.rankings / labelers:.3g} rankings each show whom to believe."
 
 
-def _pair(prompt_id: str, two: tuple[str, str], cast: list[tuple[int, float]], flagged: Mapping[str, float]) -> ConsensusPair:
-    """Count the votes on two completions and put the preferred one first."""
-    first, second = two
-    p = _smoothed(sum(w * (1 + vote) / 2 for vote, w in cast), sum(w for _, w in cast))
-    if second in flagged:
-        p = max(p, flagged[second])
-    elif first in flagged:
-        p = min(p, 1 - flagged[first])
-    if abs(p - 0.5) < 1e-9:  # weights add up with rounding errors
-        p = 0.5
-    counts = {side: sum(vote == side for vote, _ in cast) for side in (1, 0, -1)}
-    by_flag = first in flagged or second in flagged
-    if p < 0.5:
-        return ConsensusPair(prompt_id, second, first, 1 - p, counts[-1], counts[1], counts[0], by_flag)
-    return ConsensusPair(prompt_id, first, second, p, counts[1], counts[-1], counts[0], by_flag)
+def _modelled(judged: Table, excluded: list[str], reason: str, stamp: dict[str, Any], assumed: PanelPrior | None) -> Consensus:
+    from heedful.maths.panel import PanelPrior
+
+    assumed = assumed or PanelPrior()
+    fitted = fit_panel(judged, assumed)
+    temperature, flags = fitted.temperature(), fitted.flag_probabilities()
+    found = [_pairs(fitted, number, flags[number], temperature) for number in range(len(judged.parts))]
+    parameters = {
+        **stamp,
+        "prior": {**dataclasses.asdict(assumed), "hypotheses": list(assumed.hypotheses)},
+        "temperature": round(temperature, 6),
+        "typical_log_reliability": round(float(fitted.panel.typical[0]), 6),
+        "typical_log_tie": round(float(fitted.panel.typical[2]), 6),
+        "rounds": fitted.panel.rounds,
+        "converged": fitted.panel.converged,
+    }
+    return Consensus(
+        sorted((pair for pairs in found for pair in pairs), key=lambda pair: pair.prompt_id),
+        dict(sorted(flagged for part, f in zip(judged.parts, flags, strict=True) for flagged in _flagged(part, f))),
+        judged.labelers,
+        excluded,
+        "model",
+        reason,
+        {name: round(value, 6) for name, value in fitted.reliability().items()},
+        MODEL,
+        VERSION,
+        parameters,
+        judged.sha256,
+    )
 
 
-def _smoothed(part: float, total: float) -> float:
-    return (part + SMOOTHING) / (total + 2 * SMOOTHING)
+def _flagged(part: Part, flags: Any) -> Iterator[tuple[str, list[str]]]:
+    """Prompts with completions that probably deserve their F."""
+    for prompt_id, ids, row in zip(part.prompt_ids, part.completion_ids, flags >= 0.5, strict=True):
+        if row.any():
+            yield prompt_id, [i for i, f in zip(ids, row, strict=True) if f]
+
+
+def _pairs(fitted: FittedPanel, number: int, flags: Any, temperature: float) -> list[ConsensusPair]:
+    """The pairs of one part's prompts, the one that is probably better first."""
+    part = fitted.table.parts[number]
+    margin, variance = fitted.panel.utilities[number].differences()
+    first, second = np.triu_indices(part.size, 1)
+    p = _with_flags(_calibrated(margin / np.sqrt(variance), temperature), flags[:, first], flags[:, second])
+    p = np.round(p, 6)
+    votes = part.votes(with_flags=True)
+    counts = {side: np.add.reduceat((votes == side).astype(int), _starts(part)) for side in (1, -1, 0)}
+    sure = (flags >= 0.5)[:, first].astype(int) + (flags >= 0.5)[:, second]
+    turned = p < 0.5
+    said = (counts[1] + counts[-1] + counts[0] > 0) & (sure < 2)
+    prompts = np.nonzero(said)[0]
+    cells = [
+        array[said].tolist()
+        for array in (
+            np.where(turned, 1 - p, p),
+            np.where(turned, counts[-1], counts[1]),
+            np.where(turned, counts[1], counts[-1]),
+            counts[0],
+            sure == 1,
+            np.where(turned, -margin, margin).round(6),
+            np.sqrt(variance).round(6),
+            np.where(turned, second, first),
+            np.where(turned, first, second),
+        )
+    ]
+    return [
+        ConsensusPair(part.prompt_ids[at], part.completion_ids[at][better], part.completion_ids[at][worse], *row)
+        for at, (*row, better, worse) in zip(prompts.tolist(), zip(*cells, strict=True), strict=True)
+    ]
+
+
+def _starts(part: Part) -> Any:
+    return np.flatnonzero(np.r_[True, np.diff(part.prompt) > 0])
+
+
+def _calibrated(z: Any, temperature: float) -> Any:
+    """The posterior probability of being better, its logit divided by the temperature found on held-out labelers."""
+    from scipy.special import expit, log_ndtr
+
+    return expit((log_ndtr(z) - log_ndtr(-z)) / temperature)
+
+
+def _with_flags(p: Any, first: Any, second: Any) -> Any:
+    """The probability that the first is better, where each may deserve an F, which is below everything."""
+    return (1 - first) * second + (1 - first) * (1 - second) * p + first * second / 2

@@ -1,65 +1,90 @@
-"""How well each labeler agrees with the others, and who guesses or reads the scale upside down.
+"""How well each labeler agrees with the others, and whose work a person should look at.
 
 How it is found, without knowing the truth:
 
-1. Each ranking is a vote (+1 or -1) on every two completions; ties and Fs are left out, as an F
-   is a judgement of another kind, which somebody who reads the scale upside down gives correctly.
-2. How labelers agree two by two is explained by one reliability per labeler
-   (:func:`heedful.maths.agreement.reliabilities`). With three labelers on a prompt, one bad
-   colleague spoils a plain majority of the other two; this weighs them by all their work.
-3. Each labeler is compared with the majority of the *others*, weighted by their log odds of
-   being right, with reliabilities fitted without the labeler in question. Who is no better than
-   guessing weighs nothing.
-4. Judgements of one prompt repeat each other. Each prompt therefore gives one sign (more
-   agreement than disagreement, or less) for an exact sign test against guessing, and the
-   interval of the agreement is widened by the design effect.
+1. Each labeler's votes are compared with what the **others** say of the same pairs, weighted by
+   how reliable they are (``heedful.maths.panel``, leave one labeler out). Ties and Fs are left
+   out, as an F is a judgement of another kind, which somebody who reads the scale upside down gives
+   correctly.
+2. From how probable those votes are if the labeler is careful, guesses or reads the scale upside
+   down, follow the odds. Few tasks shared with others may raise an alert; about twenty are needed to act.
+3. Judgements of one prompt repeat each other: the interval of the agreement is widened by the
+   design effect, and each prompt gives one sign (more agreement than disagreement, or less) for
+   an exact sign test against guessing.
+4. Instructions change. Each version is looked at alone, too: who misreads the new one shows there.
+5. Time, position, ties, Fs, gold and repeated prompts (``heedful.feedback.behaviour``).
+6. Who disagrees with the panel but agrees with their own stratum is shown as a population, not as
+   an error (``heedful.feedback.population``).
 
-Nobody is dropped here. ``flagged`` names whom a person should look at.
+Nobody is dropped here. A report ends in a recommendation with its evidence; to set somebody's
+work aside is a person's decision, and can be taken back.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heedful.feedback.agreement import meetings
+from heedful.feedback.behaviour import CARELESS, Habits, Known, habits
 from heedful.feedback.criteria import Criterion
-from heedful.feedback.votes import latest, votes
-from heedful.maths.agreement import design_effect, krippendorff_alpha, reliabilities
-from heedful.records import Ranking, Record
+from heedful.feedback.panel import FittedPanel, fit_panel
+from heedful.feedback.population import Difference, differences
+from heedful.feedback.table import table
+from heedful.feedback.votes import latest
+from heedful.records import Labeler, Ranking, Record
 
-Finding = Literal["fine", "random", "upside_down", "unsure"]
+if TYPE_CHECKING:
+    from heedful.maths.statistics import Interval
+
+Finding = Literal["fine", "unsure", "random", "upside_down", "careless", "minority"]
 Array = NDArray[np.float64]
 
+BAD: tuple[Finding, ...] = ("random", "upside_down")
+LEAST_LABELERS = 3
+"""Of two who disagree, nobody can say which one is wrong."""
+EARLY_TASKS, EARLY_TURNED, EARLY_CAREFUL = 2, 3.0, 0.05
+"""From so many shared tasks there is an alert if the votes are 20 times (``exp(3)``) as probable from an upside-down reader as
+from a careful one, or the labeler is careful with at most this probability;"""
+TASKS, TURNED, CAREFUL = 10, 0.7, 0.2
+"""from so many, if they are twice as probable (``exp(0.7)``), or with this one. Chosen for at most 1 % false alarms per good labeler
+at any number of tasks, see docs/algorithms/consensus.md."""
+GUESSING_CLEARLY = 2.0
+"""By how much (nats) guessing must explain the votes better than reading upside down for the second not to be named."""
+SOME_TASKS, EXPECTED_AGREEMENT = 4, 0.65
+"""From so many, who is rather not careful and surely agrees less than this is an alert, too: published labelers agree on 65 to 77 %."""
+CLEARED = 0.99
+"""Somebody as probably careful as this or more is fine."""
 SIGNIFICANCE = 0.001
-"""Chance that somebody who guesses is called fine, or is called upside down. Small, as a project has many labelers."""
-EXPECTED_AGREEMENT = 0.65
-"""Published labelers agree on 65 to 77 % of pairs. Who may still reach the lower end is not called a guesser."""
-LEAST_RELIABILITY = 0.25
-"""Right on 62.5 % of pairs. Who is surely better than guessing but below this is of hardly more use."""
-SURE = 0.95
-"""A labeler counts for no more than one who is right this much more often than wrong."""
+"""Chance of the sign test from which an upside-down reader's work should be set aside rather than only talked about."""
+ACT_TASKS = 20
+"""Shared tasks from which anybody's work may be set aside."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelerReport(Record):
-    """One labeler against the weighted majority of the others.
+    """One labeler against what the others say.
 
-    ``agreement`` with its 95 % interval ``low`` to ``high`` is over ``pairs`` that both decided;
-    ``prompts_for`` and ``prompts_against`` count prompts with more agreement or more
-    disagreement; ``p_guessing`` is how often guessing is as far from even. ``reliability``: 1
-    always right, 0 guesses, below 0 upside down. ``earlier_share``: how often what was shown
-    earlier is preferred.
+    ``agreement`` with its 95 % interval ``low`` to ``high`` is over ``pairs`` that both decided, in ``shared_tasks``
+    prompts; ``prompts_for`` and ``prompts_against`` count prompts with more agreement or more
+    disagreement; ``p_guessing`` is how often guessing is as far from even. ``odds``: the probabilities of
+    ``careful``, ``guessing`` and ``upside_down``. ``reliability``: 1 always right, 0 guesses, below 0 upside
+    down. ``earlier_share``: how often what was shown earlier is preferred. ``consistency``: how often a prompt
+    shown again is decided as the first time. ``by_version``: agreement under each version of the
+    instructions. ``signs``: habits worth a look, each a sentence.
     """
 
     labeler: str
     verdict: Finding
     evidence: str
+    recommendation: str
     tasks: int
+    shared_tasks: int
     pairs: int
     agreement: float
     low: float
@@ -67,72 +92,50 @@ class LabelerReport(Record):
     prompts_for: int
     prompts_against: int
     p_guessing: float
+    odds: dict[str, float]
     reliability: float
     tie_share: float
     f_share: float
     earlier_share: float
+    consistency: float | None = None
+    by_version: dict[str, dict[str, Any]] = field(default_factory=dict)
+    signs: dict[str, str] = field(default_factory=dict)
 
     @property
     def flagged(self) -> bool:
-        """Whether a person should look at this labeler's work."""
-        return self.verdict in ("random", "upside_down")
+        """Whether a person should look at this labeler's work before it is used."""
+        return self.verdict in (*BAD, "careless")
 
 
-@dataclass(frozen=True, slots=True)
-class PanelAgreement(Record):
-    """How well labelers agree with each other: the ceiling to which a reward model is compared.
-
-    ``agreement`` with its 95 % interval is the share of shared decisions that are the same, over
-    ``pairs`` decisions; ``alpha`` is Krippendorff's, ordinal, on the ranks, ``None`` where undefined.
-    """
-
-    labelers: int
-    pairs: int
-    agreement: float
-    low: float
-    high: float
-    alpha: float | None
-
-
-@dataclass(frozen=True)
-class _Votes:
-    """Signed votes ``[labelers, pairs]``, 0 where none was cast, and each pair's prompt number ``[pairs]``."""
-
-    labelers: list[str]
-    signs: Any  # scipy.sparse.csr_array
-    prompts: NDArray[np.int64]
-
-
-def labeler_reports(rankings: Iterable[Ranking], criterion: Criterion) -> list[LabelerReport]:
+def labeler_reports(
+    rankings: Iterable[Ranking],
+    criterion: Criterion,
+    labelers: Iterable[Labeler] = (),
+    words: Mapping[str, int] | None = None,
+    gold: Iterable[Ranking] = (),
+) -> list[LabelerReport]:
     """A report for every labeler who ranked by this criterion, in order of name.
+
+    Args:
+        rankings: of all labelers; those with purpose ``repeat`` say how consistent somebody is.
+        labelers: whose strata are known.
+        words: how many each completion has, by id, for judging whether somebody read them.
+        gold: rankings whose answers are known to be right.
 
     Raises DataProblem where there are no rankings by this criterion.
     """
-    rows = latest(rankings, criterion)
-    table = _signed_votes(rows, criterion)
-    products, counts = _shared(table.signs)
-    everyone = reliabilities(products, counts)
-    tasks: dict[str, list[Ranking]] = defaultdict(list)
-    for row in rows:
-        tasks[row.labeler].append(row)
-    reports = []
-    for number, name in enumerate(table.labelers):
-        hits, sizes = _against_others(table, number, _weights_without(number, products, counts))
-        reports.append(_report(name, tasks[name], criterion, hits, sizes, float(everyone[number]), len(table.labelers)))
-    return reports
-
-
-def panel_agreement(rankings: Iterable[Ranking], criterion: Criterion, exclude: Collection[str] = ()) -> PanelAgreement:
-    """Agreement of all labelers but the excluded; raises DataProblem where nobody is left."""
-    rows = latest((r for r in rankings if r.labeler not in exclude), criterion)
-    table = _signed_votes(rows, criterion)
-    positive, negative = (table.signs > 0).sum(axis=0), (table.signs < 0).sum(axis=0)
-    same = (positive * (positive - 1) + negative * (negative - 1)) / 2
-    shared = same + positive * negative
-    hits, sizes = _by_prompt(table.prompts, same), _by_prompt(table.prompts, shared)
-    share, low, high = _posterior(hits, sizes)
-    alpha = _alpha(rows)
-    return PanelAgreement(len(table.labelers), int(sizes.sum()), share, low, high, None if np.isnan(alpha) else alpha)
+    everything = list(rankings)
+    judged = table(latest(everything, criterion), criterion)
+    compared = _Compared.of(fit_panel(judged))
+    tasks, repeats = _by_labeler(latest(everything, criterion)), _by_labeler(r for r in everything if _is_repeat(r, criterion))
+    known = Known(words or {}, {r.prompt_id: r for r in gold if r.criterion == criterion.name}, repeats)
+    seen = habits(tasks, criterion, known)
+    people = differences(judged.labelers, meetings(judged), labelers)
+    reliability = compared.fitted.reliability()
+    return [
+        _report(name, compared, number, len(tasks[name]), reliability[name], seen[name], people.get(name))
+        for number, name in enumerate(judged.labelers)
+    ]
 
 
 def flagged(reports: Iterable[LabelerReport]) -> list[str]:
@@ -140,139 +143,201 @@ def flagged(reports: Iterable[LabelerReport]) -> list[str]:
     return [report.labeler for report in reports if report.flagged]
 
 
-def _signed_votes(rows: Sequence[Ranking], criterion: Criterion) -> _Votes:
-    from scipy.sparse import csr_array
+@dataclass(frozen=True)
+class _Compared:
+    """Each ranking against the others': its reader, decisions that agree (``hits``) of those that both made (``sizes``), ``[rankings]``."""
 
-    names = sorted({row.labeler for row in rows})
-    line = {name: number for number, name in enumerate(names)}
-    column: dict[tuple[str, str, str], int] = {}
-    prompts: dict[str, int] = {}
-    entries: list[tuple[int, int, int]] = []
+    fitted: FittedPanel
+    reader: NDArray[np.int64]
+    hits: Array
+    sizes: Array
+
+    @classmethod
+    def of(cls, fitted: FittedPanel) -> _Compared:
+        """Of a decision the others made when they prefer one with a probability of at least 0.55."""
+        hits, sizes = [], []
+        for block, (mean, variance) in zip(fitted.table.blocks, fitted.panel.others, strict=True):
+            others = np.where(np.abs(mean) >= 0.126 * np.sqrt(variance), np.sign(mean), 0)
+            agree = np.where(block.weight > 0, block.outcome * others, 0)
+            hits.append((agree > 0).sum(axis=1).astype(float))
+            sizes.append((agree != 0).sum(axis=1).astype(float))
+        reader = np.concatenate([block.labeler for block in fitted.table.blocks])
+        return cls(fitted, reader, np.concatenate(hits), np.concatenate(sizes))
+
+    def readings(self, labeler: int) -> list[_Reading]:
+        """All of a labeler's work, then each version of the instructions alone where there are several."""
+        own: list[int] = np.flatnonzero(self.fitted.table.labeler_of == labeler).tolist()
+        versions = [(self.fitted.table.readers[reader][1], [reader]) for reader in own] if len(own) > 1 else []
+        return [self._reading(version, readers) for version, readers in [("", own), *versions]]
+
+    def _reading(self, version: str, readers: Sequence[int]) -> _Reading:
+        rows = np.isin(self.reader, readers) & (self.sizes > 0)
+        return _Reading(version, self.hits[rows], self.sizes[rows], self.fitted.panel.evidence[:, readers].sum(axis=1))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A labeler's shared tasks under one version of the instructions, or under all (``""``): agreement and evidence."""
+
+    version: str
+    hits: Array
+    sizes: Array
+    evidence: Array
+
+    @property
+    def tasks(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def ahead(self) -> int:
+        return int((2 * self.hits > self.sizes).sum())
+
+    @property
+    def behind(self) -> int:
+        return int((2 * self.hits < self.sizes).sum())
+
+    @property
+    def share(self) -> Interval:
+        from heedful.maths.agreement import clustered_share
+
+        return clustered_share(self.hits, self.sizes)
+
+    @property
+    def p_guessing(self) -> float:
+        """Two-sided exact p-value that ahead and behind are equally likely; source: Conover (1999), 3.4."""
+        from scipy.special import bdtr
+
+        ahead, behind = self.ahead, self.behind
+        return min(1.0, 2 * float(bdtr(min(ahead, behind), ahead + behind, 0.5))) if ahead + behind else 1.0
+
+    @property
+    def odds(self) -> Array:
+        """The probabilities of careful, guessing and reversed."""
+        from scipy.special import softmax
+
+        from heedful.maths.panel import PanelPrior
+
+        return np.asarray(softmax(self.evidence + np.log(PanelPrior().hypotheses)))
+
+    def verdict(self) -> Finding:
+        """What agreement alone says."""
+        if self.tasks < EARLY_TASKS:
+            return "unsure"
+        careful, guessing, turned = self.evidence
+        least_turned, most_careful = (TURNED, CAREFUL) if self.tasks >= TASKS else (EARLY_TURNED, EARLY_CAREFUL)
+        if turned - careful >= least_turned and guessing - turned < GUESSING_CLEARLY:
+            return "upside_down"
+        p_careful = self.odds[0]
+        if p_careful <= most_careful or (p_careful < 0.5 and self.tasks >= SOME_TASKS and self.share.high < EXPECTED_AGREEMENT):
+            return "random"
+        return "fine" if p_careful >= CLEARED and self.tasks >= TASKS else "unsure"
+
+
+def _by_labeler(rows: Iterable[Ranking]) -> dict[str, list[Ranking]]:
+    found: dict[str, list[Ranking]] = defaultdict(list)
     for row in rows:
-        prompts.setdefault(row.prompt_id, len(prompts))
-        for two, vote in votes(row, criterion, with_flags=False).items():
-            if vote:
-                entries.append((vote, line[row.labeler], column.setdefault((row.prompt_id, *two), len(column))))
-    data, lines, columns = np.array(entries, dtype=np.int64).reshape(-1, 3).T
-    signs = csr_array((data.astype(float), (lines, columns)), shape=(len(names), len(column)))
-    return _Votes(names, signs, np.array([prompts[key[0]] for key in column], dtype=np.int64))
+        found[row.labeler].append(row)
+    return found
 
 
-def _shared(signs: Any) -> tuple[Array, Array]:
-    """``[labelers, labelers]`` each: summed products of votes on shared pairs, and their number."""
-    return (signs @ signs.T).toarray(), (abs(signs) @ abs(signs).T).toarray()
-
-
-def _weights_without(number: int, products: Array, counts: Array) -> Array:
-    """Log odds ``[labelers]`` of being right, fitted without one labeler, who gets 0.
-
-    Source of the weights: Nitzan & Paroush (1982), "Optimal decision rules in uncertain
-    dichotomous choice situations". Negative ones are cut off: nobody's vote is turned round.
-    """
-    others = np.arange(len(counts)) != number
-    weights = np.zeros(len(counts))
-    fitted = np.clip(reliabilities(products[np.ix_(others, others)], counts[np.ix_(others, others)]), 0, SURE)
-    weights[others] = np.log((1 + fitted) / (1 - fitted))
-    return weights
-
-
-def _against_others(table: _Votes, number: int, weights: Array) -> tuple[Array, Array]:
-    """Agreements with the weighted majority and decided pairs, ``[prompts]`` each, of prompts that have any."""
-    own = table.signs[[number]].toarray()[0]
-    decided = own * np.sign(np.round(weights @ table.signs, 9))
-    hits, sizes = _by_prompt(table.prompts, decided > 0), _by_prompt(table.prompts, decided != 0)
-    return hits[sizes > 0], sizes[sizes > 0]
-
-
-def _by_prompt(prompts: NDArray[np.int64], values: Any) -> Array:
-    return np.bincount(prompts, weights=np.asarray(values, dtype=float)).astype(float)
-
-
-def _posterior(hits: Array, sizes: Array) -> tuple[float, float, float]:
-    """Share and 95 % interval of a Beta posterior from a uniform prior, counts divided by the design effect."""
-    from scipy.special import betaincinv
-
-    effect = design_effect(hits, sizes)
-    a, b = 1 + hits.sum() / effect, 1 + (sizes - hits).sum() / effect
-    share = float(hits.sum() / sizes.sum()) if sizes.sum() else 0.5
-    return share, float(betaincinv(a, b, 0.025)), float(betaincinv(a, b, 0.975))
+def _is_repeat(row: Ranking, criterion: Criterion) -> bool:
+    return row.purpose == "repeat" and row.criterion == criterion.name
 
 
 def _report(
-    name: str, tasks: Sequence[Ranking], criterion: Criterion, hits: Array, sizes: Array, reliability: float, panel: int
+    name: str, compared: _Compared, number: int, tasks: int, reliability: float, seen: Habits, people: Difference | None
 ) -> LabelerReport:
-    share, low, high = _posterior(hits, sizes)
-    ahead, behind = int((2 * hits > sizes).sum()), int((2 * hits < sizes).sum())
-    chance = _sign_test(ahead, behind)
-    earlier, ties = _habits(tasks, criterion)
-    ranks = [rank for task in tasks for rank in task.ranks]
-    verdict = _verdict(ahead, behind, chance, high, reliability, panel)
-    evidence = _evidence(verdict, share, low, high, int(sizes.sum()), ahead, behind, chance, panel, earlier)
-    f_share = ranks.count(None) / len(ranks) if ranks else 0.0
+    panel = len(compared.fitted.table.labelers)
+    whole, *versions = readings = compared.readings(number)
+    worst = _worst(readings) if panel >= LEAST_LABELERS else whole
+    verdict = _verdict(worst, panel, seen, people)
+    odds = dict(zip(("careful", "guessing", "upside_down"), whole.odds.round(6).tolist(), strict=True))
     return LabelerReport(
-        name, verdict, evidence, len(tasks), int(sizes.sum()), share, low, high, ahead, behind, chance, reliability, ties, f_share, earlier
+        labeler=name,
+        verdict=verdict,
+        evidence=_evidence(verdict, worst, panel, seen, people),
+        recommendation=_recommendation(verdict, worst, seen.signs),
+        tasks=tasks,
+        shared_tasks=whole.tasks,
+        pairs=int(whole.sizes.sum()),
+        agreement=whole.share.estimate,
+        low=whole.share.low,
+        high=whole.share.high,
+        prompts_for=whole.ahead,
+        prompts_against=whole.behind,
+        p_guessing=whole.p_guessing,
+        odds=odds,
+        reliability=reliability,
+        tie_share=seen.ties,
+        f_share=seen.flags,
+        earlier_share=seen.earlier,
+        consistency=None if seen.consistency is None else seen.consistency.estimate,
+        by_version={r.version: {"tasks": r.tasks, "verdict": r.verdict(), **r.share.to_dict()} for r in versions},
+        signs=seen.signs,
     )
 
 
-def _sign_test(ahead: int, behind: int) -> float:
-    """Two-sided exact p-value that ahead and behind are equally likely; source: Conover (1999), 3.4."""
-    from scipy.special import bdtr
-
-    return min(1.0, 2 * float(bdtr(min(ahead, behind), ahead + behind, 0.5))) if ahead + behind else 1.0
-
-
-def _verdict(ahead: int, behind: int, chance: float, high: float, reliability: float, panel: int) -> Finding:
-    if panel < 3:
-        return "unsure"  # of two who disagree, nobody can say which one is wrong
-    if chance < SIGNIFICANCE and behind > ahead:
-        return "upside_down"
-    if reliability >= LEAST_RELIABILITY:  # weighs all colleagues' work, so it clears where a majority of weak ones cannot
-        return "fine" if chance < SIGNIFICANCE else "unsure"
-    return "random" if chance < SIGNIFICANCE or high < EXPECTED_AGREEMENT else "unsure"
+def _worst(readings: Sequence[_Reading]) -> _Reading:
+    """All of a labeler's work, or one version of the instructions where only that one is read badly."""
+    whole, *versions = readings
+    bad = [reading for reading in versions if reading.verdict() in BAD]
+    if bad and (whole.verdict() not in BAD or any(reading.verdict() == "fine" for reading in versions)):
+        return max(bad, key=lambda reading: reading.tasks)
+    return whole
 
 
-def _evidence(
-    verdict: Finding, share: float, low: float, high: float, pairs: int, ahead: int, behind: int, chance: float, panel: int, earlier: float
-) -> str:
-    if panel < 3:
+def _verdict(worst: _Reading, panel: int, seen: Habits, people: Difference | None) -> Finding:
+    agreement: Finding = worst.verdict() if panel >= LEAST_LABELERS else "unsure"
+    if agreement in BAD:
+        return "minority" if people and not worst.version else agreement
+    if any(sign in seen.signs for sign in CARELESS) or (agreement == "unsure" and "fast" in seen.signs):
+        return "careless"  # faster than one can read, and nothing to show that they read all the same
+    return agreement
+
+
+def _evidence(verdict: Finding, worst: _Reading, panel: int, seen: Habits, people: Difference | None) -> str:
+    said = [_agreement(verdict, worst, panel)]
+    if verdict == "minority" and people:
+        said.append(people.sentence)
+    if verdict == "random" and seen.earlier > 0.75:
+        said.append(f"Prefers what is shown earlier in {seen.earlier:.0%} of pairs.")
+    return " ".join([*said, *seen.signs.values()])
+
+
+def _agreement(verdict: Finding, reading: _Reading, panel: int) -> str:
+    if panel < LEAST_LABELERS:
         return "With fewer than three labelers nobody can be told right from wrong."
-    if not pairs:
+    if not reading.tasks:
         return "Shares no decided pair with the others yet."
     meaning = {
-        "fine": "which guessing would almost never reach",
+        "fine": "as a careful labeler would",
         "random": "which can hardly be told from guessing",
         "upside_down": "which is less than guessing would reach: the scale seems to be read upside down",
         "unsure": "which is too little to tell",
+        "careless": "which does not tell",
+        "minority": "which is little",
     }[verdict]
-    habit = f" Prefers what is shown earlier in {earlier:.0%} of pairs." if earlier > 0.75 else ""
+    share, when = reading.share, f"Under version {reading.version} of the instructions, agrees" if reading.version else "Agrees"
     return (
-        f"Agrees with the others' weighted majority on {share:.0%} of {pairs} pairs (95% interval {low:.0%} to {high:.0%}), "
-        f"with more agreement than disagreement on {ahead} of {ahead + behind} prompts (p = {chance:.2g}), {meaning}.{habit}"
+        f"{when} with the others on {share.estimate:.0%} of {int(reading.sizes.sum())} pairs "
+        f"(95% interval {share.low:.0%} to {share.high:.0%}), with more agreement than disagreement on {reading.ahead} of "
+        f"{reading.ahead + reading.behind} prompts (p = {reading.p_guessing:.2g}), {meaning}."
     )
 
 
-def _habits(tasks: Sequence[Ranking], criterion: Criterion) -> tuple[float, float]:
-    """Share of decided pairs in which the one shown earlier is preferred, and share of pairs tied."""
-    earlier: list[bool] = []
-    pairs = 0
-    for task in tasks:
-        place = {completion_id: number for number, completion_id in enumerate(task.completion_ids)}
-        cast = votes(task, criterion, with_flags=False)
-        pairs += len(cast)
-        earlier += [(vote > 0) == (place[a] < place[b]) for (a, b), vote in cast.items() if vote]
-    return (sum(earlier) / len(earlier) if earlier else 0.5), (1 - len(earlier) / pairs if pairs else 0.0)
-
-
-def _alpha(rows: Sequence[Ranking]) -> float:
-    """Krippendorff's ordinal alpha; a unit is one completion of one prompt, an F no rating."""
-    labelers = {name: number for number, name in enumerate(sorted({row.labeler for row in rows}))}
-    units: dict[tuple[str, str], int] = {}
-    for row in rows:
-        for completion_id in row.completion_ids:
-            units.setdefault((row.prompt_id, completion_id), len(units))
-    table = np.full((len(labelers), len(units)), np.nan)
-    for row in rows:
-        for completion_id, rank in zip(row.completion_ids, row.ranks, strict=True):
-            if rank is not None:
-                table[labelers[row.labeler], units[row.prompt_id, completion_id]] = rank
-    return krippendorff_alpha(table, "ordinal")
+def _recommendation(verdict: Finding, worst: _Reading, signs: Mapping[str, str]) -> str:
+    """What a person might do. Nothing is done by itself."""
+    act = worst.tasks >= ACT_TASKS or (worst.p_guessing < SIGNIFICANCE and worst.behind > worst.ahead)
+    if verdict == "upside_down" and act:
+        return "Set the work aside until somebody has talked to them: read the other way round, it is full of information."
+    if verdict == "upside_down":
+        return "Ask them to read the instructions again, above all which end of the scale is which, and look at their next tasks."
+    if verdict == "random":
+        return "Talk to them, and set the work aside meanwhile." if act else "Talk to them, and let them judge some known prompts."
+    if verdict == "careless":
+        return "Talk to them about how they work, and set the work aside meanwhile."
+    if verdict == "minority":
+        return "Keep the work, and look at how the strata differ: a majority would overrule them."
+    if signs:
+        return "Have a word about how they work."
+    return "Nothing to do." if verdict == "fine" else "Wait for more tasks that others judge too."

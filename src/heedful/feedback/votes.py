@@ -14,12 +14,12 @@ Two = tuple[str, str]
 
 
 def latest(rankings: Iterable[Ranking], criterion: Criterion) -> list[Ranking]:
-    """The rankings by this criterion; of several by one labeler of one prompt, the last.
+    """The rankings by this criterion; of several by one labeler of one prompt, the last. Repeats are no further voice and left out.
 
     Raises DataProblem where there are none.
     """
     rows = list(rankings)
-    kept = {(r.prompt_id, r.labeler): r for r in rows if r.criterion == criterion.name}
+    kept = {(r.prompt_id, r.labeler): r for r in rows if r.criterion == criterion.name and r.purpose != "repeat"}
     if not kept:
         others = ", ".join(sorted({r.criterion for r in rows})) or "none at all"
         raise DataProblem(

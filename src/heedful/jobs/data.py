@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heedful.errors import DataProblem
 from heedful.jobs.check import check_run
-from heedful.jobs.judgements import collect
+from heedful.jobs.judgements import collect, keep
 from heedful.jobs.workspace import Workspace
 from heedful.records import Ranking, write_atomically, write_jsonl
+
+if TYPE_CHECKING:
+    from heedful.feedback.agreed import Consensus
 
 
 def load_prompts(ws: Workspace, folder: Path, needed: Sequence[str] = ("train", "validation", "test")) -> dict[str, Any]:
@@ -58,29 +61,38 @@ def sample(ws: Workspace, folder: Path) -> dict[str, Any]:
 
 
 def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
-    """Rankings, what is to be said of each labeler, and the consensus of those who are not in doubt."""
+    """Rankings, what is to be said of each labeler, and the consensus.
+
+    The consensus's model weighs everybody by what they are worth, so nobody has to be left out; where
+    there is too little for it and the majority decides, those in doubt are, if the settings say so.
+    """
+    from heedful.feedback.agreement import panel_agreement
     from heedful.feedback.consensus import consensus
-    from heedful.feedback.labelers import flagged, labeler_reports, panel_agreement
+    from heedful.feedback.labelers import flagged, labeler_reports
 
     criterion = criterion_of(ws)
     collected = collect(ws, folder, criterion)
     rankings = collected.rankings
-    reports = labeler_reports(rankings, criterion)
+    words = {c.id: len(c.text.split()) for c in ws.completions()}
+    reports = labeler_reports(rankings, criterion, collected.labelers, words)
     in_doubt = flagged(reports)
-    excluded = in_doubt if ws.settings.feedback.quarantine_flagged else []
-    agreed = consensus(rankings, criterion, exclude=excluded)
+    agreed = consensus(rankings, criterion)
+    if agreed.method == "majority" and ws.settings.feedback.quarantine_flagged:
+        agreed = consensus(rankings, criterion, exclude=in_doubt)
     write_jsonl(folder / "rankings.jsonl", rankings)
     write_jsonl(folder / "labelers.jsonl", reports)
     write_atomically(folder / "consensus.json", json.dumps(agreed.to_dict()).encode())
+    keep(ws, folder, collected, agreed, reports)
     return {
         "line": f"{len(rankings)} rankings by {len(reports)} labelers; to look at: {', '.join(in_doubt) or 'none'}",
         "rankings": len(rankings),
         "labelers": len(reports),
         "judgements": {"event": collected.snapshot.event, "sha256": collected.snapshot.sha256, "set_aside": collected.set_aside},
+        "consensus": {name: getattr(agreed, name) for name in ("method", "reason", "algorithm", "version", "input_sha256")},
         "labelers_flagged": in_doubt,
-        "quarantined": excluded,
+        "quarantined": agreed.excluded,
         "decided_pairs": len(agreed.decided),
-        "agreement": panel_agreement(rankings, criterion, exclude=excluded).to_dict(),
+        "agreement": panel_agreement(rankings, criterion, exclude=in_doubt).to_dict(),
     }
 
 
@@ -91,13 +103,14 @@ def build_pairs(ws: Workspace, folder: Path) -> dict[str, Any]:
 
     from_file = ws.settings.reward.kind == "pairs"
     rankings = [] if from_file else read_rankings(ws.folder("feedback") / "rankings.jsonl")
-    pairs = _pairs_from_file(ws) if from_file else _pairs_from_consensus(ws, rankings)
+    agreed = None if from_file else _consensus(ws)
+    pairs = _pairs_from_file(ws) if agreed is None else _pairs_from_consensus(ws, agreed, rankings)
     split = split_pairs(pairs, ws.settings.reward.held_out, ws.settings.prompts.shuffle_seed)
     _check_enough(ws, len(split["train"]))
     report = audit(split, rankings, criterion_of(ws).preferred)
     for warning in [*report.warnings, *report.labeler_warnings]:
         ws.progress.say(warning)
-    snapshot = freeze(split, folder, parents={"source": ws.source.fingerprint()}, algorithm="user file" if from_file else "majority")
+    snapshot = freeze(split, folder, {"source": ws.source.fingerprint(), **_parents(ws, agreed)}, **_made(agreed))
     line = ", ".join(f"{count} {name}" for name, count in snapshot.counts.items()) + f", snapshot {snapshot.sha256[:12]}"
     return {"line": line, "snapshot": snapshot.sha256, "counts": snapshot.counts, "audit": report.to_dict()}
 
@@ -118,13 +131,28 @@ def criterion_of(ws: Workspace) -> Any:
     return Criterion(chosen.criterion, chosen.question, chosen.higher_is) if chosen.question else criterion_named(chosen.criterion)
 
 
-def _pairs_from_consensus(ws: Workspace, rankings: Sequence[Ranking]) -> list[Any]:
-    from heedful.feedback.consensus import Consensus
-    from heedful.pairs.build import from_consensus
+def _consensus(ws: Workspace) -> Consensus:
+    from heedful.feedback.agreed import Consensus
 
-    agreed = Consensus.from_dict(json.loads((ws.folder("feedback") / "consensus.json").read_text()))
-    versions = ",".join(sorted({r.instructions_version for r in rankings}))
-    return from_consensus(agreed, ws.prompts("train"), ws.completions(), criterion_of(ws).name, versions)
+    return Consensus.from_dict(json.loads((ws.folder("feedback") / "consensus.json").read_text()))
+
+
+def _pairs_from_consensus(ws: Workspace, agreed: Consensus, rankings: Sequence[Ranking]) -> list[Any]:
+    from heedful.pairs.build import from_consensus, versions_read
+
+    return from_consensus(agreed, ws.prompts("train"), ws.completions(), criterion_of(ws).name, versions_read(rankings))
+
+
+def _made(agreed: Consensus | None) -> dict[str, Any]:
+    """How the pairs were made, as their snapshot says it."""
+    if agreed is None:
+        return {"algorithm": "user file"}
+    return {"algorithm": agreed.algorithm, "version": agreed.version, "parameters": agreed.parameters}
+
+
+def _parents(ws: Workspace, agreed: Consensus | None) -> dict[str, str]:
+    """From what: the judgements as they stood, and of them the rankings that counted."""
+    return {"judgements": ws.result("feedback")["judgements"]["sha256"], "rankings": agreed.input_sha256} if agreed else {}
 
 
 def _pairs_from_file(ws: Workspace) -> list[Any]:

@@ -42,7 +42,7 @@ def build_dataset(
     from heedful.pairs.build import for_review, from_rankings, from_thumbs
     from heedful.pairs.snapshot import freeze, split_pairs
 
-    found = _gathered(judgements, choices, from_name, prompts, completions)
+    found = gather_judgements(judgements, choices, from_name, prompts, completions)
     texts = found.prompts.values(), found.completions.values()
     pairs = from_rankings(found.rankings, *texts, criterion, flags=choices.flags, ties=choices.ties)
     split = split_pairs(pairs, held_out, seed)
@@ -133,7 +133,11 @@ def read_completions(path: Path) -> Iterator[Completion]:
     return (item for item in rankings.read(path, default="completion") if isinstance(item, Completion))
 
 
-def _gathered(judgements: Path, choices: Choices, from_name: str, prompts: Path | None, completions: Path | None) -> Gathered:
+def gather_judgements(judgements: Path, choices: Choices, from_name: str, prompts: Path | None, completions: Path | None) -> Gathered:
+    """A file of judgements in any format that holds some, with texts from other files where it has none of its own.
+
+    Raises SettingProblem for a format that holds none, and what reading raises.
+    """
     from heedful.pairs.convert import FORMATS, format_named
     from heedful.pairs.formats.judgements import gather
 
@@ -163,7 +167,7 @@ def _judged(rankings: Path | None, labelers: Path | None, criterion: Criterion |
 
 def _agreement(judged: list[Ranking], criterion: Criterion | None) -> dict[str, Any]:
     """How well labelers agree two by two; nothing where no two judged the same prompt."""
-    from heedful.feedback.labelers import panel_agreement
+    from heedful.feedback.agreement import panel_agreement
     from heedful.maths.statistics import Interval
 
     if not judged or criterion is None:

@@ -6,6 +6,7 @@ number and hash of what it took, so that a label that comes later cannot change 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +17,19 @@ from heedful.jobs.workspace import Workspace
 from heedful.records import Completion, Labeler, Prompt, Ranking
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from heedful.feedback.agreed import Consensus
+    from heedful.feedback.labelers import LabelerReport
     from heedful.store import Snapshot, Store
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """The rankings that count, the snapshot that they are of, and whose are set aside by a person's decision."""
+    """The rankings that count, who the labelers are, the snapshot that all is of, and whose are set aside by a person's decision."""
 
     rankings: list[Ranking]
+    labelers: list[Labeler]
     snapshot: Snapshot
     set_aside: list[str]
 
@@ -43,6 +49,7 @@ def collect(ws: Workspace, folder: Path, criterion: Criterion) -> Collected:
         snapshot = store.snapshot(project)
         set_aside = sorted(store.read(lambda c: labelers.quarantined(c, project)))
         rows = [row for row in store.judgements(project, snapshot.event) if isinstance(row, Ranking)]
+        people = store.labelers()
     ids = {c.id for c in ws.completions()}
     found = [row for row in rows if ids.issuperset(row.completion_ids)]
     if not found:
@@ -50,7 +57,30 @@ def collect(ws: Workspace, folder: Path, criterion: Criterion) -> Collected:
             f"nobody has ranked this run's completions yet (project {project!r} in {store.database.where})",
             "Let people judge them there, then go on with --resume.",
         )
-    return Collected([row for row in found if row.labeler not in set_aside], snapshot, set_aside)
+    return Collected([row for row in found if row.labeler not in set_aside], people, snapshot, set_aside)
+
+
+def keep(ws: Workspace, folder: Path, collected: Collected, agreed: Consensus, reports: Sequence[LabelerReport]) -> None:
+    """Put what was worked out beside the judgements that it was worked out from."""
+    with _open(ws, folder) as store:
+        save(store, collected.snapshot, agreed, reports)
+
+
+def save(store: Store, made_from: Snapshot, agreed: Consensus, reports: Sequence[LabelerReport]) -> int:
+    """Store a consensus and what is said of labelers, stamped with how and from what they were made; returns the run's number."""
+    from heedful.store import derived
+
+    pairs = [
+        derived.DerivedPair(p.prompt_id, p.chosen_id, p.rejected_id, p.p, {name: getattr(p, name) for name in _EVIDENCE})
+        for p in agreed.pairs
+    ]
+    found = [derived.DerivedLabeler(r.labeler, r.verdict, r.to_dict()) for r in reports]
+    parameters = {**agreed.parameters, "rankings_sha256": agreed.input_sha256}
+    made = (made_from, agreed.algorithm, agreed.version, parameters)
+    return store.write(lambda c: derived.save(c, made_from.project, *made, pairs, found, store.clock()))
+
+
+_EVIDENCE = ("votes_for", "votes_against", "ties", "by_flag", "margin", "margin_sd")
 
 
 def _open(ws: Workspace, folder: Path) -> Store:
@@ -78,9 +108,20 @@ def _project(ws: Workspace, store: Store, criterion: Criterion) -> str:
             f"project {chosen.project!r} is about {there.criterion!r} (higher is {there.higher_is}), and the run about {criterion.name!r}",
             "Set feedback.criterion or feedback.project.",
         )
-    known = {p.id for p in store.prompts(chosen.project)}
-    store.add_prompts(chosen.project, [(p, shown) for p, shown in _items(ws) if p.id not in known])
+    if there.task != "ranking":
+        raise SettingProblem(
+            f"project {chosen.project!r} asks for {there.task}, and a run learns from rankings", "Set feedback.project to another one."
+        )
+    items = _items(ws)
+    store.write(lambda c: _add_unknown(c, store, chosen.project, items))
     return chosen.project
+
+
+def _add_unknown(connection: sa.Connection, store: Store, project: str, items: list[tuple[Prompt, list[Completion]]]) -> None:
+    from heedful.store import projects, prompts
+
+    project_id, _ = projects.find(connection, project)
+    prompts.add(connection, project, prompts.unknown(connection, project_id, items), False, store.actor, store.clock())
 
 
 def _items(ws: Workspace) -> list[tuple[Prompt, list[Completion]]]:
@@ -91,10 +132,12 @@ def _items(ws: Workspace) -> list[tuple[Prompt, list[Completion]]]:
 
 
 def _keep(store: Store, project: str, rankings: list[Ranking], criterion: Criterion, source: str) -> None:
-    """Put rankings from elsewhere into the run's own store; of several by one labeler of one prompt the last counts."""
-    from heedful.feedback.votes import latest
-
+    """Put rankings from elsewhere into the run's own store; of several by one labeler of one prompt the last counts, repeats apart."""
+    last = {(row.prompt_id, row.labeler, row.purpose == "repeat"): row for row in rankings if row.criterion == criterion.name}
+    if rankings and not last:
+        named = ", ".join(sorted({row.criterion for row in rankings}))
+        raise DataProblem(f"there are no rankings by {criterion.name!r} (there are: {named})", "Set feedback.criterion.")
     known = {labeler.name for labeler in store.labelers()}
     names = sorted({row.labeler for row in rankings} - known)
     store.add_labelers(*(Labeler(name, "simulated" if source == "simulated" else "person") for name in names))
-    store.import_rankings(project, latest(rankings, criterion))
+    store.import_rankings(project, last.values())

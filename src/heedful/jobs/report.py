@@ -163,7 +163,8 @@ def _provenance(ws: Workspace, results: Results) -> dict[str, Any]:
     record = json.loads((ws.run.folder / "run.json").read_text())
     kept = {name: record[name] for name in ("command", "seed", "started", "versions", "python", "platform", "parents") if name in record}
     prompts = {split: row["sha256"] for split, row in results["prompts"]["splits"].items()}
-    return {**kept, "prompts": prompts, "pairs snapshot": results.get("pairs", {}).get("snapshot")}
+    judgements = results.get("feedback", {}).get("judgements", {}).get("sha256")
+    return {**kept, "prompts": prompts, "judgements snapshot": judgements, "pairs snapshot": results.get("pairs", {}).get("snapshot")}
 
 
 def _percent(share: float) -> str:

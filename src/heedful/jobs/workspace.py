@@ -173,7 +173,14 @@ class Workspace:
         budget, say = self.settings.model.micro_batch_tokens, self.progress.say
         return LocalLearner(network or self.network, role, optimiser, micro_batch_tokens=budget, temperature=temperature, say=say)
 
+    def result(self, stage: str) -> dict[str, Any]:
+        """What a finished stage returned."""
+        return dict(self._record(stage)["result"])
+
     def _digest(self, stage: str) -> str:
         """A hash of a finished stage's record."""
-        record = json.loads((self.run.folder / "stages" / f"{stage}.json").read_text())
+        record = self._record(stage)
         return hashlib.sha256(json.dumps([record["result"], record["files"]], sort_keys=True).encode()).hexdigest()
+
+    def _record(self, stage: str) -> dict[str, Any]:
+        return dict(json.loads((self.run.folder / "stages" / f"{stage}.json").read_text()))

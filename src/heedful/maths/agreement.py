@@ -1,4 +1,4 @@
-"""How well labelers agree: Krippendorff's alpha, Kendall's tau-b and W, and a reliability per labeler.
+"""How well labelers agree: Krippendorff's alpha, Kendall's tau-b and W.
 
 Pure functions of numpy arrays. Rows are labelers, columns are what they judged.
 """
@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv
+
+from heedful.maths.statistics import Interval
 
 Level = Literal["nominal", "ordinal", "interval"]
 Array = NDArray[np.float64]
@@ -39,7 +42,11 @@ def krippendorff_alpha(ratings: ArrayLike | Sequence[Sequence[float | None]], le
     values = np.unique(table[~np.isnan(table)])
     counts = (table[:, :, None] == values).sum(axis=0).astype(float)  # [units, values]
     counts = counts[counts.sum(axis=1) >= 2]  # a unit rated once can agree with nothing
-    coincidences = _coincidences(counts)
+    return alpha_of(_coincidences(counts), values, level)
+
+
+def alpha_of(coincidences: Array, values: Array, level: Level) -> float:
+    """Krippendorff's alpha of a coincidence matrix ``[values, values]`` (symmetric, each rating counted once); NaN where undefined."""
     totals = coincidences.sum(axis=0)
     distances = _squared_distances(values, totals, level)
     expected = float((np.outer(totals, totals) * distances).sum())
@@ -101,39 +108,6 @@ def kendall_w(rankings: ArrayLike) -> float:
     return 12 * spread / largest if largest else float("nan")
 
 
-def reliabilities(products: ArrayLike, counts: ArrayLike, prior: float = 0.5, prior_pairs: float = 10.0) -> Array:
-    """Each labeler's reliability ``r`` from how labelers agree two by two: no truth is needed.
-
-    If labeler ``i`` is right with probability ``(1 + r_i) / 2`` and errors are independent, then
-    the mean product of two labelers' signed votes is ``r_i * r_j``. The fit is the ``r`` with the
-    smallest squared error over labeler pairs, each weighing the votes they share, plus a pull of
-    ``prior_pairs`` votes towards ``prior``, which also says that most labelers are right.
-
-    Args:
-        products: ``[labelers, labelers]``, sum over shared votes of the product (+1 agree, -1 not).
-        counts: ``[labelers, labelers]``, number of shared votes. Diagonals are ignored.
-
-    Returns:
-        ``[labelers]`` in -1 to 1: 1 always right, 0 guesses, below 0 reads the scale upside down.
-
-    Source: the one-coin model of Dawid & Skene (1979), fitted to the agreement matrix as in
-    Dalvi et al. (2013), "Aggregating crowdsourced binary ratings", section 3.
-    """
-    n = np.array(counts, dtype=float)
-    s = np.array(products, dtype=float)
-    np.fill_diagonal(n, 0)
-    np.fill_diagonal(s, 0)
-    r = np.full(len(n), prior)
-    for _ in range(500):
-        best = (s @ r + prior_pairs * prior) / (n @ r**2 + prior_pairs)
-        moved = (r + np.clip(best, -1, 1)) / 2  # half a step: full steps swing between two solutions
-        done = np.abs(moved - r).max(initial=0.0) < 1e-10
-        r = moved
-        if done:
-            break
-    return r
-
-
 def design_effect(hits: Any, sizes: Any) -> float:
     """By how much judgements of one prompt repeat each other: variance of the share over that of independent ones.
 
@@ -146,3 +120,15 @@ def design_effect(hits: Any, sizes: Any) -> float:
     share = k.sum() / total if total else 0.0
     independent = share * (1 - share) * total
     return max(1.0, float(((k - share * n) ** 2).sum() / independent)) if independent > 0 else 1.0
+
+
+def clustered_share(hits: ArrayLike, sizes: ArrayLike, confidence: float = 0.95) -> Interval:
+    """A share and its Beta posterior interval from a uniform prior, where judgements of one prompt repeat each other.
+
+    ``hits`` and ``sizes`` as in :func:`design_effect`, by which both counts are divided. Without any the estimate is one half.
+    """
+    k, n = np.asarray(hits, dtype=float), np.asarray(sizes, dtype=float)
+    effect = design_effect(k, n)
+    a, b = 1 + k.sum() / effect, 1 + (n - k).sum() / effect
+    low, high = betaincinv(a, b, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(k.sum() / n.sum()) if n.sum() else 0.5, float(low), float(high))

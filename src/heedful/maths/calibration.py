@@ -55,19 +55,22 @@ def nll(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
     return float(-np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
 
 
-def temperature_scale(logits: ArrayLike, outcomes: ArrayLike) -> float:
+def temperature_scale(logits: ArrayLike, outcomes: ArrayLike, weights: ArrayLike | None = None, prior_sd: float = np.inf) -> float:
     """The temperature T in [0.01, 100] for which ``sigmoid(logits / T)`` has the least nll (Guo et al. 2017, section 4.2).
 
-    ``logits [n]``: score differences; ``outcomes [n]``: 1 where the first was preferred, may be soft.
+    ``logits [n]``: score differences; ``outcomes [n]``: 1 where the first was preferred, may be soft;
+    ``weights [n]``: how many independent outcomes each is worth, 1 if not given. ``prior_sd``: standard
+    deviation of a normal prior on log T around 0, for little data.
     T > 1 says that the scores were too sure of themselves. Fit it on other pairs than those you report.
     """
     x, y = np.asarray(logits, dtype=np.float64), np.asarray(outcomes, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1 or not len(x) or not np.isfinite(x).all():
         raise ValueError(f"needs finite logits [n] and outcomes [n], n > 0; got shapes {x.shape} and {y.shape}")
+    w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)
 
     def loss(log_temperature: float) -> float:
         scaled = x / np.exp(log_temperature)
-        return float(np.mean(y * np.logaddexp(0, -scaled) + (1 - y) * np.logaddexp(0, scaled)))
+        return float(w @ (np.logaddexp(0, scaled) - y * scaled) + (log_temperature / prior_sd) ** 2 / 2) / len(x)
 
     limit = float(np.log(100))
     return float(np.exp(minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-9}).x))

@@ -106,12 +106,13 @@ def from_consensus(
     prompts: Iterable[Prompt],
     completions: Iterable[Completion],
     criterion: str = "",
-    instructions_version: str = "",
+    versions: Mapping[str, str] | None = None,
     *,
     margins: bool = False,
 ) -> list[Pair]:
     """One pair for every two completions that the consensus decides, with its probability and the votes.
 
+    ``versions``: of the instructions that a prompt's labelers had read, by its id.
     ``margins``: whether the consensus's own ``margin``, where it has one, becomes the pair's. A trainer takes a
     margin off the difference of the scores, so together with ``p`` it would count the same confidence twice.
 
@@ -128,10 +129,18 @@ def from_consensus(
             n_tie=d.ties,
             source="flag" if d.by_flag else "rank",
             criterion=criterion,
-            instructions_version=instructions_version,
+            instructions_version=(versions or {}).get(d.prompt_id, ""),
         )
         for d in agreed.decided
     ]
+
+
+def versions_read(rankings: Iterable[Ranking]) -> dict[str, str]:
+    """The versions of the instructions that the labelers of each prompt had read, by its id; several stand with commas."""
+    by_prompt: dict[str, list[Ranking]] = defaultdict(list)
+    for row in rankings:
+        by_prompt[row.prompt_id].append(row)
+    return {prompt_id: _versions(rows) for prompt_id, rows in by_prompt.items()}
 
 
 def from_thumbs(thumbs: Iterable[Thumb], prompts: Iterable[Prompt], completions: Iterable[Completion]) -> list[Unpaired]:

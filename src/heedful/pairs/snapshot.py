@@ -76,7 +76,7 @@ def freeze(
     folder: Path,
     parents: Mapping[str, str],
     algorithm: str = "majority",
-    version: int = 1,
+    version: int | str = 1,
     parameters: Mapping[str, Any] | None = None,
 ) -> Snapshot:
     """Write a snapshot into ``folder``; ``snapshot.json`` comes last, so half of one never opens.

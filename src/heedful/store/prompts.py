@@ -104,6 +104,30 @@ class _Adder:
             known.add(external_id)
 
 
+def unknown(connection: sa.Connection, project_id: int, items: Iterable[Item]) -> list[Item]:
+    """Those whose prompt the project does not have yet, by its id.
+
+    Raises DataProblem where it is there with another text or without these completions: what people
+    said of those is not about these.
+    """
+    found: list[Item] = []
+    remaining = iter(items)
+    while some := list(islice(remaining, _AT_ONCE)):
+        ids = [p.id for p, _ in some]
+        known = sa.select(prompt.c.external_id, prompt.c.content).where(prompt.c.project_id == project_id, prompt.c.external_id.in_(ids))
+        there = {row.external_id: row.content for row in connection.execute(known)}
+        of_these = _completions().where(prompt.c.project_id == project_id, prompt.c.external_id.in_(there))
+        texts = {row.external_id: row.text for row in connection.execute(of_these)}
+        for p, completions in some:
+            if p.id not in there:
+                found.append((p, completions))
+            elif there[p.id] != p.prompt or any(texts.get(c.id) != c.text for c in completions):
+                raise DataProblem(
+                    f"prompt {p.id!r} is in the project already, with another text or with other completions", "Name another project."
+                )
+    return found
+
+
 def set_withdrawn(connection: sa.Connection, project_name: str, ids: Sequence[str], withdrawn: bool, actor: str, now: datetime) -> None:
     """Ask nobody about some prompts any more, or ask about them again. What was said of them stays.
 
@@ -127,24 +151,37 @@ def open_place(project_id: int, prompt_id: int, k: int, stratum: int | None) -> 
 
 def page(connection: sa.Connection, project_id: int, after: int, limit: int) -> list[tuple[int, Prompt]]:
     """The next prompts after a number, each with its number."""
-    rows = connection.execute(
-        sa.select(prompt).where(prompt.c.project_id == project_id, prompt.c.number > after).order_by(prompt.c.number).limit(limit)
-    )
-    return [(row.number, Prompt(row.external_id, row.content, row.reference, row.columns)) for row in rows]
+    return [(row.number, _prompt(row)) for row in connection.execute(_next(project_id, after, limit))]
+
+
+def items_page(connection: sa.Connection, project_id: int, as_of: int, after: int, limit: int) -> list[tuple[int, tuple[int, Item]]]:
+    """The next prompts after a number that were there after an event: number, and the store's own id with prompt and completions."""
+    rows = connection.execute(_next(project_id, after, limit).where(prompt.c.event <= as_of)).all()
+    shown: dict[int, list[Completion]] = {row.id: [] for row in rows}
+    for row in connection.execute(_completions().where(completion.c.prompt_id.in_(shown))):
+        shown[row.prompt_id].append(_completion(row))
+    return [(row.number, (row.id, (_prompt(row), shown[row.id]))) for row in rows]
 
 
 def completions_page(connection: sa.Connection, project_id: int, after: int, limit: int) -> list[tuple[int, Completion]]:
     """The next completions after an id, each with its id."""
-    o = completion_origin
-    rows = connection.execute(
-        sa.select(o, completion.c.text, prompt.c.external_id.label("prompt"))
-        .join(completion, completion.c.id == o.c.completion_id)
+    found = _completions().where(prompt.c.project_id == project_id, completion.c.id > after).limit(limit)
+    return [(row.completion_id, _completion(row)) for row in connection.execute(found)]
+
+
+def _next(project_id: int, after: int, limit: int) -> sa.Select[Any]:
+    """Prompts of a project after a number, in order."""
+    return sa.select(prompt).where(prompt.c.project_id == project_id, prompt.c.number > after).order_by(prompt.c.number).limit(limit)
+
+
+def _completions() -> sa.Select[Any]:
+    """Completions with all that is known of them, in the order of their ids."""
+    return (
+        sa.select(completion_origin, completion.c.text, completion.c.prompt_id, prompt.c.external_id.label("prompt"))
+        .join(completion, completion.c.id == completion_origin.c.completion_id)
         .join(prompt, prompt.c.id == completion.c.prompt_id)
-        .where(prompt.c.project_id == project_id, completion.c.id > after)
         .order_by(completion.c.id)
-        .limit(limit)
     )
-    return [(row.completion_id, _completion(row)) for row in rows]
 
 
 def external_ids(connection: sa.Connection, prompt_ids: Iterable[int]) -> dict[int, str]:
@@ -155,6 +192,10 @@ def external_ids(connection: sa.Connection, prompt_ids: Iterable[int]) -> dict[i
         .where(completion.c.prompt_id.in_(set(prompt_ids)))
     )
     return {row.completion_id: row.external_id for row in rows}
+
+
+def _prompt(row: Any) -> Prompt:
+    return Prompt(row.external_id, row.content, row.reference, row.columns)
 
 
 def _completion(row: Any) -> Completion:

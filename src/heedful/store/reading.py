@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from heedful.records import Correction, Ranking, Thumb
+from heedful.records import Completion, Correction, Prompt, Ranking, Thumb
 from heedful.store.columns import canonical
-from heedful.store.prompts import external_ids
+from heedful.store.prompts import external_ids, items_page
 from heedful.store.schema import instructions, judgement_revision, labeler, prompt, slot
 from heedful.store.slots import word
 
 Judgement = Ranking | Thumb | Correction
+Everything = tuple[Prompt, Sequence[Completion], list[Judgement]]
+"""A prompt, its completions, and what was said of them."""
 Hashed = tuple[int, int, str]
 """A slot, and number and hash of a revision of its judgement."""
 
@@ -58,31 +61,47 @@ def page(
 
     ``only_random``: only tasks that were drawn uniformly at random.
     """
-    columns = (slot.c.id, slot.c.prompt_id, slot.c.shown, slot.c.purpose, _R.answer, _R.active_ms, _R.judged_at)
-    found: sa.Select[Any] = sa.select(*columns, prompt.c.external_id, labeler.c.name, instructions.c.version)
-    found = _latest(found, project_id, as_of, after, limit)
-    found = found.join(prompt, prompt.c.id == slot.c.prompt_id).join(labeler, labeler.c.id == slot.c.labeler_id)
-    found = found.join(instructions, instructions.c.id == _R.instructions_id)
+    found = _said(project_id, as_of).where(slot.c.id > after).limit(limit)
     rows = connection.execute(found.where(slot.c.at_random) if only_random else found).all()
     names = external_ids(connection, (row.prompt_id for row in rows))
     return [(row.id, _records(row, names, criterion)) for row in rows]
 
 
+def everything_page(
+    connection: sa.Connection, project_id: int, criterion: str, as_of: int, after: int, limit: int
+) -> list[tuple[int, Everything]]:
+    """The next prompts after a number, each with its completions and what was said of them up to an event."""
+    found = items_page(connection, project_id, as_of, after, limit)
+    said: dict[int, list[Judgement]] = {prompt_id: [] for _, (prompt_id, _) in found}
+    rows = connection.execute(_said(project_id, as_of).where(slot.c.prompt_id.in_(said))).all()
+    names = external_ids(connection, said)
+    for row in rows:
+        said[row.prompt_id] += _records(row, names, criterion)
+    return [(number, (*item, said[prompt_id])) for number, (prompt_id, item) in found]
+
+
 def hashes_page(connection: sa.Connection, project_id: int, as_of: int, after: int, limit: int) -> list[tuple[int, Hashed]]:
     """The next judged slots after a slot, each with what a snapshot hashes of its latest revision up to an event."""
-    found = _latest(sa.select(slot.c.id, _R.number, _R.sha256), project_id, as_of, after, limit)
+    found = _latest(sa.select(slot.c.id, _R.number, _R.sha256), project_id, as_of).where(slot.c.id > after).limit(limit)
     return [(row.id, (row.id, row.number, row.sha256)) for row in connection.execute(found)]
 
 
-def _latest(found: sa.Select[Any], project_id: int, as_of: int, after: int, limit: int) -> sa.Select[Any]:
+def _said(project_id: int, as_of: int) -> sa.Select[Any]:
+    """Latest revisions up to an event with all that a record of them holds, in the order of slots."""
+    columns = (slot.c.id, slot.c.prompt_id, slot.c.shown, slot.c.purpose, _R.answer, _R.active_ms, _R.judged_at)
+    found = _latest(sa.select(*columns, prompt.c.external_id, labeler.c.name, instructions.c.version), project_id, as_of)
+    found = found.join(prompt, prompt.c.id == slot.c.prompt_id).join(labeler, labeler.c.id == slot.c.labeler_id)
+    return found.join(instructions, instructions.c.id == _R.instructions_id)
+
+
+def _latest(found: sa.Select[Any], project_id: int, as_of: int) -> sa.Select[Any]:
     newer = sa.alias(judgement_revision)
     superseded = sa.exists().where(newer.c.slot_id == _R.slot_id, newer.c.number > _R.number, newer.c.event <= as_of)
     return (
         found.select_from(slot)
         .join(judgement_revision, _R.slot_id == slot.c.id)
-        .where(slot.c.project_id == project_id, slot.c.state == word("judged"), slot.c.id > after, _R.event <= as_of, ~superseded)
+        .where(slot.c.project_id == project_id, slot.c.state == word("judged"), _R.event <= as_of, ~superseded)
         .order_by(slot.c.id)
-        .limit(limit)
     )
 
 

@@ -26,7 +26,7 @@ from heedful.store.importing import add_rankings, read_rankings
 from heedful.store.judgements import Receipt
 from heedful.store.projects import Project
 from heedful.store.prompts import Item
-from heedful.store.reading import Judgement, Snapshot, SnapshotHash
+from heedful.store.reading import Everything, Judgement, Snapshot, SnapshotHash
 from heedful.store.status import ProjectStatus
 
 T = TypeVar("T")
@@ -173,6 +173,13 @@ class Store:
         """The project's completions with their models, one at a time. Not for the eyes of labelers."""
         project_id, _ = self.read(lambda c: projects.find(c, project))
         return self._pages(lambda c, after: prompts.completions_page(c, project_id, after, PAGE))
+
+    def everything(self, project: str, as_of: int | None = None) -> Iterator[Everything]:
+        """Each prompt with its completions and what was said of them, now or after an event. Not for the eyes of labelers."""
+        number = as_of if as_of is not None else self.read(audit.chain_end).number
+        project_id, asked = self.read(lambda c: projects.find(c, project))
+        page = reading.everything_page
+        return self._pages(lambda c, after: page(c, project_id, asked.criterion, number, after, PAGE // 10 or 1), start=-1)
 
     def labelers(self) -> list[Labeler]:
         """Everybody who ever judged, or could have."""

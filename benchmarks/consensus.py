@@ -1,0 +1,424 @@
+"""Is consensus worth more than a majority, and are poor labelers found? Simulated panels, real annotators, and the cost.
+
+python benchmarks/consensus.py simulated          # accuracy, Brier score and intervals on 40 seeds of simulated panels
+python benchmarks/consensus.py labelers           # who is found after how many tasks, on the same panels
+python benchmarks/consensus.py real               # held-out annotators of five public sets
+python benchmarks/consensus.py cost               # seconds and memory against the number of judgements
+
+Each prints its table in Markdown; with ``--plot FILE.svg`` all but the third draw it, too. One thread is enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import gzip
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from heedful.feedback.agreed import Method
+from heedful.feedback.agreement import panel_agreement
+from heedful.feedback.assign import assign
+from heedful.feedback.consensus import Consensus, consensus
+from heedful.feedback.criteria import criterion_named
+from heedful.feedback.instructions import instructions_for
+from heedful.feedback.labelers import LabelerReport, labeler_reports
+from heedful.feedback.labels import LabelVote, label_consensus
+from heedful.feedback.simulated import SimulatedLabeler, collect
+from heedful.maths.calibration import reliability_curve
+from heedful.records import Completion, Prompt, Ranking
+
+DATA = Path(os.environ.get("HEEDFUL_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
+"""Where the tests look, too."""
+CRITERION = criterion_named("helpfulness")
+COMPLETIONS, OVERLAP = 4, 3
+GUESSERS, REVERSED = 0.10, 0.07
+LABELERS = 30
+DIFFICULTIES = {"hard": (1.15, 0.33), "InstructGPT-like": (0.77, 0.27)}
+"""Noise and tie width in standard deviations of quality: good labelers then agree on 67 and 76 % of pairs and tie 12 % of them."""
+METHODS: tuple[Method, ...] = ("majority", "model")
+LOOKS = (3, 5, 8, 10, 20)
+"""Tasks of each labeler after which one looks."""
+VARIETY = 0.2
+"""Standard deviation of the logarithm of a good labeler's noise."""
+
+
+@dataclass
+class Figures:
+    """What one row of the table is made of, over all seeds."""
+
+    right: dict[str, list[float]] = field(default_factory=lambda: {"majority": [], "model": []})
+    brier: dict[str, list[float]] = field(default_factory=lambda: {"majority": [], "model": []})
+    covered: list[float] = field(default_factory=list)
+    agreement: list[float] = field(default_factory=list)
+    stated: dict[str, list[tuple[float, bool]]] = field(default_factory=lambda: {"majority": [], "model": []})
+
+
+def panel_of(noise: float, ties: float, seed: int) -> list[SimulatedLabeler]:
+    """Thirty labelers: three guess, two read the scale upside down, the others are careful, some more than others."""
+    chance = Random(f"panel {seed}")
+    kinds = ["random"] * round(GUESSERS * LABELERS) + ["upside_down"] * round(REVERSED * LABELERS)
+    kinds += ["careful"] * (LABELERS - len(kinds))
+    return [SimulatedLabeler(f"{kind}-{n:02}", kind, noise * chance.lognormvariate(0, VARIETY), ties) for n, kind in enumerate(kinds)]  # type: ignore[arg-type]
+
+
+def simulate(noise: float, ties: float, tasks: int, seed: int) -> tuple[list[Ranking], dict[str, float]]:
+    """Rankings of a panel in which everybody has so many tasks, and the true qualities."""
+    chance, labelers = Random(f"qualities {seed}"), panel_of(noise, ties, seed)
+    prompts = [Prompt(f"p{n:05}", "") for n in range(LABELERS * tasks // OVERLAP)]
+    rows = [(p, [Completion(f"{p.id}:{k}", p.id, "", [], "stop", k, "m") for k in range(COMPLETIONS)]) for p in prompts]
+    truth: dict[str, float] = {c.id: chance.gauss(0, 1) for _, group in rows for c in group}
+    teams = assign([p.id for p in prompts], [labeler.name for labeler in labelers], OVERLAP, seed)
+    return collect(rows, truth, labelers, teams, CRITERION, instructions_for(CRITERION), seed), truth  # type: ignore[arg-type]
+
+
+def judge(agreed: Consensus, truth: dict[str, float], figures: Figures) -> None:
+    """Compare a consensus with the truth."""
+    name, stated = agreed.method, []
+    for pair in agreed.pairs:
+        true_margin = truth[pair.chosen_id] - truth[pair.rejected_id]
+        stated.append((pair.p, true_margin > 0))
+        if pair.interval:
+            figures.covered.append(pair.interval[0] <= true_margin <= pair.interval[1])
+    figures.right[name].append(float(np.mean([0.5 if p == 0.5 else right for p, right in stated])))
+    figures.brier[name].append(float(np.mean([(p - right) ** 2 for p, right in stated])))
+    figures.stated[name] += stated
+
+
+def simulated(seeds: Sequence[int], tasks: Sequence[int], plot: Path | None) -> None:
+    """Consensus against majority."""
+    print("| panel | tasks each | good labelers agree | accuracy: majority | model | Brier: majority | model | 90 % intervals cover |")
+    print("|---|---|---|---|---|---|---|---|")
+    rows: dict[tuple[str, int], Figures] = {}
+    for difficulty, (noise, ties) in DIFFICULTIES.items():
+        for size in tasks:
+            figures = rows[difficulty, size] = Figures()
+            for seed in seeds:
+                rankings, truth = simulate(noise, ties, size, seed)
+                poor = {r.labeler for r in rankings if not r.labeler.startswith("careful")}
+                figures.agreement.append(panel_agreement(rankings, CRITERION, exclude=poor, resamples=1).agreement)
+                for method in METHODS:
+                    judge(consensus(rankings, CRITERION, method=method), truth, figures)
+            print(f"| {difficulty} | {size} | {row_of(figures)} |", flush=True)
+    if plot:
+        draw_calibration(rows, plot)
+
+
+def row_of(f: Figures) -> str:
+    """The cells of a row; what is gained on majority with its 95 % interval over seeds."""
+    right, brier = ({m: np.array(found[m]) for m in METHODS} for found in (f.right, f.brier))
+    cells = [f"{np.mean(f.agreement):.3f}", f"{right['majority'].mean():.3f}", gained(right["model"], right["majority"], 3)]
+    cells += [f"{brier['majority'].mean():.4f}", gained(brier["model"], brier["majority"], 4), f"{np.mean(f.covered):.1%}"]
+    return " | ".join(cells)
+
+
+def gained(model: Any, majority: Any, digits: int) -> str:
+    """The model's mean over seeds, and by how much it differs from the majority's."""
+    difference = model - majority
+    return f"{model.mean():.{digits}f} ({difference.mean():+.{digits}f} ± {1.96 * sem(difference):.{digits}f})"
+
+
+def sem(values: Any) -> float:
+    """Standard error of a mean."""
+    return float(np.std(values, ddof=1) / len(values) ** 0.5)
+
+
+def found(seeds: Sequence[int], plot: Path | None) -> None:
+    """Who is flagged after how many tasks, everybody having as many."""
+    print("| panel | tasks each | upside down: flagged | named so | guessing: flagged | good labelers flagged |")
+    print("|---|---|---|---|---|---|")
+    curves: dict[str, list[tuple[int, float, float, float]]] = {}
+    for difficulty, (noise, ties) in DIFFICULTIES.items():
+        for size in LOOKS:
+            reports: list[LabelerReport] = []
+            for seed in seeds:
+                reports += labeler_reports(simulate(noise, ties, size, seed)[0], CRITERION)
+            turned, guessing, good = ([r for r in reports if r.labeler.startswith(kind)] for kind in ("upside_down", "random", "careful"))
+            flagged = [[r.flagged for r in kind] for kind in (turned, guessing, good)]
+            named = share([r.verdict == "upside_down" for r in turned])
+            cells = [share(flagged[0]), named, share(flagged[1]), share(flagged[2], 2)]
+            curves.setdefault(difficulty, []).append((size, *(float(np.mean(kind)) for kind in flagged)))  # type: ignore[arg-type]
+            print(f"| {difficulty} | {size} | " + " | ".join(cells) + " |", flush=True)
+    if plot:
+        draw_found(curves, plot)
+
+
+def share(found: Sequence[bool], digits: int = 0) -> str:
+    """A percentage with its counts."""
+    return f"{np.mean(found):.{digits}%} ({sum(found)} of {len(found)})"
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A public set: who (empty if unknown) said what of which item; each fold's votes are held out in turn."""
+
+    name: str
+    votes: list[LabelVote]
+    folds: list[int]
+
+
+def by_annotator(name: str, votes: list[LabelVote]) -> Annotated:
+    """Hold out one annotator after the other."""
+    number = {who: n for n, who in enumerate(sorted({v.labeler for v in votes}))}
+    return Annotated(name, votes, [number[v.labeler] for v in votes])
+
+
+def by_vote(name: str, labels: Iterable[tuple[str, Sequence[str]]], seed: int = 0) -> Annotated:
+    """Nobody knows who voted: hold out the first, second and third of each item's votes, in an order drawn by chance."""
+    chance, votes, folds = Random(seed), [], []
+    for item, said in labels:
+        shuffled = chance.sample(list(said), len(said))
+        votes += [LabelVote(item, label) for label in shuffled]
+        folds += range(len(shuffled))
+    return Annotated(name, votes, folds)
+
+
+def annotated(data: Path) -> Iterator[Annotated]:
+    """The sets that are there."""
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        path = data / f"{name}.jsonl.gz"
+        if not path.exists():
+            print(f"(left out: {path.name} is not in {data})")
+            return []
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+
+    if found := rows("toxicity/hatexplain_three_labels"):
+        yield by_vote("HateXplain", [(str(n), row["labels"]) for n, row in enumerate(found)])
+    if found := rows("preferences/pandalm_three_annotators"):
+        names = ("annotator1", "annotator2", "annotator3")
+        yield by_annotator("PandaLM", [LabelVote(str(row["idx"]), str(row[name]), name) for row in found for name in names])
+    if found := rows("annotator_disagreement/convabuse"):
+        item = [json.dumps([row[key] for key in ("conv_id", "prev_agent", "prev_user", "agent", "user")]) for row in found]
+        latest = {(i, row["annotator"]): str(row["severity"]) for i, row in zip(item, found, strict=True)}
+        yield by_annotator("ConvAbuse", [LabelVote(i, label, who) for (i, who), label in latest.items()])
+    if found := rows("toxicity/davidson_tweets"):
+        kinds = ("hate_speech", "offensive_language", "neither")
+        yield by_vote("Davidson", [(str(row["id"]), [kind for kind in kinds for _ in range(row[kind])]) for row in found])
+    if found := rows("annotator_disagreement/hate_200x60"):
+        for group in ("g1", "g2", "g3"):
+            said = [LabelVote(str(row["id"]), label, who) for row in found for who, label in row["labels"][group].items()]
+            yield by_annotator(f"hate_200x60 {group}", said)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Of every held-out vote: its item, its annotator, and each method's accuracy (ties share it) and Brier score ``[votes]``."""
+
+    item: Any
+    annotator: Any
+    right: dict[str, Any]
+    brier: dict[str, Any]
+
+
+def held_out(given: Annotated, methods: Sequence[Method] = METHODS) -> HeldOut:
+    """Predict each fold from the others. A held-out vote counts if somebody else voted on its item."""
+    labels = sorted({v.label for v in given.votes})
+    cells: list[tuple[str, str, dict[str, tuple[float, float]]]] = []
+    for fold in range(min(max(given.folds) + 1, 3) if not given.votes[0].labeler else max(given.folds) + 1):
+        seen = [v for v, f in zip(given.votes, given.folds, strict=True) if f != fold]
+        hidden = [v for v, f in zip(given.votes, given.folds, strict=True) if f == fold]
+        said = {m: {i.item: i.next_vote for i in label_consensus(seen, labels, m).items} for m in methods}
+        for vote in hidden:
+            if vote.item in said[methods[0]]:
+                cells.append((vote.item, vote.labeler, {m: scores(said[m][vote.item], vote.label) for m in methods}))
+    items, people = ({key: n for n, key in enumerate(dict.fromkeys(c[k] for c in cells))} for k in (0, 1))
+    return HeldOut(
+        np.array([items[c[0]] for c in cells]),
+        np.array([people[c[1]] for c in cells]),
+        {m: np.array([c[2][m][0] for c in cells]) for m in methods},
+        {m: np.array([c[2][m][1] for c in cells]) for m in methods},
+    )
+
+
+def scores(chances: dict[str, float], label: str) -> tuple[float, float]:
+    """Accuracy, shared among equally probable labels, and the Brier score over all labels."""
+    top = max(chances.values())
+    best = [name for name, chance in chances.items() if chance >= top - 1e-9]
+    return (label in best) / len(best), sum((chance - (name == label)) ** 2 for name, chance in chances.items())
+
+
+def gains(found: HeldOut, seed: int, resamples: int = 1000) -> Any:
+    """Model less majority ``[1 + resamples, 2]``: accuracy gained and Brier score saved; first the sample, then two-way resamples."""
+    random = np.random.default_rng(seed)
+    each = np.stack([found.right["model"] - found.right["majority"], found.brier["majority"] - found.brier["model"]], axis=1)
+    drawn = [each.mean(axis=0)]
+    several = found.annotator.max() > 0
+    for _ in range(resamples):
+        weight = random.exponential(size=found.item.max() + 1)[found.item]
+        if several:
+            weight = weight * random.exponential(size=found.annotator.max() + 1)[found.annotator]
+        drawn.append(weight @ each / weight.sum())
+    return np.array(drawn)
+
+
+def real(data: Path, methods: Sequence[Method] = METHODS) -> None:
+    """The table of real annotators."""
+    print("| data | held-out votes | accuracy: majority | model | gained | Brier: majority | model | saved |")
+    print("|---|---|---|---|---|---|---|---|")
+    every: dict[str, list[Any]] = {}
+    for given in annotated(data):
+        found = held_out(given, methods)
+        drawn = gains(found, seed=0)
+        every.setdefault(given.name.split()[0], []).append(drawn)
+        line = [f"{found.right[m].mean():.4f}" for m in methods] + [with_interval(drawn[:, 0])]
+        line += [f"{found.brier[m].mean():.4f}" for m in methods] + [with_interval(drawn[:, 1])]
+        print(f"| {given.name} | {len(found.item)} | " + " | ".join(line) + " |", flush=True)
+    for name, parts in every.items():
+        if len(parts) > 1:
+            together = np.mean(parts, axis=0)
+            print(f"| {name}, all | | | | {with_interval(together[:, 0])} | | | {with_interval(together[:, 1])} |")
+    overall = np.mean([np.mean(parts, axis=0) for parts in every.values()], axis=0)
+    print(f"| **all sets alike** | | | | {with_interval(overall[:, 0])} | | | {with_interval(overall[:, 1])} |\n")
+
+
+def with_interval(drawn: Any) -> str:
+    """The estimate and its 95 % interval."""
+    low, high = np.quantile(drawn[1:], [0.025, 0.975])
+    return f"{drawn[0]:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def many(size: int, seed: int = 0) -> list[Ranking]:
+    """Rankings of four completions by up to 500 labelers of every kind, three to a prompt."""
+    random = np.random.default_rng(seed)
+    labelers, prompts = int(np.clip(size // 200, 6, 500)), size // OVERLAP
+    quality = random.normal(size=(prompts, COMPLETIONS))
+    sign = np.where(np.arange(labelers) % 10 == 9, 0, np.where(np.arange(labelers) % 14 == 13, -1, 1))
+    rankings = []
+    for p in range(prompts):
+        for who in random.choice(labelers, OVERLAP, replace=False):
+            order = random.permutation(COMPLETIONS)
+            seen = np.round((sign[who] * quality[p] + DIFFICULTIES["InstructGPT-like"][0] * random.normal(size=COMPLETIONS))[order] * 3)
+            ranks = (1 + (seen[None, :] > seen[:, None]).sum(axis=1)).tolist()
+            rankings.append(Ranking(f"p{p:07}", f"l{who:03}", [f"p{p:07}:{k}" for k in order], ranks, CRITERION.name, "v"))
+    return rankings
+
+
+def cost(sizes: Sequence[int], plot: Path | None) -> None:
+    """Seconds and memory of a consensus against the number of judgements."""
+    print("| judgements | labelers | seconds | microseconds each | rounds | peak memory, MB |")
+    print("|---|---|---|---|---|---|")
+    measured = []
+    for size in sizes:
+        rankings = many(size)
+        gc.collect()
+        began = time.perf_counter()
+        agreed = consensus(rankings, CRITERION)
+        took = time.perf_counter() - began
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        measured.append((len(rankings), took))
+        each = f"{1e6 * took / len(rankings):.0f}"
+        print(
+            f"| {len(rankings)} | {len(agreed.labelers)} | {took:.1f} | {each} | {agreed.parameters['rounds']} | {memory:.0f} |", flush=True
+        )
+    if plot:
+        draw_cost(measured, plot)
+
+
+def draw_calibration(rows: dict[tuple[str, int], Figures], path: Path) -> None:
+    """What was stated against what was true, and what is gained, per panel."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    colours = {"majority": "#b0793a", "model": "#2f6f8f"}
+    left.plot([0.5, 1], [0.5, 1], color="#999999", linewidth=1, linestyle="--")
+    for method, colour in colours.items():
+        stated = [pair for f in rows.values() for pair in f.stated[method]]
+        curve = reliability_curve([p for p, _ in stated], [right for _, right in stated], 12)
+        left.plot([b.predicted for b in curve], [b.observed for b in curve], "o-", color=colour, markersize=4, label=method)
+    left.set(xlabel="stated probability that the first is better", ylabel="share in which it is", title="Calibration, all panels")
+    left.legend(frameon=False, loc="upper left")
+    names = [f"{difficulty}\n{size} tasks" for difficulty, size in rows]
+    for offset, (method, colour) in zip((-0.18, 0.18), colours.items(), strict=True):
+        means = [float(np.mean(f.right[method])) for f in rows.values()]
+        spread = [float(1.96 * np.std(f.right[method], ddof=1) / len(f.right[method]) ** 0.5) for f in rows.values()]
+        right.bar(np.arange(len(rows)) + offset, means, 0.34, yerr=spread, color=colour, ecolor="#444444", label=method)
+        for x, mean in enumerate(means):
+            right.text(x + offset, mean + 0.008, f"{mean:.3f}", ha="center", fontsize=7)
+    right.set(ylim=(0.65, 0.92), title="Pairs in the true order", ylabel="share of pairs")
+    right.set_xticks(range(len(rows)), names, fontsize=7)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def draw_found(curves: dict[str, list[tuple[int, float, float, float]]], path: Path) -> None:
+    """The share of labelers of each kind who are flagged, against tasks."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    for axes, (difficulty, rows) in zip(figure.subplots(1, 2, sharey=True), curves.items(), strict=True):
+        sizes, *shares = zip(*rows, strict=True)
+        for label, colour, flagged in zip(("upside down", "guessing", "careful"), ("#b0413a", "#b0793a", "#2f6f8f"), shares, strict=True):
+            axes.plot(sizes, np.array(flagged) * 100, "o-", color=colour, markersize=4, label=label)
+        axes.axhline(95, color="#999999", linewidth=1, linestyle="--")
+        axes.axvline(10, color="#999999", linewidth=1, linestyle="--")
+        axes.set(xscale="log", xlabel="tasks of each labeler", title=difficulty)
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("labelers flagged, %")
+    figure.axes[1].legend(frameon=False, loc="center right")
+    save(figure, path)
+
+
+def draw_cost(measured: Sequence[tuple[int, float]], path: Path) -> None:
+    """Seconds against judgements, both logarithmic, beside a straight line through the last point."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    sizes, seconds = zip(*measured, strict=True)
+    axes.loglog(sizes, seconds, "o-", color="#2f6f8f", label="measured")
+    axes.loglog(sizes, [seconds[-1] * n / sizes[-1] for n in sizes], "--", color="#999999", linewidth=1, label="proportional")
+    axes.set(xlabel="judgements (rankings of four)", ylabel="seconds, one core", title="Cost of a consensus")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Without a date, so that the same figures give the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["simulated", "labelers", "real", "cost"])
+    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--tasks", type=int, nargs="+", default=[20, 30], help="tasks of each labeler, in the panels of the first table")
+    parser.add_argument("--sizes", type=float, nargs="+", default=[1e3, 1e4, 1e5, 1e6], help="judgements whose cost is measured")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the public sets")
+    parser.add_argument("--plot", type=Path)
+    given = parser.parse_args()
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    if given.what == "simulated":
+        simulated(seeds, given.tasks, given.plot)
+    elif given.what == "labelers":
+        found(seeds, given.plot)
+    elif given.what == "cost":
+        cost([int(size) for size in given.sizes], given.plot)
+    elif not given.data.is_dir():
+        sys.exit(
+            f"There is no folder of public sets at {given.data}. Set HEEDFUL_SHARED to the folder that holds it, or name it with --data."
+        )
+    else:
+        real(given.data)
+
+
+if __name__ == "__main__":
+    main()
