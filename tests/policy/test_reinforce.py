@@ -395,8 +395,8 @@ def test_where_the_best_weights_are_damaged_the_last_are_kept_and_it_is_said(tmp
 
     def update(step, values):
         if step == 4:
-            [file] = (tmp_path / "best").glob("step-*/*.safetensors")
-            file.write_bytes(b"damaged")
+            for file in (tmp_path / "best").glob("step-*/*.safetensors"):
+                file.write_bytes(b"damaged")
         return weigh(step, values)
 
     loop.stopping.update = update
