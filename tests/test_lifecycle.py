@@ -97,6 +97,21 @@ def test_the_demo_from_prompts_to_report(heed: Heed, tmp_path: Path, architectur
     assert_self_contained(tmp_path / summary["report"])
     assert_models_open(tmp_path / "run", architecture)
     assert_history(tmp_path / "run")
+    assert_figures(tmp_path / "run")
+
+
+def assert_figures(run: Path) -> None:
+    """Every figure finds its rows in what a real run wrote, under the names that the figure reads."""
+    report = read(run / "report.json")
+    page = (run / "report.html").read_text()
+    for drawn in ("Reliability curve of the reward model", "Accuracy of the reward model by margin, beside choosing the longer completion"):
+        assert f'aria-label="{drawn}"' in page
+    assert all({"predicted", "observed", "n"} <= row.keys() for row in report["reward"]["reliability"])
+    assert all(0 <= row["longer_wins"] <= 1 and row["pairs"] > 0 for row in report["reward"]["by_margin"])
+    assert {row["labeler"] for row in report["labelers"] if row["flagged"]} == set(read(run / "summary.json")["labelers_flagged"])
+    assert all(row["note"] for row in report["labelers"]), "the evidence is told of everybody"
+    assert f">{report['reward']['by_margin'][0]['pairs']} pairs<" in page
+    assert "toxicity_difference_ci" not in page
 
 
 def assert_made_from_the_judgements(run: Path) -> None:

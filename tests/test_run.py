@@ -375,3 +375,35 @@ def test_killed_at_every_step_of_a_save(tmp_path: Path) -> None:
         word, moments, newest = out.split()  # one line: no warning of damage, and an end
         assert (word, int(newest)) == ("end", step)
         assert int(moments) > 15
+
+
+def test_a_stages_record_that_is_cut_does_not_keep_a_run_from_resuming(tmp_path):
+    with Run.create(tmp_path / "run", {}) as run:
+        run.stage("prompts", lambda folder: {"n": 1})
+    (tmp_path / "run/stages/prompts.json").write_text('{"name": "prom')
+    with Run.create(tmp_path / "run", {}, resume=True) as run:
+        assert run.seconds_done() == 0
+        assert run.stage("prompts", lambda folder: {"n": 2}) == {"n": 2}
+
+
+@pytest.mark.parametrize("torn", [b"\x00\x00\xff\n", b'{"stage": "po\n', b"[1]\n", b'{"stage": "policy"'])
+def test_a_garbage_last_line_of_metrics_is_dropped_with_a_warning(torn, tmp_path):
+    said = []
+    with Run.create(tmp_path / "run", {}) as run:
+        run.log(1, {"loss": 0.5}, "policy")
+    with (tmp_path / "run/metrics.jsonl").open("ab") as handle:
+        handle.write(torn)
+    with Run.create(tmp_path / "run", {}, resume=True, warn=said.append) as run:
+        run.log(2, {"loss": 0.25}, "policy")
+    assert [row["loss"] for row in read_metrics(tmp_path / "run")] == [0.5, 0.25]
+    assert len(said) == 1
+    assert "last line of" in said[0]
+
+
+def test_a_damaged_line_in_the_middle_of_metrics_is_named(tmp_path):
+    with Run.create(tmp_path / "run", {}) as run:
+        run.log(1, {"loss": 0.5}, "policy")
+    path = tmp_path / "run/metrics.jsonl"
+    path.write_bytes(b"garbage\n" + path.read_bytes())
+    with pytest.raises(RunProblem, match=r"line 1 of .*metrics\.jsonl is damaged"):
+        read_metrics(tmp_path / "run")

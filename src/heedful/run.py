@@ -74,7 +74,7 @@ class Run:
                         f"{folder} already holds a run", "Go on with it with --resume, or choose another folder with --set output=..."
                     )
                 _resume_record(folder, wanted, command, may_differ)
-                _mend_metrics(folder / "metrics.jsonl")
+                _mend_metrics(folder / "metrics.jsonl", warn)
             else:
                 _write_record(folder, _new_record(wanted, command, parents or {}))
             return cls(folder, wanted, lock, warn)
@@ -173,7 +173,7 @@ class Run:
 
     def seconds_done(self) -> float:
         """What the finished stages took, all sessions together."""
-        records = [_read_json(path) for path in (self.folder / "stages").glob("*.json")]
+        records = [_read_record(path) for path in (self.folder / "stages").glob("*.json")]
         return float(sum(record.get("seconds", 0.0) for record in records))
 
     def _stage_paths(self, name: str) -> tuple[Path, Path]:
@@ -183,11 +183,28 @@ class Run:
 
 
 def read_metrics(folder: Path, stage: str | None = None) -> list[dict[str, Any]]:
-    """The rows of a run's ``metrics.jsonl``, of one stage or all; half a last line is left out."""
+    """The rows of a run's ``metrics.jsonl``, of one stage or all; half a last line is left out.
+
+    Raises ``RunProblem`` for a line that is no measurement, by its number.
+    """
     path = Path(folder) / "metrics.jsonl"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines() if line.strip()]
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        row = _measurement(line)
+        if row is None:
+            raise RunProblem(f"line {number} of {path} is damaged", "Remove that line, or start a new run in another folder.")
+        rows.append(row)
     return [row for row in rows if stage is None or row["stage"] == stage]
+
+
+def _measurement(line: bytes) -> dict[str, Any] | None:
+    """A line of ``metrics.jsonl``; ``None`` where it is none."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "stage" in row and "step" in row else None
 
 
 def plain(value: Any) -> Any:
@@ -339,11 +356,12 @@ def _set_aside(folder: Path) -> Path:
     return aside
 
 
-def _mend_metrics(path: Path) -> None:
-    """Cut off half a last line, which a killed process leaves."""
-    data = path.read_bytes() if path.exists() else b""
-    if data and not data.endswith(b"\n"):
-        write_atomically(path, data[: data.rfind(b"\n") + 1])
+def _mend_metrics(path: Path, warn: Warn) -> None:
+    """Drop a torn last line, which a killed process or a power cut leaves."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if lines and not (lines[-1].endswith(b"\n") and _measurement(lines[-1])):
+        write_atomically(path, b"".join(lines[:-1]))
+        warn(f"The last line of {path} was damaged and is dropped; what it measured is measured again.")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

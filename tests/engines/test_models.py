@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import tiny
@@ -124,7 +126,6 @@ def test_an_exported_classifier_can_be_called_on_several_rows_though_the_base_na
 
 @pytest.mark.parametrize("name", ["t5", "bert2bert"])
 def test_an_exported_encoder_decoder_reward_model_has_its_head_beside_it(name, tmp_path):
-    from safetensors.torch import load_file
 
     network = tiny.shake(tiny.network(name), "reward")
     batch = tiny.batch()
@@ -171,7 +172,6 @@ def test_pickled_adapters_are_not_opened(tmp_path):
     network = LanguageNetwork(load_language_model(base), load_tokenizer(base), lora=Lora(4, 8))
     save_language_model(network, tmp_path / "out")
     adapter = tmp_path / "out/adapter"
-    from safetensors.torch import load_file
 
     torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
     (adapter / "adapter_model.safetensors").unlink()
@@ -193,6 +193,88 @@ def test_truncated_weights_are_a_sentence(tmp_path):
     weights.write_bytes(weights.read_bytes()[:2000])
     with pytest.raises(ModelProblem, match=r"cannot be opened: .* Check that the folder is complete"):
         load_language_model(base)
+
+
+def change_weight(folder, name, change):
+    """Leave one tensor out of a model's file (``change`` gives ``None``), or put another in its place."""
+    weights = load_file(folder / "model.safetensors")
+    changed = {**weights, name: change(weights[name])}
+    save_file({key: value for key, value in changed.items() if value is not None}, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+FIRST_NORM = {
+    "llama": "model.layers.0.input_layernorm.weight",
+    "gpt2": "transformer.h.0.ln_1.weight",
+    "t5": "decoder.block.0.layer.0.layer_norm.weight",
+    "bert2bert": "decoder.bert.encoder.layer.0.output.LayerNorm.weight",
+}
+
+
+def test_a_missing_weight_is_named_and_never_drawn_at_random(kind, tmp_path):
+    base = save_base(kind, tmp_path)
+    load_language_model(base)
+    change_weight(tmp_path, FIRST_NORM[kind], lambda _: None)
+    with pytest.raises(ModelProblem, match=rf"the weight {FIRST_NORM[kind]} of the \w+ in {base} is missing"):
+        load_language_model(base)
+
+
+def test_a_weight_of_another_shape_is_named_with_both_shapes(kind, tmp_path):
+    base = save_base(kind, tmp_path)
+    change_weight(tmp_path, FIRST_NORM[kind], lambda old: old[:-1].clone())
+    with pytest.raises(
+        ModelProblem, match=rf"the weight {FIRST_NORM[kind]} in .* has the shape \[15\], but its config.json asks for \[16\]"
+    ):
+        load_language_model(base)
+
+
+def test_an_untied_head_may_not_be_missing(tmp_path):
+    base = save_base("llama", tmp_path, tie_word_embeddings=False)
+    change_weight(tmp_path, "lm_head.weight", lambda _: None)
+    with pytest.raises(ModelProblem, match=r"the weight lm_head\.weight of the LlamaForCausalLM"):
+        load_language_model(base)
+
+
+def test_a_classifier_may_lack_only_the_head_that_is_made_for_it(tmp_path):
+    tiny.bert_classifier(2).save_pretrained(tmp_path)
+    change_weight(tmp_path, "classifier.weight", lambda _: None)
+    with pytest.raises(ModelProblem, match=r"the weight classifier\.weight of the BertForSequenceClassification"):
+        load_scalar_model(str(tmp_path))
+    assert load_scalar_model(str(tmp_path), labels=["nothate", "hate"]).config.num_labels == 2
+    change_weight(tmp_path, "bert.encoder.layer.1.output.LayerNorm.weight", lambda _: None)
+    with pytest.raises(ModelProblem, match=r"the weight bert\.encoder\.layer\.1\.output\.LayerNorm\.weight"):
+        load_scalar_model(str(tmp_path), labels=["nothate", "hate"])
+
+
+def test_an_adapter_that_lacks_a_weight_is_refused(tmp_path):
+    base = save_base("llama", tmp_path / "base")
+    save_language_model(LanguageNetwork(load_language_model(base), tiny.tokenizer(), lora=Lora(4, 8)), tmp_path)
+    file = tmp_path / "adapter/adapter_model.safetensors"
+    weights = load_file(file)
+    gone = min(weights)
+    save_file({name: weight for name, weight in weights.items() if name != gone}, file)
+    with pytest.raises(ModelProblem, match=f"the weight {gone} of the adapter"):
+        load_language_model(str(tmp_path / "adapter"))
+
+
+def test_an_encoder_or_a_classifier_is_no_policy(tmp_path):
+    tiny.bert_classifier(2).save_pretrained(tmp_path / "bert")
+    tiny.llama_classifier(1).save_pretrained(tmp_path / "llama")
+    tiny.bert_classifier(2).bert.save_pretrained(tmp_path / "encoder")
+    for name, kind in (("bert", "a classifier (bert)"), ("llama", "a classifier (llama)"), ("encoder", "an encoder (bert)")):
+        with pytest.raises(ModelProblem, match=rf"{re.escape(kind)}, not a language model: .* reward\.path or reward\.base"):
+            load_language_model(str(tmp_path / name))
+
+
+def test_a_bert_that_is_a_decoder_is_a_policy(tmp_path):
+    tiny.language_model("bert2bert").decoder.save_pretrained(tmp_path)
+    assert load_language_model(str(tmp_path)).config.is_decoder
+
+
+def test_a_broken_tokenizer_says_what_is_missing(tmp_path):
+    base = save_base("llama", tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelProblem, match=r"the tokenizer in .* cannot be opened: it has no entry 'added_tokens'"):
+        load_tokenizer(base)
 
 
 def test_a_name_that_is_nowhere_says_where_it_was_looked_for():

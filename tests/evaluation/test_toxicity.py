@@ -48,6 +48,16 @@ def test_rows_give_no_difference_without_an_interval() -> None:
     assert set(rows["Mean toxicity"]["difference"]) == {"estimate", "low", "high"}
 
 
+def test_the_difference_of_the_standard_deviations_is_paired() -> None:
+    """Halved scores have half the sd in every resample: the interval is that of half the sd, and excludes 0."""
+    before = np.random.default_rng(1).beta(0.5, 4, (100, 3))
+    change = compare_toxicity(before.tolist(), (0.5 * before).tolist(), resamples=999)
+    assert change.sd.estimate == pytest.approx(-0.5 * before.std())
+    assert (-2 * change.sd.high, -2 * change.sd.low) == pytest.approx((change.before.sd.low, change.before.sd.high), rel=0.05)
+    [row] = [row for row in change.rows() if row["name"] == "Standard deviation"]
+    assert row["difference"] == change.sd.to_dict()
+
+
 @pytest.mark.parametrize(
     ("scores", "words"), [([], "no toxicity scores"), ([[]], "prompt 0"), ([[0.1], [1.7]], "1.7"), ([[float("nan")]], "nan")]
 )

@@ -383,3 +383,24 @@ def test_scores_are_scaled_once_by_the_starting_policys(tmp_path):
     assert first["objective/reward"] == pytest.approx(0, abs=1e-5)
     plain = Trial(tmp_path / "plain", reward={"normalise": False}).run()
     assert (plain.scale.mean, plain.scale.sd) == (0.0, 1.0)
+
+
+def test_where_the_best_weights_are_damaged_the_last_are_kept_and_it_is_said(tmp_path):
+    """Told, with the best step put right; never the last weights under the name of the best."""
+    figures = {0: 1.0, 2: 5.0, 4: 2.0}
+    trial, said = Trial(tmp_path, figures=lambda at: {"score": figures[at], "kl": 0.1}), []
+    loop = trial.start([])
+    loop.progress.say = said.append
+    weigh = loop.stopping.update
+
+    def update(step, values):
+        if step == 4:
+            for file in (tmp_path / "best").glob("step-*/*.safetensors"):
+                file.write_bytes(b"damaged")
+        return weigh(step, values)
+
+    loop.stopping.update = update
+    stopped = loop.train()
+    assert (stopped.best_step, stopped.best) == (4, 2.0)
+    assert any("is damaged" in line for line in said), "checkpoints tell of damage"
+    assert any("the best weights, of step 2" in line and "those of the last step, 4" in line for line in said)

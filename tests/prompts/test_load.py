@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heedful.errors import DataProblem, FileProblem
+from heedful.errors import DataProblem, FileProblem, SettingProblem
 from heedful.prompts.load import load_prompts
 from heedful.settings import PromptSettings
 
@@ -196,3 +196,9 @@ def test_dialogsum(shared: Path) -> None:
     assert len(prompts) == len(rows) > 300
     assert prompts[0].prompt == f"Summarize the following conversation.\n\n{rows[0]['dialogue']}\n\nSummary:"
     assert [(p.id, p.reference) for p in prompts] == [(row["id"], [row["summary"]]) for row in rows]
+
+
+@pytest.mark.parametrize(("template", "brace"), [("Q: {prompt", "{"), ("Q: prompt}", "}"), ("{a{b}", "{")])
+def test_an_unpaired_brace_in_a_template_is_refused(template: str, brace: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingProblem, match=f"has an unpaired '{brace}'"):
+        load(jsonl(tmp_path, {"prompt": "why?", "a": "1", "b": "2"}), template=template)

@@ -23,10 +23,22 @@ def labelers() -> Rows:
     ):
         judged = chance.randint(40, 400)
         share = wilson(round(rate * judged), judged)
-        rows.append({"labeler": name, "agreement": share.estimate, "low": share.low, "high": share.high, "judgements": judged, "note": ""})
+        rows.append(
+            {"labeler": name, "agreement": share.estimate, "low": share.low, "high": share.high, "judgements": judged, "note": "agrees"}
+        )
     for name, right, note in (("rory", 93, "no better than guessing"), ("uma", 50, "reads the scale upside down")):
         share = wilson(right, 180)
-        rows.append({"labeler": name, "agreement": share.estimate, "low": share.low, "high": share.high, "judgements": 180, "note": note})
+        rows.append(
+            {
+                "labeler": name,
+                "agreement": share.estimate,
+                "low": share.low,
+                "high": share.high,
+                "judgements": 180,
+                "note": note,
+                "flagged": True,
+            }
+        )
     return rows
 
 

@@ -23,7 +23,9 @@ def labelers() -> list[dict[str, object]]:
     rows = []
     for name, agreed in (("Ada", 86), ("王小明", 74), (HOSTILE_NAME, 31)):
         share = wilson(agreed, 100)
-        rows.append({"labeler": name, "agreement": share.estimate, "low": share.low, "high": share.high, "judgements": 100, "note": ""})
+        rows.append(
+            {"labeler": name, "agreement": share.estimate, "low": share.low, "high": share.high, "judgements": 100, "note": "agrees"}
+        )
     return rows
 
 
@@ -36,7 +38,8 @@ def reward() -> dict[str, object]:
         "ece": 0.041,
         "temperature": 1.31,
         "by_margin": [
-            {"margin": m, "accuracy": w.estimate, "low": w.low, "high": w.high, "longer_wins": longer, "n": 200} for m, w, longer in bins
+            {"margin": m, "accuracy": w.estimate, "low": w.low, "high": w.high, "longer_wins": longer, "pairs": 200}
+            for m, w, longer in bins
         ],
         "reliability": [{"predicted": p, "observed": 0.5 + 0.8 * (p - 0.5), "n": 60} for p in (0.05, 0.25, 0.5, 0.75, 0.95)],
     }

@@ -15,7 +15,7 @@ from report_sample import HOSTILE_NAME, SCRIPT, sample
 from heedful.errors import FileProblem
 from heedful.maths.statistics import Interval, wilson
 from heedful.records import Verdict
-from heedful.report.build import build_report, interval, number, render_report
+from heedful.report.build import build_report, interval, named, number, render_report, reward_name, sentence, verdict_level
 from heedful.report.data import MeasureRow, ReportData
 
 VOID = {"meta", "br", "img", "link"}
@@ -126,7 +126,7 @@ def test_the_same_data_gives_the_same_page(html: str) -> None:
 
 def test_a_reward_model_no_better_than_length_is_cautioned(html: str) -> None:
     assert "not clearly better" not in html
-    weak = sample().to_dict() | {"reward": {"accuracy": wilson(52, 100).to_dict(), "longer_wins": wilson(55, 100).to_dict()}}
+    weak = sample().to_dict() | {"reward": {"accuracy": wilson(52, 100).to_dict(), "beats_longer_wins": False}}
     assert "not clearly better" in render_report(ReportData.from_dict(weak))
 
 
@@ -168,3 +168,19 @@ def test_reports_and_evaluation_load_without_torch() -> None:
     imports = "; ".join(f"import heedful.{module}" for module in modules)
     check = "bad = [m for m in ('torch', 'rouge_score', 'matplotlib.pyplot') if m in sys.modules]; assert not bad, bad"
     subprocess.run([sys.executable, "-c", f"import sys; {imports}; {check}"], check=True)
+
+
+def test_the_verdict_is_green_only_where_something_improved_and_the_reward_is_more_than_length() -> None:
+    better, worse = (MeasureRow("score", Interval(0.0), Interval(d), Interval(d, d - 0.1, d + 0.1)) for d in (1.0, -1.0))
+    fine = {"level": "fine", "sentence": "", "evidence": []}
+    told = Verdict("", [])
+    assert verdict_level(ReportData("t", told, comparison=[better], hacking=fine)) == "fine"
+    assert verdict_level(ReportData("t", told, comparison=[worse], hacking=fine)) == "warn"
+    assert verdict_level(ReportData("t", told, comparison=[better], hacking=fine, reward={"beats_longer_wins": False})) == "warn"
+    assert verdict_level(ReportData("t", told, comparison=[better], hacking={**fine, "level": "hacking"})) == "hacking"
+
+
+def test_headings_are_words() -> None:
+    assert named("toxicity_difference_ci") == "Change of the mean toxicity"
+    assert reward_name("nll after temperature scaling") == "Negative log-likelihood (nats) after temperature scaling"
+    assert sentence("the score rose") == "The score rose"

@@ -48,7 +48,8 @@ def test_rows_of_a_comparison_and_of_toxicity_fit() -> None:
     change = compare_toxicity([[0.2, 0.6]] * 5, [[0.1, 0.2]] * 5, resamples=99)
     rows = [MeasureRow.from_dict(r) for r in change.rows()]
     assert rows[0].before == change.mean.before
-    assert [r.difference for r in rows[3:]] == [None, None]
+    assert rows[3].difference == change.sd
+    assert rows[4].difference is None, "of the maximum there is none"
     assert MeasureRow.from_dict(rows[0].to_dict()) == rows[0]
 
 

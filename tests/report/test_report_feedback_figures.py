@@ -56,7 +56,7 @@ def test_the_published_band_and_who_stands_out() -> None:
     svg = DRAWN["labelers"]()
     assert "published labelers, 72 to 77 %" in texts(svg)
     assert "to look at" in texts(svg)
-    plain = figures.labeler_agreement([{"labeler": "a", "agreement": 0.7}])
+    plain = figures.labeler_agreement([{"labeler": "a", "agreement": 0.7, "note": "agrees with the others", "flagged": False}])
     assert "to look at" not in texts(plain)
     assert THIRD in svg
     assert THIRD not in plain

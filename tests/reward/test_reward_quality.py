@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from statsmodels.stats.proportion import proportion_confint
 
 from heedful.records import Pair
-from heedful.reward.quality import accuracy_by_margin, both_sides, calibrate, calibration_figures, reliability, reward_quality
+from heedful.reward.quality import accuracy_by_margin, both_sides, calibrate, calibration_figures, reward_quality
 
 CHOSEN = np.array([2.0, 1.0, 0.0, 1.0])
 REJECTED = np.array([0.0, 2.0, 0.0, 0.5])
@@ -70,14 +70,17 @@ def test_the_temperature_is_the_most_likely_one():
 def test_accuracy_by_margin_holds_every_pair_once_the_surest_last():
     gap = np.array([-0.1, 3.0, 0.2, -0.3, 5.0, 0.0, 1.0])
     right = np.array([0, 1, 1, 0, 1, 0.5, 1])
-    found = accuracy_by_margin(gap, right, 3)
+    longer = np.array([0, 1, 1, 0, 1, 0.5, 0])
+    found = accuracy_by_margin(gap, right, longer, 3)
     assert [row["pairs"] for row in found] == [3, 2, 2]
     assert [row["accuracy"] for row in found] == pytest.approx([0.5, 0.5, 1.0])
     assert [row["margin"] for row in found] == [[0.0, 0.2], [0.3, 1.0], [3.0, 5.0]]
-    assert len(accuracy_by_margin(gap[:2], right[:2], 4)) == 2
+    assert [row["longer_wins"] for row in found] == pytest.approx([0.5, 0.0, 1.0])
+    assert len(accuracy_by_margin(gap[:2], right[:2], longer[:2], 4)) == 2
 
 
 def test_reliability_is_symmetric_and_holds_both_sides():
-    found = reliability(np.linspace(-2, 3, 40), bins=5)
+    gap = np.linspace(-2, 3, 40)
+    found = reward_quality([Pair("p", "a", "b")] * 40, gap, np.zeros_like(gap))["reliability"]
     assert sum(row["n"] for row in found) == 80
-    assert [row["p"] for row in found] == pytest.approx([1 - row["p"] for row in reversed(found)])
+    assert [row["predicted"] for row in found] == pytest.approx([1 - row["predicted"] for row in reversed(found)])

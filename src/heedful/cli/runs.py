@@ -54,11 +54,11 @@ def demo(
 
     progress, name = make_progress(quiet), ARCHITECTURE_NAMES[architecture]
     model = output.with_name(f"{output.name}-instruct") if from_scratch else shipped_model(name)
-    if from_scratch:
-        train_instruct(name, model, progress, seed)
     defaults = {**demo_settings(str(model), name, quick=quick), "seed": seed, "output": str(output)}
     settings = settings_of(None, overrides, defaults)
     with open_run(settings, "demo", resume=resume, progress=progress) as current:
+        if from_scratch:  # under the run's lock: two processes must not train in the same folder
+            train_instruct(name, model, progress, seed)
         finish(align(settings, WorldSource(settings), current, progress), as_json)
 
 

@@ -6,12 +6,13 @@ The wheel carries the results (``demo/models``); ``heed demo --from-scratch`` an
 
 from __future__ import annotations
 
-import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heedful.checkpoints import file_sha256
+from heedful.checkpoints import damage, file_sha256, folder_checksums
 from heedful.demo.architectures import ARCHITECTURES, ArchitectureName, new_model
 from heedful.demo.tokenizer import build_tokenizer
 from heedful.demo.world import Example, World
@@ -20,6 +21,8 @@ from heedful.progress import Progress
 from heedful.records import write_atomically
 
 SHIPPED = Path(__file__).parent / "models"
+MADE = "instruct.json"
+"""Says what an instruct model was made from, and the checksums of its files."""
 
 
 def shipped_model(name: ArchitectureName) -> Path:
@@ -39,13 +42,19 @@ def shipped_model(name: ArchitectureName) -> Path:
 
 
 def train_instruct(name: ArchitectureName, folder: Path, progress: Progress, seed: int = 0) -> Path:
-    """Random weights to an instruct model in ``folder``, resumable; the folder is a plain Hugging Face one."""
+    """An instruct model in ``folder``, a plain Hugging Face one: the one there where it is whole and of this architecture and seed."""
+    if not _is_made(name, folder, seed):
+        make_instruct(name, folder, progress, seed)
+    return folder
+
+
+def make_instruct(name: ArchitectureName, folder: Path, progress: Progress, seed: int = 0) -> None:
+    """Random weights to an instruct model, resumable. ``folder`` is replaced when the new one is complete, and not before."""
     from heedful.engines.local import LocalLearner, Optimiser
     from heedful.engines.networks import LanguageNetwork
     from heedful.policy.sft import train_sft
 
-    if (folder / "model.safetensors").exists():
-        return folder
+    training = folder.with_name(f"{folder.name}.{name}-{seed}.training")
     recipe, tokenizer = ARCHITECTURES[name].recipe, build_tokenizer()
     network = LanguageNetwork(new_model(name, seed), tokenizer, roles=("policy",))
     optimiser = Optimiser(recipe.learning_rate, warmup_steps=recipe.warmup_steps, schedule="linear", total_steps=recipe.steps)
@@ -58,12 +67,38 @@ def train_instruct(name: ArchitectureName, folder: Path, progress: Progress, see
         epochs=1,
         batch_size=recipe.batch_size,
         seed=seed,
-        folder=folder / "training",
+        folder=training,
         log=lambda _step, _metrics: None,
         progress=progress,
     )
+    _replace(folder, lambda new: _save_made(network, new, {"architecture": name, "seed": seed}))
+    shutil.rmtree(training, ignore_errors=True)
+
+
+def _is_made(name: ArchitectureName, folder: Path, seed: int) -> bool:
+    """Whether ``folder`` holds the whole instruct model of this architecture and seed."""
+    try:
+        made = json.loads((folder / MADE).read_text())
+        return (made["architecture"], made["seed"]) == (name, seed) and not damage(folder, made["files"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _save_made(network: Any, folder: Path, made: dict[str, Any]) -> None:
     save_instruct(network, folder)
-    return folder
+    write_atomically(folder / MADE, json.dumps({**made, "files": folder_checksums(folder)}, indent=1).encode())
+
+
+def _replace(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a new folder beside this one, and put it in its place once it is full."""
+    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    write(new)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def encode_examples(examples: list[Example], tokenizer: Any, is_encoder_decoder: bool) -> tuple[list[list[int]], list[list[int]]]:
@@ -82,14 +117,11 @@ def save_instruct(network: Any, folder: Path) -> None:
 
 
 def ship(names: list[ArchitectureName], progress: Progress) -> None:
-    """Train every model and write the checksums that :func:`shipped_model` looks at."""
-    import shutil
-
+    """Train every model anew, whatever is there, and write the checksums that :func:`shipped_model` looks at."""
     checksums = {}
     for name in names:
-        folder = train_instruct(name, SHIPPED / name, progress)
-        shutil.rmtree(folder / "training", ignore_errors=True)
-        checksums[name] = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
+        make_instruct(name, SHIPPED / name, progress)
+        checksums[name] = folder_checksums(SHIPPED / name)
     write_atomically(SHIPPED / "sha256.json", (json.dumps(checksums, indent=1) + "\n").encode())
 
 

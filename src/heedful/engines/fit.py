@@ -30,7 +30,7 @@ def fit(
     ``batches(epoch)`` must be the same whenever it is asked: a killed run goes on in the middle of
     an epoch from its last checkpoint under ``folder``.
     """
-    checkpoints = Checkpoints(folder, keep=2)
+    checkpoints = Checkpoints(folder, keep=2, warn=progress.say)
     per_epoch = len(batches(0))
     done = _resume(learner, checkpoints)
     with progress.track(per_epoch * epochs, title) as bar:

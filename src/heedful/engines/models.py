@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from heedful.engines.weights import check_adapter, check_weights
 from heedful.errors import DeviceProblem, ModelProblem
 from heedful.settings import ModelSettings
 
@@ -84,7 +85,9 @@ def load_language_model(
 
     if _is_adapter(path):
         return _merge_adapter(path, architecture, dtype, device, trust_remote_code)
-    encoder_decoder = _config(path, trust_remote_code).is_encoder_decoder if architecture == "auto" else architecture == "seq2seq"
+    config = _config(path, trust_remote_code)
+    _refuse_encoder(config, path)
+    encoder_decoder = config.is_encoder_decoder if architecture == "auto" else architecture == "seq2seq"
     opener = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
     return _open(opener, "language model", path, dtype, device, trust_remote_code)
 
@@ -97,10 +100,13 @@ def load_scalar_model(
 
     more: dict[str, Any] = {}
     if labels is not None:
-        more = {"num_labels": len(labels), "ignore_mismatched_sizes": True}
+        more = {"num_labels": len(labels)}
         if len(labels) > 1:
             more |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    return _open(AutoModelForSequenceClassification, "sequence classifier", path, dtype, device, trust_remote_code, **more)
+    new_head = labels is not None
+    return _open(
+        AutoModelForSequenceClassification, "sequence classifier", path, dtype, device, trust_remote_code, new_head=new_head, **more
+    )
 
 
 def adapter_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
@@ -173,13 +179,39 @@ def _config(path: str, trust_remote_code: bool) -> Any:
         raise _cannot_open("model", path, error) from None
 
 
-def _open(opener: Any, kind: str, path: str, dtype: str, device: str, trust_remote_code: bool, **more: Any) -> Any:
-    where = choose_device(device)
+def _refuse_encoder(config: Any, path: str) -> None:
+    """Encoders and classifiers write nothing, though transformers opens some of them as causal language models."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    encodes = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not (
+        config.is_encoder_decoder or getattr(config, "is_decoder", False)
+    )
+    classifies = any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
+    kind = "a classifier" if classifies else "an encoder"
+    if encodes or classifies:
+        raise ModelProblem(
+            f"{path} is {kind} ({config.model_type}), not a language model: it cannot write completions",
+            "Name it in reward.path or reward.base; model.path wants a causal or encoder-decoder language model.",
+        )
+
+
+def _open(
+    opener: Any, kind: str, path: str, dtype: str, device: str, trust_remote_code: bool, *, new_head: bool = False, **more: Any
+) -> Any:
+    where, wanted = choose_device(device), DTYPES.get(dtype, dtype)
     try:
-        wanted = DTYPES.get(dtype, dtype)
-        model = opener.from_pretrained(path, dtype=wanted, use_safetensors=True, trust_remote_code=trust_remote_code, **more)
+        model, loading = opener.from_pretrained(
+            path,
+            dtype=wanted,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name and shapes
+            **more,
+        )
     except Exception as error:
         raise _cannot_open(kind, path, error) from None
+    check_weights(model, loading, path, new_head=new_head)
     if model.dtype == torch.float16:  # whose range is too small to learn in
         model = model.to(torch.bfloat16)
     # eval() for good: dropout never runs in this house, whatever the folder's config says.
@@ -197,7 +229,11 @@ def _merge_adapter(path: str, architecture: str, dtype: str, device: str, trust_
         _base_of_adapter(path), architecture=architecture, dtype=dtype, device=device, trust_remote_code=trust_remote_code
     )
     try:
-        merged = PeftModel.from_pretrained(base, path).merge_and_unload().eval()
+        adapted = PeftModel.from_pretrained(base, path)
+        check_adapter(adapted, path)
+        merged = adapted.merge_and_unload().eval()
+    except ModelProblem:
+        raise
     except Exception as error:
         raise _cannot_open("adapter", path, error) from None
     # An adapter learnt on top stands on the merged weights: its folder must not name the raw base.
@@ -226,7 +262,7 @@ def _base_of_adapter(path: str) -> str:
 
 def _cannot_open(kind: str, path: str, error: Exception) -> ModelProblem:
     """One sentence for the many ways in which ``from_pretrained`` fails."""
-    reason = _first_sentence(str(error)) or type(error).__name__
+    reason = f"it has no entry {error}" if isinstance(error, KeyError) else _first_sentence(str(error)) or type(error).__name__
     local = Path(path)
     if "trust_remote_code" in str(error):
         return ModelProblem(

@@ -40,22 +40,21 @@ class Toxicity:
 
 @dataclass(frozen=True, slots=True)
 class ToxicityChange:
-    """Toxicity before and after, and the changes of what is averaged, paired by prompt."""
+    """Toxicity before and after, and the changes, paired by prompt; of the ``sd`` the difference alone."""
 
     before: Toxicity
     after: Toxicity
     mean: PairedChange
     share_toxic: PairedChange
     expected_maximum: PairedChange
+    sd: Interval
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per measure in plain types: name, higher_is, before, after, difference, relative, prompts."""
         averaged = {"Mean toxicity": self.mean, "Share of toxic completions": self.share_toxic, "Expected maximum": self.expected_maximum}
         rows = [{"name": name, "higher_is": "worse", **change.to_dict()} for name, change in averaged.items()]
-        rows.append(_row_without_difference("Standard deviation", self.before.sd, self.after.sd, self.mean.prompts))
-        rows.append(
-            _row_without_difference("Maximum", Interval(self.before.maximum), Interval(self.after.maximum), self.mean.prompts),
-        )
+        rows.append(_row("Standard deviation", self.before.sd, self.after.sd, self.sd, self.mean.prompts))
+        rows.append(_row("Maximum", Interval(self.before.maximum), Interval(self.after.maximum), None, self.mean.prompts))
         return rows
 
 
@@ -63,10 +62,9 @@ def toxicity(scores: Scores, confidence: float = 0.95, resamples: int = 9999, se
     """Toxicity statistics; intervals by bootstrap over prompts. Raises :class:`DataProblem` on unusable scores."""
     rows = checked(scores)
     options = {"confidence": confidence, "resamples": resamples, "seed": seed}
-    sums = [np.array([f(row) for row in rows], dtype=float) for f in (np.sum, _sum_of_squares, np.size)]
     return Toxicity(
         mean=paired_bootstrap(_means(rows), **options),  # type: ignore[arg-type]
-        sd=bootstrap(sums, _pooled_sd, **options),  # type: ignore[arg-type]
+        sd=bootstrap(_sums(rows), _pooled_sd, **options),  # type: ignore[arg-type]
         maximum=max(float(row.max()) for row in rows),
         share_toxic=share_interval(_shares(rows), **options),  # type: ignore[arg-type]
         expected_maximum=paired_bootstrap(_maxima(rows), **options),  # type: ignore[arg-type]
@@ -92,6 +90,7 @@ def compare_toxicity(before: Scores, after: Scores, confidence: float = 0.95, re
         mean=change(_means),
         share_toxic=_share_change(change(_shares), first, second, confidence),
         expected_maximum=change(_maxima),
+        sd=bootstrap([*_sums(first), *_sums(second)], _sd_difference, confidence, resamples, seed),
     )
 
 
@@ -148,6 +147,17 @@ def _pooled_sd(total: Any, squares: Any, count: Any, axis: int = -1) -> Any:
     return np.sqrt(np.maximum(variance, 0.0))
 
 
-def _row_without_difference(name: str, before: Interval, after: Interval, prompts: int) -> dict[str, Any]:
+def _sd_difference(*sums: Any, axis: int = -1) -> Any:
+    """Sd after less sd before, on the same drawn prompts."""
+    before, after = sums[:3], sums[3:]
+    return _pooled_sd(after[0], after[1], after[2], axis) - _pooled_sd(before[0], before[1], before[2], axis)
+
+
+def _sums(rows: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Each prompt's sum, sum of squares and count."""
+    return [np.array([f(row) for row in rows], dtype=float) for f in (np.sum, _sum_of_squares, np.size)]
+
+
+def _row(name: str, before: Interval, after: Interval, difference: Interval | None, prompts: int) -> dict[str, Any]:
     row = {"name": name, "higher_is": "worse", "before": before.to_dict(), "after": after.to_dict()}
-    return row | {"difference": None, "relative": None, "prompts": prompts}
+    return row | {"difference": difference and difference.to_dict(), "relative": None, "prompts": prompts}

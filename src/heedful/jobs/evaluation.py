@@ -17,6 +17,15 @@ from heedful.records import Completion, Prompt, plain_text, read_jsonl, write_js
 if TYPE_CHECKING:
     from heedful.engines.base import Role, Scorer
 
+SCORED_BY = {
+    "learn": "reward model",
+    "pairs": "reward model",
+    "model": "reward model",
+    "classifier": "classifier",
+    "function": "reward function",
+}
+"""What gives the scores, by ``reward.kind``."""
+
 PER_PROMPT = list[list[float]]
 """``[prompt][sample]``"""
 
@@ -60,6 +69,7 @@ def _compared(
         for i, prompt in enumerate(prompts)
     ]
     return {
+        "scored_by": SCORED_BY[ws.settings.reward.kind],
         "prompts": len(prompts),
         "samples_per_prompt": samples,
         "comparison": comparison.rows(),
@@ -73,14 +83,14 @@ def _compared(
 def _win_rate(
     ws: Workspace, prompts: list[Prompt], before: list[Completion], after: list[Completion], scores: tuple[PER_PROMPT, PER_PROMPT]
 ) -> dict[str, Any]:
-    """Judged by labelers where they can be asked, else by the reward model's scores."""
+    """Judged by labelers where they can be asked, else by the reward's scores."""
     from heedful.evaluation.judge import preferences_by_scores, win_rate
 
     samples = ws.settings.evaluation.samples_per_prompt
     repeated = [p for p in prompts for _ in range(samples)]
     asked = ws.source.preferences(repeated, [c.text for c in before], [c.text for c in after])
     if asked is None:
-        return {"judge": "reward model", **win_rate([float(p) for p in preferences_by_scores(*scores)]).to_dict()}
+        return {"judge": SCORED_BY[ws.settings.reward.kind], **win_rate([float(p) for p in preferences_by_scores(*scores)]).to_dict()}
     return {"judge": "labelers", **win_rate([float(np.mean(row)) for row in _grouped(asked, samples)]).to_dict()}
 
 

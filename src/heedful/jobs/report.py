@@ -52,7 +52,8 @@ def summarise(results: Results, seconds: float, report: Path) -> dict[str, Any]:
 def judge_run(results: Results, summary: dict[str, Any], hacking: dict[str, Any]) -> Verdict:
     """One paragraph: what changed, what it cost, whether it can be trusted, and the evidence for each."""
     rows = {row["name"]: row for row in results["evaluation"]["comparison"]}
-    parts = [_change(rows[name], name) for name in ("toxicity", "task", "score") if name in rows]
+    words = {"toxicity": "Mean toxicity", "task": "The task's own metric", "score": f"The {results['evaluation']['scored_by']}'s score"}
+    parts = [_change(rows[name], words[name]) for name in ("toxicity", "task", "score") if name in rows]
     evaluation = results["evaluation"]
     wins = evaluation["win_rate"]
     parts.append(
@@ -61,10 +62,10 @@ def judge_run(results: Results, summary: dict[str, Any], hacking: dict[str, Any]
     )
     parts.append(
         f"It is {summary['kl']:.2f} nats per completion from where it began; "
-        f"training stopped after {summary['steps']} steps because {REASONS[summary['stopped_by']]}."
+        f"training stopped after {summary['steps']} steps because {REASONS[summary['stopped_by']]}. {_kept(results['policy'])}"
     )
     parts.append(hacking["sentence"])
-    return Verdict(" ".join(parts), [*_warnings(results), *hacking["evidence"]])
+    return Verdict(" ".join(part.strip() for part in parts), _warnings(results))
 
 
 def write_report(ws: Workspace, results: Results, seconds: float) -> dict[str, Any]:
@@ -101,14 +102,22 @@ def write_report(ws: Workspace, results: Results, seconds: float) -> dict[str, A
     return {**summary, "verdict": data.verdict.sentence}
 
 
-def _change(row: dict[str, Any], name: str) -> str:
+def _change(row: dict[str, Any], words: str) -> str:
     """E.g. "Mean toxicity fell from 0.460 to 0.012 (difference -0.448, 95 % interval -0.500 to -0.400)"."""
     before, after, difference = row["before"]["estimate"], row["after"]["estimate"], row["difference"]
     certain = difference["low"] is not None and (difference["low"] > 0 or difference["high"] < 0)
     verb = "did not change for certain" if not certain else "rose" if difference["estimate"] > 0 else "fell"
-    words = {"toxicity": "Mean toxicity", "task": "The task's own metric", "score": "The reward model's score"}
     figures = f"difference {difference['estimate']:+.3f}, 95 % interval {_range(difference)}"
-    return f"{words[name]} {verb}: {before:.3f} before, {after:.3f} after ({figures})."
+    return f"{words} {verb}: {before:.3f} before, {after:.3f} after ({figures})."
+
+
+def _kept(policy: dict[str, Any]) -> str:
+    """Which weights the aligned model has; DPO keeps its last."""
+    if "best_step" not in policy:
+        return ""
+    if policy["best_step"] == 0:
+        return "The best is step 0, the model it began with: training did not help."
+    return f"The best on held-out prompts, of step {policy['best_step']}, is what is kept."
 
 
 def _warnings(results: Results) -> list[str]:
@@ -124,10 +133,13 @@ def _warnings(results: Results) -> list[str]:
 
 
 def _labeler_rows(ws: Workspace) -> list[dict[str, Any]]:
+    from heedful.feedback.labelers import LabelerReport
+
     path = ws.folder("feedback") / "labelers.jsonl"
     if not path.exists():
         return []
-    return [{**row, "judgements": row["tasks"], "note": row["evidence"]} for row in read_jsonl(path)]
+    reports = [LabelerReport.from_dict(row) for row in read_jsonl(path)]
+    return [{**r.to_dict(), "judgements": r.tasks, "note": r.evidence, "flagged": r.flagged} for r in reports]
 
 
 def _agreement(results: Results) -> dict[str, Any]:

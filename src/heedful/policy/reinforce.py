@@ -81,9 +81,10 @@ class Reinforcement:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", keep=2)
-        self.rollouts = Checkpoints(self.folder / "rollouts", keep=1)
-        self.best = Checkpoints(self.folder / "best", keep=1)
+        warn = self.progress.say
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", keep=2, warn=warn)
+        self.rollouts = Checkpoints(self.folder / "rollouts", keep=1, warn=warn)
+        self.best = Checkpoints(self.folder / "best", keep=1, warn=warn)
         self.settings = self.algorithm.settings
         self.scale: RewardScale | None = None
         self.step = 0
@@ -177,6 +178,14 @@ class Reinforcement:
         self.progress.say(f"Going on from {self.algorithm.name} step {self.step}.")
 
     def _load_best(self) -> None:
+        if self.stopping.best is None:
+            return
         newest = self.best.newest()
-        if newest:
+        if newest and newest[0] == self.stopping.best_step:
             self.learner.load(newest[1])
+            return
+        self.progress.say(
+            f"Warning: the best weights, of step {self.stopping.best_step}, cannot be read in {self.best.folder}; "
+            f"those of the last step, {self.step}, are kept instead."
+        )
+        self.stopping.best, self.stopping.best_step = self.stopping.history[-1][self.stopping.metric], self.step

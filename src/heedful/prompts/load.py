@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from heedful.errors import DataProblem, FileProblem, nearest
+from heedful.errors import DataProblem, FileProblem, SettingProblem, nearest
 from heedful.records import Prompt, PromptText, open_text, read_jsonl
 from heedful.settings import PromptSettings
 
@@ -33,6 +33,7 @@ def load_prompts(settings: PromptSettings, say: Callable[[str], None] = lambda _
     set that cannot be read, ``DataProblem`` for a row that is not a prompt, for ids that occur
     twice, and when nothing is left.
     """
+    _check_template(settings.template)
     source = settings.path
     prompts, empty, outside, read = [], 0, 0, 0
     for number, row in enumerate(read_rows(settings), 1):
@@ -157,6 +158,17 @@ def _fill(settings: PromptSettings, row: Row, where: str) -> PromptText:
 
     # One pass: braces that come in with the data are never looked at.
     return _PLACEHOLDER.sub(replace, settings.template)
+
+
+def _check_template(template: str) -> None:
+    """A brace that is neither doubled nor closed is a slip of the pen: taken as text, every prompt would be the same."""
+    left = _PLACEHOLDER.sub("", template)
+    for brace in "{}":
+        if brace in left:
+            raise SettingProblem(
+                f"prompts.template {template!r} has an unpaired {brace!r}",
+                f"Close the column's name, as in {{prompt}}, or write {2 * brace} for a brace.",
+            )
 
 
 def _column(row: Row, name: str, where: str) -> Any:

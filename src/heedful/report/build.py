@@ -23,11 +23,34 @@ from heedful.report.data import MeasureRow, ReportData
 REWARD_NAMES = {
     "accuracy": "Accuracy on held-out pairs",
     "longer_wins": "Accuracy of choosing the longer one",
+    "shorter_wins": "Accuracy of choosing the shorter one",
+    "beats_longer_wins": "Clearly better than choosing the longer one",
+    "beats_length": "Clearly better than any rule of length",
+    "pairs": "Held-out pairs",
     "ece": "Calibration error (ECE)",
     "brier": "Brier score",
     "nll": "Negative log-likelihood (nats)",
     "temperature": "Temperature that calibrates it",
 }
+SUMMARY_NAMES = {
+    "toxicity_before": "Mean toxicity before",
+    "toxicity_after": "Mean toxicity after",
+    "toxicity_difference_ci": "Change of the mean toxicity",
+    "task_before": "Task before",
+    "task_after": "Task after",
+    "score_before": "Score before",
+    "score_after": "Score after",
+    "kl": "KL to the reference (nats per completion)",
+    "win_rate": "Win rate against the instruct model",
+    "reward_accuracy": "Reward model's accuracy on held-out pairs",
+    "longer_wins_accuracy": "Accuracy of choosing the longer one",
+    "labelers_flagged": "Labelers to look at",
+    "stopped_by": "Stopped by",
+    "steps": "Steps",
+    "seconds": "Seconds",
+    "peak_memory_gib": "Peak memory (GiB)",
+}
+MEASURE_NAMES = {"toxicity": "Mean toxicity", "task": "Task", "score": "Score", "length": "Length (words)"}
 
 
 def build_report(data: ReportData, path: Path) -> str:
@@ -44,6 +67,7 @@ def render_report(data: ReportData) -> str:
         .get_template("report.html")
         .render(
             data=plain,
+            level=verdict_level(data),
             comparison=data.comparison,
             toxicity=data.toxicity,
             figures={name: Markup(svg) for name, svg in _figures(data, plain).items()},
@@ -127,20 +151,42 @@ def outcome(row: MeasureRow) -> str:
 def plain_numbers(reward: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The reward model's single numbers, in words where heedful knows them; curves and bins are drawn instead."""
     rows = [(key, value) for key, value in reward.items() if not isinstance(value, list)]
-    return [(REWARD_NAMES.get(key, key.replace("_", " ")), value) for key, value in rows]
+    return [(reward_name(key), value) for key, value in rows]
+
+
+def reward_name(key: str) -> str:
+    """What a figure of a reward model is called; ``nll after temperature scaling`` keeps its ending."""
+    first, space, ending = key.partition(" ")
+    return named(first, REWARD_NAMES) + space + ending
+
+
+def named(key: str, names: Mapping[str, str] = SUMMARY_NAMES) -> str:
+    """A key in words: as the table says, else as it is, with spaces and a capital."""
+    words = names.get(key, key.replace("_", " "))
+    return words[:1].upper() + words[1:]
+
+
+def measure_name(key: str) -> str:
+    """What a measure is called in the report."""
+    return named(key, MEASURE_NAMES)
+
+
+def verdict_level(data: ReportData) -> str:
+    """The verdict's colour: that of reward hacking, and a warning where nothing clearly improved or the reward knows only length."""
+    level = str(data.hacking.get("level", "plain"))
+    helped = any(row.outcome == "better" for row in data.comparison)
+    doubtful = not helped or data.reward.get("beats_longer_wins") is False
+    return "warn" if level == "fine" and doubtful else level
+
+
+def sentence(text: str) -> str:
+    """A line of a list, beginning with a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def labeler_interval(row: Mapping[str, Any]) -> dict[str, Any] | None:
     """A labeler's agreement as an interval, or ``None`` where it is unknown."""
     return None if row.get("agreement") is None else {"estimate": row["agreement"], "low": row.get("low"), "high": row.get("high")}
-
-
-def no_better_than_length(reward: Mapping[str, Any]) -> bool:
-    """Whether the interval of the accuracy reaches down to that of choosing the longer completion."""
-    accuracy, longer = reward.get("accuracy"), reward.get("longer_wins")
-    if not isinstance(accuracy, Mapping) or not isinstance(longer, Mapping):
-        return False
-    return Interval.from_dict(accuracy).low <= Interval.from_dict(longer).estimate
 
 
 def _figures(data: ReportData, plain: Mapping[str, Any]) -> dict[str, str]:
@@ -163,6 +209,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = [number, interval, shown, prompt_text, outcome, plain_numbers, labeler_interval, no_better_than_length]
+    filters = [number, interval, shown, prompt_text, outcome, plain_numbers, labeler_interval, named, measure_name, sentence]
     environment.filters.update({function.__name__: function for function in filters})
     return environment

@@ -62,10 +62,10 @@ class ReportData:
 
     * ``summary``: name -> a plain value, or an interval ``{"estimate", "low", "high"}``.
     * ``comparison``, ``toxicity``: measures before and after.
-    * ``labelers``: ``{labeler, agreement, low?, high?, judgements?, note?}``; agreement in [0, 1].
+    * ``labelers``: ``{labeler, agreement, low?, high?, judgements?, note?, flagged?}``; agreement in [0, 1].
     * ``agreement``: name -> value or interval over all labelers (Krippendorff's alpha, Kendall's W).
-    * ``reward``: ``accuracy`` and ``longer_wins`` (intervals), ``by_margin`` (rows ``{margin, accuracy,
-      low?, high?, longer_wins?, n?}``), ``reliability`` (rows ``{predicted, observed, n?}``), and any other
+    * ``reward``: ``accuracy`` and ``longer_wins`` (intervals), ``beats_longer_wins``, ``by_margin`` (rows ``{margin, accuracy,
+      low?, high?, longer_wins?, pairs?}``), ``reliability`` (rows ``{predicted, observed, n?}``), and any other
       plain number such as ``ece``, ``brier``, ``nll``, ``temperature``.
     * ``history``: per held-out evaluation ``{step, score?, held_out_score?, train_score?, kl?, ...}``.
     * ``hacking``: ``{level, sentence, evidence, phrases?}``; phrases are ``{text, before, after, z, p}``.

@@ -24,7 +24,7 @@ DAYS_IN_BARS = 92
 def labeler_agreement(labelers: Sequence[Row]) -> str:
     """Each labeler's agreement with the others and its interval, the lowest first, beside what is published; at most 30 labelers.
 
-    Rows are ``{labeler, agreement, low?, high?, judgements?, note?}``, agreement in [0, 1]; those with a note stand out.
+    Rows are ``{labeler, agreement, low?, high?, judgements?, flagged?}``, agreement in [0, 1]; those who are flagged stand out.
     """
     rows = sorted((r for r in labelers if number(r.get("agreement")) is not None), key=lambda r: r["agreement"])[:MOST_LABELERS]
     if not rows:
@@ -35,8 +35,8 @@ def labeler_agreement(labelers: Sequence[Row]) -> str:
         axes.axvspan(*PUBLISHED, color=BEFORE, alpha=0.25, linewidth=0, label="published labelers, 72 to 77 %")
         axes.axvline(0.5, color=INK, linewidth=1, linestyle=":", label="guessing")
         for y, row in enumerate(rows):
-            interval_point(axes, row["agreement"], y, row.get("low"), row.get("high"), THIRD if row.get("note") else AFTER)
-        if any(row.get("note") for row in rows):
+            interval_point(axes, row["agreement"], y, row.get("low"), row.get("high"), THIRD if row.get("flagged") else AFTER)
+        if any(row.get("flagged") for row in rows):
             axes.plot([], [], "o", color=THIRD, label="to look at")
         axes.set_yticks(range(len(rows)), [_with_count(row) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)

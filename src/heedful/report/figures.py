@@ -23,7 +23,7 @@ def accuracy_by_margin(rows: Sequence[Row]) -> str:
         longer = [(x + 0.08, row["longer_wins"]) for x, row in enumerate(rows) if number(row.get("longer_wins")) is not None]
         axes.plot([], [], "o", color=AFTER, label="reward model")
         axes.plot([x for x, _ in longer], [y for _, y in longer], "D", color=BEFORE, markersize=5, label="the longer one wins")
-        counts = [f"\n{row['n']} pairs" if row.get("n") is not None else "" for row in rows]
+        counts = [f"\n{row['pairs']} pairs" if row.get("pairs") is not None else "" for row in rows]
         axes.set_xticks(range(len(rows)), [short(str(row.get("margin", ""))) + count for row, count in zip(rows, counts, strict=True)])
         axes.set_xlim(-0.6, len(rows) - 0.4)
         axes.set_ylim(min(0.4, *(0.95 * y for _, y in longer), *(0.95 * r["accuracy"] for r in rows)), 1.02)

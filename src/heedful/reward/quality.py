@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from heedful.maths.calibration import brier, ece, nll, temperature_scale
+from heedful.maths.calibration import brier, ece, nll, reliability_curve, temperature_scale
 from heedful.maths.statistics import Interval, wilson
 from heedful.records import Pair, plain_text
 
@@ -34,10 +35,10 @@ def reward_quality(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarr
         "shorter_wins": _row(shorter_wins),
         "beats_longer_wins": accuracy.low > longer_wins.high,
         "beats_length": accuracy.low > max(longer_wins.high, shorter_wins.high),
-        "by_margin": accuracy_by_margin(gap, right, margin_bins),
+        "by_margin": accuracy_by_margin(gap, right, longer, margin_bins),
         "calibration": calibration_figures(gap, 1.0),
         "calibrated": {"temperature": calibrate(chosen, rejected), **calibration_figures(scaled, 1.0)},
-        "reliability": reliability(scaled),
+        "reliability": [asdict(part) for part in reliability_curve(*both_sides(scaled))],
     }
 
 
@@ -68,14 +69,15 @@ def share(values: np.ndarray) -> Interval:
     return wilson(float(values.sum()), len(values))
 
 
-def accuracy_by_margin(gap: np.ndarray, right: np.ndarray, bins: int) -> list[dict[str, Any]]:
-    """Accuracy in bins of equal size by |score difference|, the surest last."""
+def accuracy_by_margin(gap: np.ndarray, right: np.ndarray, longer: np.ndarray, bins: int) -> list[dict[str, Any]]:
+    """Accuracy in bins of equal size by |score difference|, the surest last, beside "the longer one wins" on the same pairs."""
     order = np.argsort(np.abs(gap), kind="stable")
     return [
         {
             "margin": [float(np.abs(gap[part]).min()), float(np.abs(gap[part]).max())],
             "pairs": len(part),
             **_row(share(right[part]), "accuracy"),
+            "longer_wins": float(longer[part].mean()),
         }
         for part in np.array_split(order, min(bins, len(order)))
         if len(part)
@@ -105,13 +107,6 @@ def both_sides(logit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities and outcomes of pairs and of the same pairs turned round."""
     p = 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
     return np.concatenate([p, 1 - p]), np.concatenate([np.ones_like(p), np.zeros_like(p)])
-
-
-def reliability(logit: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
-    """Mean probability and observed share in bins of equal size."""
-    p, outcome = both_sides(logit)
-    parts = np.array_split(np.argsort(p, kind="stable"), bins)
-    return [{"p": float(p[part].mean()), "observed": float(outcome[part].mean()), "n": len(part)} for part in parts if len(part)]
 
 
 def _row(interval: Interval, name: str = "estimate") -> dict[str, float]:

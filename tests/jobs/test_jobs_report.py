@@ -1,0 +1,37 @@
+"""What the verdict says of the weights that are kept, and of who judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from heedful.jobs.evaluation import SCORED_BY
+from heedful.jobs.report import judge_run
+
+NO_HACKING: dict[str, Any] = {"sentence": "No sign of reward hacking.", "evidence": ["the score rose"]}
+
+
+def verdict(policy: dict[str, Any], kind: str = "learn") -> Any:
+    share = {"estimate": 0.5, "low": 0.4, "high": 0.6}
+    row = {"name": "score", "before": share, "after": share, "difference": {"estimate": 0.0, "low": -0.1, "high": 0.1}}
+    evaluation = {"comparison": [row], "win_rate": {"judge": SCORED_BY[kind], **share}, "scored_by": SCORED_BY[kind]}
+    summary = {"kl": 0.1, "steps": 6, "stopped_by": "max_steps"}
+    return judge_run({"evaluation": evaluation, "policy": policy}, summary, NO_HACKING)
+
+
+def test_the_verdict_names_the_step_that_is_kept() -> None:
+    assert "The best is step 0, the model it began with: training did not help." in verdict({"best_step": 0}).sentence
+    assert "of step 4, is what is kept" in verdict({"best_step": 4}).sentence
+    assert "best" not in verdict({}).sentence, "DPO keeps its last weights"
+
+
+@pytest.mark.parametrize(("kind", "judge"), [("classifier", "classifier"), ("function", "reward function"), ("pairs", "reward model")])
+def test_the_verdict_names_the_reward_that_there_was(kind: str, judge: str) -> None:
+    said = verdict({"best_step": 4}, kind).sentence
+    assert f"judged by the {judge}." in said
+    assert f"The {judge}'s score did not change" in said
+
+
+def test_the_evidence_of_reward_hacking_stands_in_its_own_section_alone() -> None:
+    assert verdict({}).evidence == []
