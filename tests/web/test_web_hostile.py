@@ -134,7 +134,7 @@ def test_hostile_text_is_text_on_every_page(app: Any, store: Store, payload: str
     owner.fill("/projects/1/findings")
     app.state.worker.wait()
     pages += [browser.get(path).text for path in ("/", "/label/1", "/label/1/mine", "/account")]
-    parts = ("", "/people", "/settings", "/instructions", "/prompts", "/undecided", "/exports")
+    parts = ("", "/people", "/settings", "/instructions", "/prompts", "/undecided", "/exports", "/notes")
     pages += [owner.get(path).text for path in ("/", "/account", "/accounts", *(f"/projects/1{part}" for part in parts))]
     pages.append(owner.fill("/projects/1/instructions", text=payload, questions="", preview="yes").text)
     pages.append(owner.get("/login", params={"next": payload, "said": payload}).text)

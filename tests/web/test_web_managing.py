@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from apps import PASSWORD, Browser, person, serving
+
 from heedful.feedback.asking import ask
 from heedful.store import Answer, Store, accounts, comprehension, instructions, invitations, labelers, projects
 from stores import Clock, answer, items, project
@@ -58,7 +58,9 @@ def test_from_the_first_link_to_the_export(app: Any, store: Store, clock: Clock)
     secret = store.write(lambda c: invitations.make_first(c, clock()))
     owner = joined(app, f"/join/{secret}", "olga")
     fields = {"name": "support", "criterion": "helpfulness", "question": "Which helps most?", "overlap": "3", "random_share": "20"}
-    made = owner.fill("/projects/new", **fields, calibration_share="0", repeat_share="0", higher_is="better", task="ranking", tie_policy="sparing")
+    made = owner.fill(
+        "/projects/new", **fields, calibration_share="0", repeat_share="0", higher_is="better", task="ranking", tie_policy="sparing"
+    )
     assert made.headers["location"] == "/projects/1/instructions?said=added"
     assert owner.fill("/projects/1/instructions", text="Rank them.\r\n\r\n*Ties* sparingly.", questions=QUESTIONS).status_code == 303
     rows = [{"prompt": f"question {i}", "completions": [f"answer {c} to {i}" for c in "abc"]} for i in range(4)]
@@ -149,7 +151,11 @@ KINDS = {"higher_is": "better", "task": "ranking", "tie_policy": "free"}
     [
         ("/projects/new", {"name": "x", "criterion": "c", "question": ""}, "asks nothing"),
         ("/projects/new", {"name": "x", "criterion": "c", "question": "q", "overlap": "three"}, "Write a number"),
-        ("/projects/new", {"name": "x", "criterion": "c", "question": "q", "overlap": "9", "max_overlap": "5"} | KINDS, "at least the overlap"),
+        (
+            "/projects/new",
+            {"name": "x", "criterion": "c", "question": "q", "overlap": "9", "max_overlap": "5"} | KINDS,
+            "at least the overlap",
+        ),
         ("/projects/new", {"name": "helpful", "criterion": "c", "question": "q", "higher_is": "better", "task": "ranking"}, "tie_policy"),
         ("/projects/1/settings", {"random_share": "5", "tie_policy": "free", "state": "active"}, "Choose a number from 0.2"),
         ("/projects/1/settings", {"random_share": "nan", "tie_policy": "free", "state": "active"}, "smaller number"),
@@ -353,8 +359,34 @@ def test_settings_that_may_change_do_and_others_do_not(store: Store, owner: Brow
     answered = owner.fill("/projects/1/settings", **changed, content_warning="Rude words", overlap="9", criterion="other")
     assert answered.status_code == 303
     _, asked = store.read(lambda c: projects.find(c, "helpful"))
-    assert (asked.tie_policy, asked.state, asked.lease, asked.random_share, asked.content_warning) == ("none", "paused", 600, 0.5, "Rude words")
+    assert (asked.tie_policy, asked.state, asked.lease, asked.random_share, asked.content_warning) == (
+        "none",
+        "paused",
+        600,
+        0.5,
+        "Rude words",
+    )
     assert (asked.overlap, asked.criterion) == (3, "helpfulness")
+
+
+def test_what_labelers_had_to_say_is_read_and_a_prompt_is_withdrawn(app: Any, store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    store.add_prompts("helpful", items(2))
+    version = store.publish("helpful", "Read.")
+    browser = Browser(app).sign_in(store, person(store, "ann", "labeler"))
+    store.acknowledge("helpful", "ann", version)
+    task = browser.fetch("/label/1/next").json()["task"]
+    sent = {"token": task["token"], "key": "k", "version": version, "answer": {"ranks": [1, 2, 3], "note": "names a person"}}
+    browser.fetch("/label/1/submit", sent)
+    task = browser.fetch("/label/1/next").json()["task"]
+    browser.fetch("/label/1/skip", {"token": task["token"], "reason": "upsetting"})
+    page = owner.get("/projects/1/notes").text
+    assert page.index("upsetting") < page.index("names a person")  # newest first
+    assert owner.fill("/projects/1/notes", prompt_id="p1", withdrawn="yes").status_code == 303
+    assert store.status()[0].withdrawn == 1
+    assert owner.fill("/projects/1/notes", prompt_id="unknown", withdrawn="yes").status_code == 422
+    owner.fill("/projects/1/notes", prompt_id="p1", withdrawn="no")
+    assert store.status()[0].withdrawn == 0
 
 
 def test_whoever_leaves_is_deactivated_and_what_they_said_stays_under_another_name(app: Any, store: Store, owner: Browser) -> None:

@@ -152,7 +152,9 @@ def test_every_answer_carries_the_headers(app: Any, ann: Browser) -> None:
 def test_pages_hold_no_script_or_style_of_their_own(app: Any, store: Store) -> None:
     owner = Browser(app).sign_in(store, person(store, "olga", "owner", None))
     pages = ["/", "/login", "/account", "/accounts", "/projects/new"]
-    pages += [f"/projects/1{part}" for part in ("", "/people", "/settings", "/instructions", "/prompts", "/undecided", "/exports")]
+    pages += [
+        f"/projects/1{part}" for part in ("", "/people", "/settings", "/instructions", "/prompts", "/undecided", "/exports", "/notes")
+    ]
     for path in pages:
         answered = owner.get(path)
         assert answered.status_code == 200, path

@@ -35,6 +35,8 @@ ACCESS: dict[str, str] = {
     "POST /projects/{project}/instructions": "manage",
     "GET /projects/{project}/prompts": "manage",
     "POST /projects/{project}/prompts": "manage",
+    "GET /projects/{project}/notes": "manage",
+    "POST /projects/{project}/notes": "manage",
     "GET /projects/{project}/people": "manage",
     "POST /projects/{project}/invitations": "manage",
     "POST /projects/{project}/invitations/{number}/revoke": "manage",
