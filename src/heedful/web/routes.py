@@ -23,6 +23,7 @@ ACCESS: dict[str, str] = {
     "GET /accounts": "own",
     "POST /accounts/invite": "own",
     "POST /accounts/{number}/state": "own",
+    "POST /accounts/{number}/password": "own",
     "POST /accounts/{number}/pseudonym": "own",
     # A project
     "GET /projects/new": "own",
