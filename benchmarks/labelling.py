@@ -157,7 +157,10 @@ async def labeler(person: Person, number: int, version: str, options: argparse.N
         task = (await person.post("next", {}))["task"]
         if task is None:
             return
-        await asyncio.sleep(chance.expovariate(1 / options.think))
+        think = chance.expovariate(1 / options.think)
+        if time.monotonic() + think > until:
+            return  # goes home with the task open, as people do
+        await asyncio.sleep(think)
         answer = {"ranks": [1, 2, 2, None], "active_ms": 1000}
         key = f"{number} {task['token']}"
         receipt = await person.post("submit", {"token": task["token"], "key": key, "version": version, "answer": answer})

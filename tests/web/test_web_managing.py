@@ -134,13 +134,14 @@ def test_an_invitation_ends(app: Any, store: Store, clock: Clock, owner: Browser
 def test_somebody_who_has_an_account_joins_one_more_project(app: Any, store: Store, owner: Browser) -> None:
     for name in ("one", "two"):
         store.create_project(project(name))
-    ann = person(store, "ann", "labeler", 1)
+    ann = person(store, "ann", "labeler", 1, language="native")
     browser = Browser(app).sign_in(store, ann)
-    [link] = re.findall(r"/join/[\w-]+", owner.fill("/projects/2/invitations", role="viewer").text)
+    [link] = re.findall(r"/join/[\w-]+", owner.fill("/projects/2/invitations", role="viewer", strata="age=60+").text)
     before = browser.cookies["heedful"]
     assert browser.fill(link).status_code == 303
     assert browser.cookies["heedful"] != before  # a role changed, and so did the session
     assert store.read(lambda c: accounts.projects_of(c, ann)) == [(1, "one", "labeler"), (2, "two", "viewer")]
+    assert [who.strata for who in store.labelers() if who.name == "ann"] == [{"language": "native", "age": "60+"}]
 
 
 KINDS = {"higher_is": "better", "task": "ranking", "tie_policy": "free"}
@@ -367,6 +368,36 @@ def test_settings_that_may_change_do_and_others_do_not(store: Store, owner: Brow
         "Rude words",
     )
     assert (asked.overlap, asked.criterion) == (3, "helpfulness")
+
+
+def test_what_labelers_had_to_say_is_read_and_a_prompt_is_withdrawn(app: Any, store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    store.add_prompts("helpful", items(2))
+    version = store.publish("helpful", "Read.")
+    browser = Browser(app).sign_in(store, person(store, "ann", "labeler"))
+    store.acknowledge("helpful", "ann", version)
+    task = browser.fetch("/label/1/next").json()["task"]
+    sent = {"token": task["token"], "key": "k", "version": version, "answer": {"ranks": [1, 2, 3], "note": "names a person"}}
+    browser.fetch("/label/1/submit", sent)
+    task = browser.fetch("/label/1/next").json()["task"]
+    browser.fetch("/label/1/skip", {"token": task["token"], "reason": "upsetting"})
+    page = owner.get("/projects/1/notes").text
+    assert page.index("upsetting") < page.index("names a person")  # newest first
+    assert owner.fill("/projects/1/notes", prompt_id="p1", withdrawn="yes").status_code == 303
+    assert store.status()[0].withdrawn == 1
+    assert owner.fill("/projects/1/notes", prompt_id="unknown", withdrawn="yes").status_code == 422
+    owner.fill("/projects/1/notes", prompt_id="p1", withdrawn="no")
+    assert store.status()[0].withdrawn == 0
+
+
+def test_a_lost_password_is_replaced_by_an_owner(app: Any, store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    ann = person(store, "ann", "labeler")
+    browser = Browser(app).sign_in(store, ann)
+    [new] = re.findall(r'class="secret">([\w-]{20})<', owner.fill(f"/accounts/{ann.id}/password").text)
+    assert browser.get("/account").headers["location"].startswith("/login")
+    assert Browser(app).fill("/login", name="ann", password=PASSWORD).status_code == 401
+    assert Browser(app).fill("/login", name="ann", password=new).status_code == 303
 
 
 def test_whoever_leaves_is_deactivated_and_what_they_said_stays_under_another_name(app: Any, store: Store, owner: Browser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,9 @@ def test_every_answer_carries_the_headers(app: Any, ann: Browser) -> None:
 def test_pages_hold_no_script_or_style_of_their_own(app: Any, store: Store) -> None:
     owner = Browser(app).sign_in(store, person(store, "olga", "owner", None))
     pages = ["/", "/login", "/account", "/accounts", "/projects/new"]
-    pages += [f"/projects/1{part}" for part in ("", "/people", "/settings", "/instructions", "/prompts", "/undecided", "/exports")]
+    pages += [
+        f"/projects/1{part}" for part in ("", "/people", "/settings", "/instructions", "/prompts", "/undecided", "/exports", "/notes")
+    ]
     for path in pages:
         answered = owner.get(path)
         assert answered.status_code == 200, path
@@ -297,6 +300,15 @@ def test_a_lease_that_ran_out_costs_nobody_their_work(app: Any, store: Store, an
     late = ann.fetch("/label/1/submit", {"token": task["token"], "key": "late", "version": version, "answer": {"ranks": [1, 2, 3]}})
     assert late.json()["purpose"] == "extra"
     assert store.status()[0].judgements == {"overlap": 9, "extra": 1}
+
+
+def test_the_wheel_carries_every_template_and_static_file(repository: Path) -> None:
+    source = repository / "src/heedful"
+    patterns = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["heedful"]
+    packed = {path for pattern in patterns for path in source.glob(pattern) if path.is_file()}
+    files = {path for folder in ("templates", "static") for path in (source / "web" / folder).rglob("*") if path.is_file()}
+    assert len(files) > 25
+    assert files <= packed
 
 
 @pytest.mark.parametrize("url", ["labels.example.org", "ftp://x", "https://", "https://x/path", "https://user@x"])

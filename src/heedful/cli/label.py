@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -23,6 +24,9 @@ def label(
         str | None, typer.Option(envvar="HEEDFUL_URL", show_envvar=True, help="Where people reach it, e.g. https://labels.example.org")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer; they share nothing but the store.")] = 1,
+    invite_owner: Annotated[
+        bool, typer.Option(help="Print a link for one more owner, say where the password of the only one is lost.")
+    ] = False,
     proxy: Annotated[
         str | None, typer.Option(help="The reverse proxy whose word on the visitor's address is taken, by its own address.")
     ] = None,
@@ -34,7 +38,7 @@ def label(
 
     site = Site(url or _local(host, port))
     os.environ |= {"HEEDFUL_STORE": where, "HEEDFUL_URL": site.url}
-    _greet(where, site.url)
+    _greet(where, site.url, invite_owner)
     uvicorn.run(
         "heedful.web.app:from_environment",
         factory=True,
@@ -46,6 +50,7 @@ def label(
         proxy_headers=proxy is not None,
         forwarded_allow_ips=proxy,
         log_level="warning",
+        timeout_keep_alive=75,  # labelers read for a while; a new connection for every answer would cost them more
         timeout_graceful_shutdown=10,
     )
 
@@ -64,13 +69,16 @@ def _local(host: str, port: int) -> str:
     return f"http://{name}:{port}"
 
 
-def _greet(where: str, url: str) -> None:
+def _greet(where: str, url: str, invite_owner: bool) -> None:
     """Make the store if there is none, and say where to go; the first time with the link that sets everything up."""
     from heedful.store import Store, invitations
 
     warn = lambda sentence: typer.echo(f"heed: warning: {sentence}", err=True)  # noqa: E731
     with Store.open(where, create=True, actor="heed label", warn=warn) as store:
         secret = store.write(lambda c: invitations.make_first(c, store.clock()))
+        if invite_owner and not secret:
+            extra = store.write(lambda c: invitations.make(c, "owner", None, {}, None, store.clock(), timedelta(days=1)))
+            typer.echo(f"This link makes one more owner; it works once, within a day:\n\n  {url}/join/{extra}\n")
     if url.startswith("http://") and "127.0.0.1" not in url and "localhost" not in url:
         warn(f"{url} is not encrypted: passwords and judgements can be read on the way. Use https.")
     if secret:

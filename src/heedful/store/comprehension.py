@@ -6,7 +6,7 @@ the text of the instructions changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -84,14 +84,9 @@ def standing(connection: sa.Connection, project_id: int, labeler_id: int) -> Sta
     if newest is None or not newest.questions:
         return Standing("none", [], 0)
     questions = [Question(**row) for row in newest.questions]
-    decision = _decision(connection, newest.id, labeler_id)
-    tries = sa.select(_A.passed).where(_A.comprehension_id == newest.id, _A.labeler_id == labeler_id)
-    tries = tries.where(_A.at > decision.at) if decision else tries
-    passed = list(connection.execute(tries).scalars())
-    if any(passed) or (decision and decision.decision == "passed"):
-        return Standing("passed", questions, 0)
-    left = TRIES - len(passed)
-    return Standing("open" if left > 0 else "waiting", questions, max(left, 0))
+    mine = sa.select(_A.passed, _A.at).where(_A.comprehension_id == newest.id, _A.labeler_id == labeler_id).order_by(_A.id)
+    state, left = _state(connection.execute(mine).all(), _decision(connection, newest.id, labeler_id))
+    return Standing(state, questions, left)
 
 
 def attempt(connection: sa.Connection, project_id: int, labeler_id: int, answers: Sequence[int], now: datetime) -> list[int]:
@@ -128,15 +123,23 @@ def waiting(connection: sa.Connection, project_id: int) -> list[Waiting]:
     newest = _newest(connection, project_id)
     if newest is None:
         return []
-    rows = connection.execute(
-        sa.select(labeler.c.name, _A.labeler_id, _A.answers, _A.at)
-        .join(labeler, labeler.c.id == _A.labeler_id)
-        .where(_A.comprehension_id == newest.id)
-        .order_by(_A.id)
-    ).all()
-    last: Mapping[int, Any] = {row.labeler_id: row for row in rows}
-    standings = {number: standing(connection, project_id, number) for number in last}
-    return [Waiting(row.name, number, row.answers, row.at) for number, row in last.items() if standings[number].state == "waiting"]
+    attempts = sa.select(labeler.c.name, _A.labeler_id, _A.answers, _A.passed, _A.at).join(labeler, labeler.c.id == _A.labeler_id)
+    by_labeler: dict[int, list[Any]] = {}
+    for row in connection.execute(attempts.where(_A.comprehension_id == newest.id).order_by(_A.id)):
+        by_labeler.setdefault(row.labeler_id, []).append(row)
+    decisions = sa.select(comprehension_decision).where(_D.comprehension_id == newest.id).order_by(_D.id)
+    decided = {row.labeler_id: row for row in connection.execute(decisions)}
+    found = {number: rows[-1] for number, rows in by_labeler.items() if _state(rows, decided.get(number))[0] == "waiting"}
+    return [Waiting(row.name, number, row.answers, row.at) for number, row in found.items()]
+
+
+def _state(attempts: Sequence[Any], decision: Any) -> tuple[str, int]:
+    """How far somebody is by what they answered, oldest first, and what was decided last; and how many tries they have left."""
+    tries = [row for row in attempts if decision is None or row.at > decision.at]
+    if any(row.passed for row in tries) or (decision and decision.decision == "passed"):
+        return "passed", 0
+    left = max(TRIES - len(tries), 0)
+    return ("open" if left else "waiting"), left
 
 
 def _newest(connection: sa.Connection, project_id: int) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from heedful.errors import AnswerProblem, SettingProblem
-from heedful.store import accounts
+from heedful.store import accounts, labelers
 from heedful.store.accounts import Account
 from heedful.store.audit import record
 from heedful.store.columns import add_row
@@ -90,6 +90,9 @@ def join(connection: sa.Connection, secret: str, who: Account, now: datetime) ->
     row = look(connection, secret, now, lock=True)
     if row.project_id is None:
         raise AnswerProblem("this invitation is for somebody new", "Sign out first.")
+    if row.strata:
+        known = labelers.strata_named(connection, who.labeler_id)
+        labelers.set_strata(connection, who.labeler, {**known, **row.strata}, who.actor, now)
     _use(connection, row, who, who.actor, now)
 
 

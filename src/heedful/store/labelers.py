@@ -127,6 +127,13 @@ def strata_of(connection: sa.Connection, labeler_id: int) -> list[int]:
     return list(connection.execute(found).scalars())
 
 
+def strata_named(connection: sa.Connection, labeler_id: int) -> dict[str, str]:
+    """The strata that somebody stands for, by dimension."""
+    mine = sa.select(stratum.c.dimension, stratum.c.value).join(labeler_stratum, labeler_stratum.c.stratum_id == stratum.c.id)
+    rows = connection.execute(mine.where(labeler_stratum.c.labeler_id == labeler_id))
+    return {row.dimension: row.value for row in rows}
+
+
 def stratum_id(connection: sa.Connection, dimension: str, value: str) -> int:
     """The id of a stratum, which is made where there is none."""
     known = sa.select(stratum.c.id).where(stratum.c.dimension == dimension, stratum.c.value == value)

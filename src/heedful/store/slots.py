@@ -29,7 +29,7 @@ import sqlalchemy as sa
 from heedful.errors import NoSuchTask
 from heedful.store.audit import record
 from heedful.store.prompts import open_place
-from heedful.store.schema import concern, judgement_revision, project, prompt, slot
+from heedful.store.schema import concern, judgement_revision, labeler, project, prompt, slot
 
 DRAWS = 32
 """How many prompts are drawn before one goes through all that are free."""
@@ -185,6 +185,21 @@ def raise_concern(connection: sa.Connection, about: Any, reason: str, now: datet
     connection.execute(sa.insert(concern).values(slot_id=about.id, skipped=skipped, reason=reason, at=now))
     kind = "task.skipped" if skipped else "concern.raised"
     record(connection, kind, f"labeler {about.labeler_id}", now, project=about.project_id, slot=about.id)
+
+
+def concerns(connection: sa.Connection, project_id: int, limit: int = 200) -> list[dict[str, Any]]:
+    """What labelers had to say about tasks, and why they skipped some, newest first: with the prompt's id and content, and who said it."""
+    c = concern.c
+    found = (
+        sa.select(
+            c.id, c.at, c.skipped, c.reason, prompt.c.external_id, prompt.c.content, prompt.c.withdrawn, labeler.c.name.label("labeler")
+        )
+        .join(slot, slot.c.id == c.slot_id)
+        .join(prompt, prompt.c.id == slot.c.prompt_id)
+        .join(labeler, labeler.c.id == slot.c.labeler_id)
+        .where(slot.c.project_id == project_id)
+    )
+    return [dict(row._mapping) for row in connection.execute(found.order_by(c.id.desc()).limit(limit))]
 
 
 def add_places(connection: sa.Connection, project_id: int, prompt_ids: Iterable[int], actor: str, now: datetime) -> list[int]:

@@ -23,6 +23,7 @@ ACCESS: dict[str, str] = {
     "GET /accounts": "own",
     "POST /accounts/invite": "own",
     "POST /accounts/{number}/state": "own",
+    "POST /accounts/{number}/password": "own",
     "POST /accounts/{number}/pseudonym": "own",
     # A project
     "GET /projects/new": "own",
@@ -35,6 +36,8 @@ ACCESS: dict[str, str] = {
     "POST /projects/{project}/instructions": "manage",
     "GET /projects/{project}/prompts": "manage",
     "POST /projects/{project}/prompts": "manage",
+    "GET /projects/{project}/notes": "manage",
+    "POST /projects/{project}/notes": "manage",
     "GET /projects/{project}/people": "manage",
     "POST /projects/{project}/invitations": "manage",
     "POST /projects/{project}/invitations/{number}/revoke": "manage",

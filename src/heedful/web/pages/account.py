@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import timedelta
 from typing import Any
 
@@ -105,6 +106,25 @@ def change_state(request: Request, visitor: Admitted, number: int, came: Form) -
     except HeedfulError as problem:
         return _everybody(request, visitor, status=422, problem=sentence(problem))
     return go("/accounts", "saved")
+
+
+@router.post("/accounts/{number}/password")
+def give_password(request: Request, visitor: Admitted, number: int) -> Response:
+    """A new password for somebody who has lost theirs; it is shown now and never again, and they should change it."""
+    store: Store = request.app.state.store
+    new = secrets.token_urlsafe(15)
+
+    def work(c: sa.Connection) -> str:
+        who = accounts.get(c, number)
+        accounts.set_password(c, number, request.app.state.passwords.hash(who.name, new), visitor.user.actor, store.clock())
+        sessions.end_others(c, number)
+        return who.name
+
+    try:
+        name = store.write(work)
+    except HeedfulError as problem:
+        return _everybody(request, visitor, status=422, problem=sentence(problem))
+    return _everybody(request, visitor, given={"name": name, "password": new})
 
 
 @router.post("/accounts/{number}/pseudonym")

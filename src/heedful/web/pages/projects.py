@@ -12,7 +12,8 @@ from starlette.datastructures import UploadFile
 from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
 from heedful.feedback.criteria import CRITERIA
 from heedful.feedback.instructions import instructions_for
-from heedful.store import Project, Store, comprehension, instructions, projects, prompts, status
+from heedful.records import plain_text
+from heedful.store import Project, Store, comprehension, instructions, projects, prompts, slots, status
 from heedful.web import analysis, forms, uploads
 from heedful.web.access import Admitted, Form, Visitor, adjudicators, text
 from heedful.web.drawings import inline
@@ -157,6 +158,24 @@ def add_prompts(request: Request, visitor: Admitted, came: Form) -> Response:
         shown: dict[str, Any] = {"counted": counted, "example": uploads.EXAMPLE}
         return page(request, visitor, "manage/prompts.html", status=422, problem=sentence(problem), **shown)
     return go(f"{visitor.manage}/prompts", "added")
+
+
+@router.get("/{project}/notes")
+def notes(request: Request, visitor: Admitted) -> Response:
+    """What labelers had to say about tasks, and why they skipped some."""
+    store: Store = request.app.state.store
+    rows = store.read(lambda c: slots.concerns(c, visitor.project_id))
+    rows = [{**row, "text": plain_text(row["content"])} for row in rows]
+    return page(request, visitor, "manage/notes.html", rows=rows)
+
+
+@router.post("/{project}/notes")
+def withdraw(request: Request, visitor: Admitted, came: Form) -> Response:
+    """Ask nobody about a prompt any more, or ask about it again."""
+    store: Store = request.app.state.store
+    ids, withdrawn = [str(came.form.get("prompt_id", ""))], text(came.form, "withdrawn") == "yes"
+    store.write(lambda c: prompts.set_withdrawn(c, visitor.asked.name, ids, withdrawn, visitor.user.actor, store.clock()))
+    return go(f"{visitor.manage}/notes", "saved")
 
 
 @router.post("/{project}/findings")
