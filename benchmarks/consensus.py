@@ -69,7 +69,7 @@ def panel_of(noise: float, ties: float, seed: int) -> list[SimulatedLabeler]:
     chance = Random(f"panel {seed}")
     kinds = ["random"] * round(GUESSERS * LABELERS) + ["upside_down"] * round(REVERSED * LABELERS)
     kinds += ["careful"] * (LABELERS - len(kinds))
-    return [SimulatedLabeler(f"{kind}-{n:02}", kind, noise * chance.lognormvariate(0, VARIETY), ties) for n, kind in enumerate(kinds)]  # type: ignore[arg-type]
+    return [SimulatedLabeler(f"{kind}-{n:02}", kind, noise * chance.lognormvariate(0, VARIETY), ties) for n, kind in enumerate(kinds)]
 
 
 def simulate(noise: float, ties: float, tasks: int, seed: int) -> tuple[list[Ranking], dict[str, float]]:
@@ -79,7 +79,7 @@ def simulate(noise: float, ties: float, tasks: int, seed: int) -> tuple[list[Ran
     rows = [(p, [Completion(f"{p.id}:{k}", p.id, "", [], "stop", k, "m") for k in range(COMPLETIONS)]) for p in prompts]
     truth: dict[str, float] = {c.id: chance.gauss(0, 1) for _, group in rows for c in group}
     teams = assign([p.id for p in prompts], [labeler.name for labeler in labelers], OVERLAP, seed)
-    return collect(rows, truth, labelers, teams, CRITERION, instructions_for(CRITERION), seed), truth  # type: ignore[arg-type]
+    return collect(rows, truth, labelers, teams, CRITERION, instructions_for(CRITERION), seed), truth
 
 
 def judge(agreed: Consensus, truth: dict[str, float], figures: Figures) -> None:
@@ -147,7 +147,7 @@ def found(seeds: Sequence[int], plot: Path | None) -> None:
             flagged = [[r.flagged for r in kind] for kind in (turned, guessing, good)]
             named = share([r.verdict == "upside_down" for r in turned])
             cells = [share(flagged[0]), named, share(flagged[1]), share(flagged[2], 2)]
-            curves.setdefault(difficulty, []).append((size, *(float(np.mean(kind)) for kind in flagged)))  # type: ignore[arg-type]
+            curves.setdefault(difficulty, []).append((size, *(float(np.mean(kind)) for kind in flagged)))
             print(f"| {difficulty} | {size} | " + " | ".join(cells) + " |", flush=True)
     if plot:
         draw_found(curves, plot)

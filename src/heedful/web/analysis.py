@@ -15,10 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from heedful.errors import DataProblem
+from heedful.feedback.agreement import panel_agreement
 from heedful.feedback.asking import ask_more
 from heedful.feedback.consensus import ConsensusPair, consensus
 from heedful.feedback.criteria import Criterion
-from heedful.feedback.labelers import LabelerReport, labeler_reports, panel_agreement
+from heedful.feedback.labelers import LabelerReport, labeler_reports
 from heedful.records import Ranking, plain_text
 from heedful.report import feedback_figures
 from heedful.store import Store, derived, labelers, projects
