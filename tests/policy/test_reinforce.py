@@ -385,12 +385,12 @@ def test_scores_are_scaled_once_by_the_starting_policys(tmp_path):
     assert (plain.scale.mean, plain.scale.sd) == (0.0, 1.0)
 
 
-def test_where_the_best_weights_are_damaged_the_last_are_kept_and_it_is_said(tmp_path):
+def test_where_the_best_weights_are_damaged_the_last_are_kept_and_it_is_said(tmp_path, monkeypatch):
     """Told, with the best step put right; never the last weights under the name of the best."""
     figures = {0: 1.0, 2: 5.0, 4: 2.0}
     trial, said = Trial(tmp_path, figures=lambda at: {"score": figures[at], "kl": 0.1}), []
+    monkeypatch.setattr(SilentProgress, "say", lambda _, line: said.append(line))
     loop = trial.start([])
-    loop.progress.say = said.append
     weigh = loop.stopping.update
 
     def update(step, values):
