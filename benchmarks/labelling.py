@@ -5,7 +5,8 @@
     python benchmarks/labelling.py pages --prompts 100000            # 1,000,000 judgements: how long managers' pages take
 
 Everybody is signed in already, keeps one connection, reads for a while (--think seconds, on average), answers, and sends an
-answer again under its key until it is stored. At half-time every worker is killed once, one after the other. At the end every
+answer again under its key until it is stored. At half-time every worker is killed once, one after the other;
+"calm" figures leave out the 12 seconds after each kill. At the end every
 receipt has to be in the store, once, and no prompt may have more judgements than its overlap. Server, database and the people
 share this machine's processors.
 """
@@ -41,6 +42,8 @@ from heedful.web.security import csrf_of
 
 LABELERS = {"sqlite": 100, "postgresql": 1000}
 OVERLAP = 3
+RECOVERY = 12.0
+"""Seconds in which a killed worker's successor is up, also on a machine that does something else."""
 
 
 def main() -> None:
@@ -71,17 +74,24 @@ def people(where: str, labelers: int, options: argparse.Namespace) -> dict[str, 
     with serving(where, options.workers) as (port, server):
         found = asyncio.run(everybody(port, cookies, version, options, server))
     judged = check(where, found["receipts"])
-    waits = {kind: store_benchmark.percentiles(found[kind]) for kind in ("next", "submit")}
+    waits = {kind: store_benchmark.percentiles([wait for _, wait in found[kind]]) for kind in ("next", "submit")}
+    calm = {f"{kind}_calm": store_benchmark.percentiles(calm_waits(found, kind)) for kind in ("next", "submit")}
     asked = {"labelers": labelers, "workers": options.workers, "think_s": options.think, "seconds": options.seconds, "prompts": prompts}
     return {
         **asked,
-        "killed": found["killed"],
+        "killed": len(found["killed"]),
         "judgements": judged,
         "sent_again": found["retries"],
         "lost": 0,
         "over_assigned": 0,
         **waits,
+        **calm,
     }
+
+
+def calm_waits(found: dict[str, Any], kind: str) -> list[float]:
+    """Waits for what was not sent within the seconds after a worker was killed, in which another one starts."""
+    return [wait for began, wait in found[kind] if not any(began < at + RECOVERY and began + wait > at for at in found["killed"])]
 
 
 def sign_in(where: str, labelers: int, version: str) -> list[str]:
@@ -127,7 +137,7 @@ async def everybody(
     port: int, cookies: list[str], version: str, options: argparse.Namespace, server: subprocess.Popen[bytes]
 ) -> dict[str, Any]:
     """All labelers at once, and whoever kills the workers."""
-    found: dict[str, Any] = {"next": [], "submit": [], "receipts": [], "retries": 0, "killed": 0}
+    found: dict[str, Any] = {"next": [], "submit": [], "receipts": [], "retries": 0, "killed": []}
     until = time.monotonic() + options.seconds
     people = [labeler(Person(port, cookie, found), number, version, options, until) for number, cookie in enumerate(cookies)]
     await asyncio.gather(*people, kill_workers(server, options, found))
@@ -139,8 +149,8 @@ async def kill_workers(server: subprocess.Popen[bytes], options: argparse.Namesp
     await asyncio.sleep(options.seconds / 2)
     for pid in workers_of(server.pid):
         os.kill(pid, signal.SIGKILL)
-        found["killed"] += 1
-        await asyncio.sleep(min(5.0, options.seconds / 8))
+        found["killed"].append(time.perf_counter())
+        await asyncio.sleep(min(RECOVERY, options.seconds / 8))
 
 
 def workers_of(parent: int) -> list[int]:
@@ -189,7 +199,7 @@ class Person:
                 status, told = 0, b""
                 self.streams = None
             if status == 200:
-                self.found[what].append(time.perf_counter() - began)
+                self.found[what].append((began, time.perf_counter() - began))
                 return dict(json.loads(told))
             if status not in (0, 503):
                 raise RuntimeError(f"{what}: {status} {told[:200]!r}")

@@ -317,6 +317,9 @@ def test_what_is_undecided_is_settled_by_one_judgement(app: Any, store: Store, o
     pairs = [json.loads(line) for line in owner.get("/projects/1/exports/pairs.jsonl").text.splitlines()]
     assert len(pairs) == 3
     assert all(pair["chosen"] > pair["rejected"] for pair in pairs)  # the last in the alphabet is best, says adam
+    store.write(lambda c: projects.change(c, "helpful", "test", store.clock(), decided=0.9, max_overlap=5))
+    findings(app, owner)
+    assert store.status()[0].places_open == 0  # surer than one judgement can be, and yet settled: nobody else is asked
 
 
 def findings(app: Any, owner: Browser) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -120,78 +121,94 @@ def admitted(request: Request, came: Annotated[Sent, Depends(sent)]) -> Visitor:
     if need is None:
         raise Refusal(403, "forbidden", "This page is for nobody.")
     store: Store = request.app.state.store
-    if request.url.path.startswith(API):
-        visitor = _by_token(store, request, need)
-    else:
-        visitor = _by_cookie(store, request)
-        if request.method not in SAFE_METHODS and not hmac.compare_digest(came.csrf.encode(), visitor.csrf.encode()):
+    by = _ByToken(request) if request.url.path.startswith(API) else _ByCookie(request, came)
+    now = store.clock()
+    # All in one transaction: every request does this.
+    visitor = store.read(lambda c: _let_in(c, by.visitor(c, need, now), need, request.path_params.get("project")))
+    if by.due:
+        store.write(lambda c: by.touch(c, now))
+    return visitor
+
+
+class _ByCookie:
+    """Whoever a browser's cookie stands for."""
+
+    def __init__(self, request: Request, came: Sent) -> None:
+        self.cookie = request.cookies.get(request.app.state.site.cookie, "")
+        self.sends, self.csrf, self.due = request.method not in SAFE_METHODS, came.csrf, False
+
+    def visitor(self, connection: sa.Connection, need: str, now: datetime) -> Visitor:
+        """The visitor; raises Refusal for a form that no page of theirs holds."""
+        visitor = Visitor(self.cookie or secrets.token_urlsafe(32), fresh=not self.cookie)
+        if self.sends and not hmac.compare_digest(self.csrf.encode(), visitor.csrf.encode()):
             raise Refusal(403, "csrf", "This page is too old: it was opened before you signed in or out. Go back, reload it and try again.")
+        found = sessions.find(connection, self.cookie, now) if self.cookie else None
+        if found is None:
+            return visitor
+        self.due = found[1]
+        return replace(visitor, account=found[0])
+
+    def touch(self, connection: sa.Connection, now: datetime) -> None:
+        """A sign of life."""
+        sessions.touch(connection, self.cookie, now)
+
+
+class _ByToken:
+    """Whoever a program acts for. It shows a token, and nothing else: a cookie that comes along is not looked at."""
+
+    def __init__(self, request: Request) -> None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        self.token = token.strip() if scheme.lower() == "bearer" else ""
+        self.due = False
+
+    def visitor(self, connection: sa.Connection, need: str, now: datetime) -> Visitor:
+        """The visitor; raises Refusal where the token is not valid, or lacks a scope."""
+        if need == "anyone":
+            return Visitor("", False)
+        if not self.token:
+            raise Refusal(401, "no_token", "Send a token: Authorization: Bearer heed_...")
+        found = api_tokens.find(connection, self.token, now)
+        if found is None:
+            raise Refusal(401, "bad_token", "This token is not valid, or no longer.")
+        who, scopes, self.due = found
+        if SCOPE[need] not in scopes:
+            raise Refusal(403, "scope", f"This token lacks the scope {SCOPE[need]!r}.")
+        return Visitor("", False, who)
+
+    def touch(self, connection: sa.Connection, now: datetime) -> None:
+        """Note that it was used."""
+        api_tokens.touch(connection, self.token, now)
+
+
+def _let_in(connection: sa.Connection, visitor: Visitor, need: str, named: str | None) -> Visitor:
+    """The visitor in the project that the address names, or in none where a route is about the whole store."""
     if need == "anyone":
         return visitor
     if visitor.account is None:
         raise Refusal(401, "signed_out", "Sign in first.")
     if need == "account":
         return visitor
-    return _in_project(store, request, visitor, need)
-
-
-def _by_cookie(store: Store, request: Request) -> Visitor:
-    cookie = request.cookies.get(request.app.state.site.cookie, "")
-    if not cookie:
-        return Visitor(secrets.token_urlsafe(32), fresh=True)
-    now = store.clock()
-    found = store.read(lambda c: sessions.find(c, cookie, now))
-    if found and found[1]:
-        store.write(lambda c: sessions.touch(c, cookie, now))
-    return Visitor(cookie, False, found[0] if found else None)
-
-
-def _by_token(store: Store, request: Request, need: str) -> Visitor:
-    """Programs show a token, and nothing else: a cookie that comes along is not looked at."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if need == "anyone":
-        return Visitor("", False)
-    if scheme.lower() != "bearer" or not token:
-        raise Refusal(401, "no_token", "Send a token: Authorization: Bearer heed_...")
-    now = store.clock()
-    found = store.read(lambda c: api_tokens.find(c, token.strip(), now))
-    if found is None:
-        raise Refusal(401, "bad_token", "This token is not valid, or no longer.")
-    who, scopes, due = found
-    if SCOPE[need] not in scopes:
-        raise Refusal(403, "scope", f"This token lacks the scope {SCOPE[need]!r}.")
-    if due:
-        store.write(lambda c: api_tokens.touch(c, token.strip(), now))
-    return Visitor("", False, who)
-
-
-def _in_project(store: Store, request: Request, visitor: Visitor, need: str) -> Visitor:
-    """The visitor in the project that the address names, or in none where a route is about the whole store."""
-    who, named = visitor.user, request.path_params.get("project")
     if named is None:
-        role = "owner" if who.owner else None
-        if need not in MAY.get(role or "", frozenset()):
+        if not visitor.account.owner:
             raise Refusal(403, "forbidden", "This is for owners.")
-        return Visitor(visitor.cookie, visitor.fresh, who, role)
+        return replace(visitor, role="owner")
+    return _in_project(connection, visitor, need, named)
 
+
+def _in_project(connection: sa.Connection, visitor: Visitor, need: str, named: str) -> Visitor:
     if not (named.isascii() and named.isdigit() and len(named) < 16):
         raise _not_here()
     number = int(named)
-
-    def look(c: sa.Connection) -> tuple[str, bool, Project] | None:
-        there = c.execute(sa.select(project_table.c.id).where(project_table.c.id == number)).first()
-        part = accounts.part_in(c, who, number) if there else None
-        return (*part, projects.get(c, number)) if part else None
-
-    found = store.read(look)
-    if found is None:
+    there = connection.execute(sa.select(project_table.c.id).where(project_table.c.id == number)).first()
+    part = accounts.part_in(connection, visitor.user, number) if there else None
+    if part is None:
         raise _not_here()
-    role, paused, project = found
+    role, paused = part
     if need.removeprefix("finish ") not in MAY[role]:
         raise Refusal(403, "forbidden", f"As {role} you may not do this. Ask whoever leads the project.")
     if paused and need in ("label", "adjudicate"):
         raise Refusal(403, "paused", "You are asked nothing new in this project just now. Whoever leads it will tell you why.")
-    return Visitor(visitor.cookie, visitor.fresh, who, role, number, project)
+    return replace(visitor, role=role, project_id=number, project=projects.get(connection, number))
 
 
 def _not_here() -> Refusal:

@@ -74,8 +74,10 @@ def work_out(store: Store, name: str, adjudicators: frozenset[str] = frozenset()
         "set_aside": sorted(aside),
         "figures": _figures(store, found, days),
     }
-    summary["undecided"] = _undecided(pairs, asked.decided)
-    drawn = [_derived(pair) for pair in pairs]
+    open_ones = _undecided(pairs, asked.decided, ruled_on(counted, adjudicators))
+    summary["undecided"] = [{"prompt_id": prompt_id, "p": p} for prompt_id, p in list(open_ones.items())[:MOST_UNDECIDED]]
+    # Only what ask_more needs: while all pairs of a large project were written, nobody could answer.
+    drawn = [_derived(pair) for pair in pairs if pair.prompt_id in open_ones]
     parameters = {"adjudicators": sorted(adjudicators), "set_aside": sorted(aside)}
     number = store.write(lambda c: derived.save(c, name, made_from, ALGORITHM, VERSION, parameters, drawn, found, store.clock(), summary))
     if asked.task == "ranking":
@@ -86,8 +88,13 @@ def work_out(store: Store, name: str, adjudicators: frozenset[str] = frozenset()
 def settled(rankings: Iterable[Ranking], adjudicators: frozenset[str]) -> list[Ranking]:
     """The rankings that count: of a prompt that an adjudicator judged beyond the overlap, theirs alone."""
     rows = list(rankings)
-    ruled = {row.prompt_id for row in rows if _rules(row, adjudicators)}
+    ruled = ruled_on(rows, adjudicators)
     return [row for row in rows if row.prompt_id not in ruled or _rules(row, adjudicators)]
+
+
+def ruled_on(rankings: Iterable[Ranking], adjudicators: frozenset[str]) -> set[str]:
+    """The prompts that an adjudicator has settled."""
+    return {row.prompt_id for row in rankings if _rules(row, adjudicators)}
 
 
 def _rules(row: Ranking, adjudicators: frozenset[str]) -> bool:
@@ -161,13 +168,13 @@ def _coverage(store: Store, names: set[str]) -> list[dict[str, Any]]:
     return [{"stratum": dimension, "group": value, "people": n} for (dimension, value), n in sorted(counts.items())]
 
 
-def _undecided(pairs: Iterable[ConsensusPair], decided: float) -> list[dict[str, Any]]:
-    """Prompts of which no pair is sure, the most undecided first, with the probability of their surest pair."""
+def _undecided(pairs: Iterable[ConsensusPair], decided: float, ruled: set[str]) -> dict[str, float]:
+    """Prompts of which no pair is sure and that nobody has settled, with the probability of their surest pair, the least sure first."""
     best: dict[str, float] = {}
     for pair in pairs:
         best[pair.prompt_id] = max(pair.p, best.get(pair.prompt_id, 0))
-    order = sorted((p, prompt_id) for prompt_id, p in best.items() if p < decided)
-    return [{"prompt_id": prompt_id, "p": p} for p, prompt_id in order[:MOST_UNDECIDED]]
+    order = sorted((p, prompt_id) for prompt_id, p in best.items() if p < decided and prompt_id not in ruled)
+    return {prompt_id: p for p, prompt_id in order}
 
 
 def to_settle(store: Store, project_id: int, findings: Findings, settled_by: Iterable[int]) -> list[dict[str, Any]]:

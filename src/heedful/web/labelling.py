@@ -60,12 +60,18 @@ def step(connection: sa.Connection, asked: Project, project_id: int, who: Accoun
 
 def next_task(store: Store, asked: Project, project_id: int, who: Account) -> Task | None:
     """The next task. Raises InstructionsChanged or CheckNeeded where something else comes first."""
-    where, read, _ = store.read(lambda c: step(c, asked, project_id, who))
-    if where == "instructions":
-        raise instructions.changed(read.version)
-    if where != "task":
+    standing = store.read(lambda c: comprehension.standing(c, project_id, who.labeler_id))
+    if standing.state in ("open", "waiting"):
+        refuse_unread(store, asked, who)
         raise CheckNeeded("the questions on the instructions come first", "Answer them, or wait for somebody to decide.")
-    return ask(store, asked.name, who.labeler)
+    return ask(store, asked.name, who.labeler)  # which looks at what they have read
+
+
+def refuse_unread(store: Store, asked: Project, who: Account) -> None:
+    """Raise InstructionsChanged where somebody has not read the current instructions: reading comes before questions."""
+    read = store.read(lambda c: reading(c, asked, who))
+    if not read.acknowledged:
+        raise instructions.changed(read.version)
 
 
 def submit(store: Store, who: Account, sent: Submitted) -> Receipt:

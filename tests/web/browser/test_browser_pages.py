@@ -43,8 +43,21 @@ def ready(served: Any) -> Any:
     return served
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+HERE_AND_THERE = [
+    ("light", WIDE, "light-wide"),
+    ("dark", PHONE, "dark-phone"),
+    ("light", PHONE, "light-phone"),
+    ("dark", WIDE, "dark-wide"),
+]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "size"),
+    [
+        pytest.param(scheme, size, id=name, marks=[pytest.mark.slow] if i > 1 else [])
+        for i, (scheme, size, name) in enumerate(HERE_AND_THERE)
+    ],
+)
 def test_axe_finds_nothing(ready: Any, visit: Visit, scheme: str, size: dict[str, int]) -> None:
     label = f"/label/{ready.project_id()}"
     found = []

@@ -225,6 +225,34 @@ def test_what_the_server_refuses_stays_with_the_labeler(task: Any, served: Any) 
     assert list(served.rows("ann")) == [prompt]
 
 
+def test_an_earlier_answer_that_is_not_taken_is_told(task: Any, served: Any) -> None:
+    """Sent when the page opens, refused: the labeler hears of it, and the draft stays."""
+    task.context.route("**/submit", lambda route: route.abort())
+    press(task, "1234")
+    task.keyboard.press("Enter")
+    task.locator("#trouble").wait_for()
+    again = task.context.new_page()
+    task.close()
+    again.context.unroute("**/submit")
+    again.route("**/submit", lambda route: route.fulfill(status=422, json={"error": "refused", "message": "It does not fit."}))
+    again.goto(f"{served.url}/label/{served.project_id()}")
+    again.get_by_text("An earlier answer of yours was not taken: It does not fit.").wait_for()
+    assert again.locator(".badge.place").all_inner_texts() == ["rank 1", "rank 2", "rank 3", "rank 4"]
+
+
+def test_a_break_is_suggested_after_most_of_an_hour(task: Any) -> None:
+    task.evaluate(
+        """() => {
+        let fake = performance.now();
+        performance.now = () => fake;
+        for (let minute = 0; minute < 51; minute += 1) { fake += 60_000; dispatchEvent(new Event('scroll')); }
+    }"""
+    )
+    task.locator("#rest").wait_for()
+    task.get_by_role("button", name="All right").click()
+    assert task.locator("#rest").is_hidden()
+
+
 def test_active_time_is_measured_and_no_longer_than_the_task_was_open(task: Any, served: Any) -> None:
     prompt = prompt_of(task)
     task.wait_for_timeout(600)

@@ -103,7 +103,10 @@ def rank_everything(page: Any) -> None:
         page.wait_for_function("() => document.querySelectorAll('.tray .chip').length === 3")
         for key in keys:
             page.keyboard.press(key)
-        page.keyboard.press("Enter")
+        if keys == "123":
+            page.get_by_text("Report something about this task").click()
+            page.get_by_label("What should be known about this task").fill("A phone number.")
+        page.keyboard.press("Control+Enter")
     page.locator("#nothing").wait_for()
 
 
@@ -120,6 +123,9 @@ def read_figures(page: Any, served: Any, look: Callable[[Any, str], None]) -> No
     look(page, "people")
     tabs.get_by_role("link", name="Undecided").click()
     look(page, "undecided")
+    tabs.get_by_role("link", name="Notes").click()
+    assert "A phone number." in page.locator("tbody").inner_text()
+    look(page, "notes")
     page.goto(served.url + "/account")
     look(page, "account")
     page.goto(served.url + "/accounts")

@@ -20,6 +20,7 @@ let draft = null; // the same as it is kept in this browser, with its key
 let time = null; // how long they worked on it
 let at = 0; // the completion that keys act on
 let sending = false;
+let unsent = ""; // why an earlier answer, sent by itself when the page opened, was not taken
 
 const now = () => performance.now();
 const send = (what, body) => post(`${here}/${what}`, body, csrf);
@@ -47,8 +48,9 @@ async function load(what = "next", body = {}) {
   const { status, data } = await sendUntilHeard(what, body, WAITING);
   if (status !== 200) return refused(status, data, null);
   view.progress(data.progress);
-  view.problem("");
-  if (!data.task) return view.nothing(page.idle);
+  view.problem(unsent);
+  if (!data.task) return view.nothing(`${unsent} ${page.idle}`);
+  unsent = "";
   return open(data.task);
 }
 
@@ -139,8 +141,10 @@ async function confirm(token, kept) {
   // Signed out: it is sent by itself after signing in. Else it is the labeler's again, under a new key.
   if (!isSignedOut(status, data)) {
     const again = { ...kept, sent: null, key: crypto.randomUUID() };
-    drafts.keep(token, again);
-    if (task?.token === token) draft = again;
+    if (task?.token === token) {
+      draft = again;
+      keep();
+    } else drafts.keep(token, again);
   }
   refused(status, data, token);
   return false;
@@ -156,7 +160,8 @@ function refused(status, data, token) {
   if (data?.error === "instructions_changed") return task ? find("#changed").showModal() : location.assign(`${here}/instructions`);
   if (data?.error === "check_needed") return location.assign(`${here}/check`);
   const sentence = data?.message ?? `The server refused this (${status}). Reload the page: your work is kept in this browser.`;
-  if (!task && !token) view.nothing(sentence);
+  if (!task && token) unsent = `An earlier answer of yours was not taken: ${sentence}`;
+  else if (!task) view.nothing(sentence);
   return view.problem(sentence);
 }
 
@@ -174,8 +179,15 @@ async function skip(reason) {
 
 // Signs of life
 
-for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "touchmove", "scroll"]) addEventListener(kind, () => time?.touch(now()), { passive: true, capture: true });
-document.addEventListener("visibilitychange", () => time?.show(document.visibilityState === "visible", now()));
+function alive() {
+  time?.touch(now());
+  sitting.touch(now());
+}
+
+for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "touchmove", "scroll"]) addEventListener(kind, alive, { passive: true, capture: true });
+document.addEventListener("visibilitychange", () => {
+  for (const each of [time, sitting]) each?.show(document.visibilityState === "visible", now());
+});
 addEventListener("pagehide", () => task && !sending && draft?.state && keep());
 
 async function heartbeat() {
@@ -188,8 +200,13 @@ async function heartbeat() {
   if (isSignedOut(status, data)) find("#signed-out").showModal();
   if (status === 200 && data.lease_seconds === null) view.status("This task is no longer reserved for you, but your answer will still be kept.");
 }
+
+const REST_MS = 50 * 60 * 1000;
+const sitting = new ActiveTime(now());
+let rests = 0;
 let lastBeat = now();
 setInterval(() => {
+  if (sitting.total(now()) > REST_MS * (rests + 1)) find("#rest").hidden = !(rests += 1);
   const period = Math.min(120, Math.max(5, (task?.lease_seconds ?? 360) / 3)) * 1000;
   if (now() - lastBeat < period) return;
   lastBeat = now();
@@ -285,6 +302,7 @@ on("#skipping form", "submit", (event) => {
   if (event.submitter?.value === "skip") skip(new FormData(event.currentTarget).get("reason") ?? "");
 });
 on("#note", "input", (event) => act({ type: "note", text: event.currentTarget.value }));
+on("#rest button", "click", () => (find("#rest").hidden = true));
 on("#again", "click", () => load());
 on("#try-now", "click", () => dispatchEvent(new Event("heedful-try-now")));
 for (const dialog of document.querySelectorAll("dialog[data-must]")) dialog.addEventListener("cancel", (event) => event.preventDefault());
@@ -295,8 +313,10 @@ find("#keys-off").checked = settings.getItem("heedful-keys") === "off";
 on("#keys-off", "change", (event) => settings.setItem("heedful-keys", event.currentTarget.checked ? "off" : "on"));
 
 const warning = document.querySelector("#content-warning");
-if (warning && sessionStorage.getItem("heedful warned") !== page.project) {
-  warning.addEventListener("close", () => sessionStorage.setItem("heedful warned", page.project));
+const today = new Date().toDateString();
+const warned = `heedful warned ${page.project}`;
+if (warning && settings.getItem(warned) !== today) {
+  warning.addEventListener("close", () => settings.setItem(warned, today));
   warning.showModal();
 }
 

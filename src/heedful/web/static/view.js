@@ -62,8 +62,13 @@ export class View {
     find("#note").disabled = locked;
     find("#undo").disabled = locked || state.past.length === 0;
     find("#redo").disabled = locked || state.future.length === 0;
-    find("#warnings").replaceChildren(...warnings(state).map((sentence) => h("p", {}, sentence)));
+    this.#warn(warnings(state));
     this.#showSubmit(state, locked);
+  }
+
+  /** What changes is read aloud, so nothing is changed that stays the same. */
+  #warn(sentences) {
+    if (find("#warnings").textContent !== sentences.join("")) find("#warnings").replaceChildren(...sentences.map((sentence) => h("p", {}, sentence)));
   }
 
   #showSubmit(state, locked) {
@@ -117,7 +122,7 @@ export class View {
 
   /** For eyes: where the work is. */
   status(sentence) {
-    find("#status").textContent = sentence;
+    if (find("#status").textContent !== sentence) find("#status").textContent = sentence;
   }
 
   progress({ done, today }) {
