@@ -34,7 +34,7 @@ from heedful.feedback.criteria import criterion_named
 from heedful.feedback.instructions import instructions_for
 from heedful.feedback.labelers import LabelerReport, labeler_reports
 from heedful.feedback.labels import LabelVote, label_consensus
-from heedful.feedback.simulated import SimulatedLabeler, collect
+from heedful.feedback.simulated import Kind, SimulatedLabeler, collect
 from heedful.maths.calibration import reliability_curve
 from heedful.records import Completion, Prompt, Ranking
 
@@ -67,7 +67,7 @@ class Figures:
 def panel_of(noise: float, ties: float, seed: int) -> list[SimulatedLabeler]:
     """Thirty labelers: three guess, two read the scale upside down, the others are careful, some more than others."""
     chance = Random(f"panel {seed}")
-    kinds = ["random"] * round(GUESSERS * LABELERS) + ["upside_down"] * round(REVERSED * LABELERS)
+    kinds: list[Kind] = ["random"] * round(GUESSERS * LABELERS) + ["upside_down"] * round(REVERSED * LABELERS)
     kinds += ["careful"] * (LABELERS - len(kinds))
     return [SimulatedLabeler(f"{kind}-{n:02}", kind, noise * chance.lognormvariate(0, VARIETY), ties) for n, kind in enumerate(kinds)]
 
@@ -147,7 +147,8 @@ def found(seeds: Sequence[int], plot: Path | None) -> None:
             flagged = [[r.flagged for r in kind] for kind in (turned, guessing, good)]
             named = share([r.verdict == "upside_down" for r in turned])
             cells = [share(flagged[0]), named, share(flagged[1]), share(flagged[2], 2)]
-            curves.setdefault(difficulty, []).append((size, *(float(np.mean(kind)) for kind in flagged)))
+            shares = [float(np.mean(kind)) for kind in flagged]
+            curves.setdefault(difficulty, []).append((size, shares[0], shares[1], shares[2]))
             print(f"| {difficulty} | {size} | " + " | ".join(cells) + " |", flush=True)
     if plot:
         draw_found(curves, plot)
@@ -175,7 +176,9 @@ def by_annotator(name: str, votes: list[LabelVote]) -> Annotated:
 
 def by_vote(name: str, labels: Iterable[tuple[str, Sequence[str]]], seed: int = 0) -> Annotated:
     """Nobody knows who voted: hold out the first, second and third of each item's votes, in an order drawn by chance."""
-    chance, votes, folds = Random(seed), [], []
+    chance = Random(seed)
+    votes: list[LabelVote] = []
+    folds: list[int] = []
     for item, said in labels:
         shuffled = chance.sample(list(said), len(said))
         votes += [LabelVote(item, label) for label in shuffled]
