@@ -67,8 +67,9 @@ class Figures:
 def panel_of(noise: float, ties: float, seed: int) -> list[SimulatedLabeler]:
     """Thirty labelers: three guess, two read the scale upside down, the others are careful, some more than others."""
     chance = Random(f"panel {seed}")
-    kinds: list[Kind] = ["random"] * round(GUESSERS * LABELERS) + ["upside_down"] * round(REVERSED * LABELERS)
-    kinds += ["careful"] * (LABELERS - len(kinds))
+    guessing, turned = round(GUESSERS * LABELERS), round(REVERSED * LABELERS)
+    shares: list[tuple[Kind, int]] = [("random", guessing), ("upside_down", turned), ("careful", LABELERS - guessing - turned)]
+    kinds = [kind for kind, count in shares for _ in range(count)]
     return [SimulatedLabeler(f"{kind}-{n:02}", kind, noise * chance.lognormvariate(0, VARIETY), ties) for n, kind in enumerate(kinds)]
 
 
