@@ -25,7 +25,7 @@ from heedful.engines.layout import lay_out
 from heedful.engines.models import add_adapter, set_dropout
 from heedful.engines.narrow import computing
 from heedful.engines.padding import lengths_mask, pad_left, pad_right, scatter, with_positions
-from heedful.engines.tap import adopt_where_same, examine, first_token, tapped_head
+from heedful.engines.tap import adopt_where_same, examine, no_token, tapped_head
 from heedful.engines.tokens import context_length, decoder_start_id, end_ids, pad_id
 from heedful.errors import ModelProblem
 from heedful.maths import kl as kl_maths
@@ -159,7 +159,7 @@ class LanguageNetwork(nn.Module):
         def before(hidden: Tensor) -> Tensor:
             return hidden[0][layout.before]
 
-        with following(Packed(layout)), tapped_head(model, first_token if self.plain_head else before) as tap:
+        with following(Packed(layout)), tapped_head(model, no_token if self.plain_head else before) as tap:
             logits = model(input_ids=layout.ids, position_ids=layout.positions, use_cache=False).logits
         return self._found(model, before(tap.hidden), tap.hidden[0][layout.last], None, logits)
 
@@ -169,7 +169,7 @@ class LanguageNetwork(nn.Module):
         def before(hidden: Tensor) -> Tensor:
             return hidden[:, -(batch.width + 1) : -1][mask]
 
-        with following(None), tapped_head(model, first_token if self.plain_head else before) as tap:
+        with following(None), tapped_head(model, no_token if self.plain_head else before) as tap:
             logits = model(**self.inputs(batch, model), use_cache=False).logits
         hidden = tap.hidden[:, -(batch.width + 1) :]  # before each token, and after the last
         last = hidden[torch.arange(len(batch)), torch.as_tensor(batch.lengths, device=self.device)]

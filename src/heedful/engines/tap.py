@@ -44,9 +44,9 @@ def tapped_head(model: Any, choose: Callable[[Tensor], Tensor]) -> Iterator[Tap]
         handle.remove()
 
 
-def first_token(hidden: Tensor) -> Tensor:
-    """``[B, L, H]`` -> ``[1, H]``: as little as a head can be given."""
-    return hidden[0, :1]
+def no_token(hidden: Tensor) -> Tensor:
+    """``[B, L, H]`` -> ``[0, H]``: as little as a head can be given."""
+    return hidden[0, :0]
 
 
 @torch.no_grad()

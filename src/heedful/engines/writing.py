@@ -21,7 +21,7 @@ from heedful.engines.head import Head
 from heedful.engines.layout import lay_out_texts
 from heedful.engines.networks import LanguageNetwork
 from heedful.engines.padding import accepts, pad_left
-from heedful.engines.tap import first_token, tapped_head
+from heedful.engines.tap import no_token, tapped_head
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class _Base:
 
     def _run(self, inputs: dict[str, Any], choose: Any) -> tuple[Frontier, Any]:
         """The states that ``choose`` picks, ``[n, H]``, and all that the model gave back."""
-        with tapped_head(self.model, choose if self.head is None else first_token) as tap:
+        with tapped_head(self.model, choose if self.head is None else no_token) as tap:
             outputs = self.model(**inputs)
         hidden = choose(tap.hidden)
         logits = outputs.logits[0].float() if self.head is None else self.head.logits(hidden, 1.0, self.network.precision)
