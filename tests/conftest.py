@@ -63,7 +63,7 @@ def postgres_template(postgres_server: str) -> str:
     """A PostgreSQL store with nothing in it, to be copied."""
     from heedful.store import Store
 
-    create_database(postgres_server, "heedful_template")
+    postgres.create_database(postgres_server, "heedful_template")
     Store.open(postgres_server.format("heedful_template"), create=True).close()
     return "heedful_template"
 
@@ -81,9 +81,9 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     url: str = request.getfixturevalue("postgres_server")
     name = f"heedful_{next(_numbers)}"
-    create_database(url, name, request.getfixturevalue("postgres_template"))
+    postgres.create_database(url, name, request.getfixturevalue("postgres_template"))
     yield url.format(name)
-    administer(url, f'DROP DATABASE "{name}" WITH (FORCE)')
+    postgres.administer(url, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
@@ -101,16 +101,3 @@ def store(where: str, clock: Any) -> Iterator[Any]:
 
     with Store.open(where, clock=clock) as opened:
         yield opened
-
-
-def create_database(server: str, name: str, template: str = "template0") -> None:
-    """A new database on a running server."""
-    administer(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-
-
-def administer(server: str, command: str) -> None:
-    """One command to the server itself."""
-    import psycopg
-
-    with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
-        connection.execute(command)

@@ -44,6 +44,19 @@ def server(durable: bool = False) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def create_database(server: str, name: str, template: str = "template0") -> None:
+    """A new database on a running server."""
+    administer(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+
+
+def administer(server: str, command: str) -> None:
+    """One command to the server itself."""
+    import psycopg
+
+    with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
+        connection.execute(command)
+
+
 def _memory() -> Path | None:
     """A folder in memory with room for a server that need not be durable; ``None`` where there is none."""
     memory = Path("/dev/shm")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from conftest import create_database
 from heedful.errors import SettingProblem, StoreBusy, StoreProblem
 from heedful.store import Store, database, labelers
 from heedful.store.database import Database, beside, locked, sqlite_file
 from heedful.store.schema import labeler
+from postgres import create_database
 from stores import ready
 
 

@@ -13,11 +13,11 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from conftest import create_database
 from heedful.errors import StoreProblem
 from heedful.records import Ranking
 from heedful.store import Store, backup, migrate, schema, schema_access
 from heedful.store.database import Database
+from postgres import create_database
 from stores import answer, next_task, ready, work
 
 FIXTURES = Path(__file__).with_name("fixtures")

@@ -139,7 +139,7 @@ def test_people_at_work(sqlite_template: Path) -> None:
 
 @pytest.mark.slow
 def test_people_at_work_in_postgresql(postgres_server: str, postgres_template: str) -> None:
-    from conftest import create_database
+    from postgres import create_database
 
     numbers = iter(range(10_000))
 

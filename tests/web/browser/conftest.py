@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """One chromium for all tests; every test opens contexts of its own."""
+    from served import CHROMIUM
+
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     if CHROMIUM is None:
         pytest.skip("needs chromium on the PATH, e.g. apt-get install chromium")

@@ -16,9 +16,8 @@ from typing import Any
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
-from served import Served, serve
+from served import CHROMIUM, Served, serve
 
-from conftest import CHROMIUM
 from heedful.feedback.asking import ask
 from heedful.feedback.criteria import CRITERIA
 from heedful.feedback.instructions import instructions_for

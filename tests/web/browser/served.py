@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
@@ -21,6 +22,7 @@ from heedful.web.app import create_app
 from heedful.web.auth import Passwords
 from stores import project
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PASSWORD = "seven quiet owls by the sea"
 QUICK = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 INSTRUCTIONS = """\
