@@ -222,7 +222,7 @@ def labeler_pages(camera: Camera, cookie: str, label: str, store: Store) -> None
 
 def manager_pages(camera: Camera, cookie: str, project: str) -> None:
     """What a manager sees."""
-    for path in ("", "/people", "/undecided", "/prompts", "/instructions", "/settings", "/exports"):
+    for path in ("", "/people", "/undecided", "/notes", "/prompts", "/instructions", "/settings", "/exports"):
         camera.shoot(camera.page(cookie, project + path), f"manager{path.replace('/', '-') or '-overview'}", whole=path in ("", "/people"))
     camera.shoot(camera.page(cookie, project, "dark"), "manager-overview-dark", whole=True)
     camera.shoot(camera.page(cookie, project, size=PHONE), "manager-overview-phone", whole=True)

@@ -32,7 +32,10 @@ def fill_account(page: Any, name: str) -> None:
     page.get_by_label("The password again").fill(PASSWORD)
 
 
-@pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", PHONE)], ids=["light-wide", "dark-phone"])
+@pytest.mark.parametrize(
+    ("scheme", "size"),
+    [pytest.param("light", WIDE, id="light-wide"), pytest.param("dark", PHONE, id="dark-phone", marks=pytest.mark.slow)],
+)
 def test_from_setup_to_export(served: Any, visit: Visit, prompts_file: Path, scheme: str, size: dict[str, int]) -> None:
     found: list[str] = []
 
