@@ -45,7 +45,8 @@ def test_of_one_voice_nothing_is_known() -> None:
 
 
 def test_the_interval_knows_that_pairs_of_a_prompt_repeat_each_other() -> None:
-    """One bin of 8 prompts: as wide as 8 judgements are, not as 48."""
-    [row] = _binned(HeldOutVotes(np.ones(48), np.repeat([1.0, 1, 1, 1, 1, 0, 0, 0], 6), np.ones(48), np.repeat(np.arange(8.0), 6)), 1.0)[:1]
-    assert row["n"] == 24
-    assert row["high"] - row["low"] > 0.3
+    """One bin of 6 prompts with 6 votes each that are all the same: as wide as 6 judgements are, not as 36."""
+    outcomes, prompts = np.repeat([1.0, 1, 1, 1, 0, 0], 6), np.repeat(np.arange(6.0), 6)
+    [row] = _binned(HeldOutVotes(np.ones(36), outcomes, np.ones(36), prompts), 1.0)
+    assert row["n"] == 36
+    assert row["high"] - row["low"] > 0.5

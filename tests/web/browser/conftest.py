@@ -42,7 +42,7 @@ def visit(browser: Any, served: Any) -> Iterator[Callable[..., Any]]:
     contexts = []
 
     def opened(cookie: str | None = None, path: str = "/", **options: Any) -> Any:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options)
         contexts.append(context)
         context.set_default_timeout(10_000)
         if cookie:
