@@ -30,10 +30,14 @@ def main() -> None:
         print(f"{report.labeler:<5} {report.verdict:<12} agrees on {report.agreement:.0%} [{report.low:.0%}, {report.high:.0%}]")
 
     completions = [c for _, group in rows for c in group]
-    for exclude in ([], flagged(reports)):
-        pairs = from_consensus(consensus(rankings, criterion, exclude=exclude), prompts, completions)
+    for who, agreed in (
+        ("the majority", consensus(rankings, criterion, method="majority")),
+        ("the majority without the two", consensus(rankings, criterion, exclude=flagged(reports), method="majority")),
+        ("the model of the panel", consensus(rankings, criterion)),
+    ):
+        pairs = from_consensus(agreed, prompts, completions)
         right = sum(quality[p.chosen_id] > quality[p.rejected_id] for p in pairs)
-        print(f"without {', '.join(exclude) or 'leaving anybody out'}: {len(pairs)} pairs, {right / len(pairs):.1%} in the true order")
+        print(f"{who}: {len(pairs)} pairs, {right / len(pairs):.1%} in the true order")
 
 
 if __name__ == "__main__":
