@@ -77,7 +77,8 @@ def test_the_readmes_settings_and_commands_align_a_model(
     assert written.keys() >= mine.keys()
     (here / "heed.toml").write_text(toml)
     small = [word for setting in SMALL for word in ("--set", setting)]
-    assert "24" in heed([*look, *small], monkeypatch, capsys)
+    shown = [json.loads(line) for line in heed([*look, "-q", "--json", *small], monkeypatch, capsys).splitlines()]
+    assert {row["split"]: row["prompts"] for row in shown} == {"train": 16, "validation": 4, "test": 4}
     summary = json.loads(heed([*align, "-q", "--json", *small], monkeypatch, capsys).splitlines()[-1])
 
     assert Path(summary["report"]).parent == Path(mine["output"])
