@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from heedful.cli import main as cli
 from heedful.cli import pairs as group
+from heedful.feedback.consensus import consensus
 from heedful.feedback.criteria import criterion_named
 from heedful.feedback.instructions import instructions_for
 from heedful.pairs.convert import FORMATS
@@ -197,3 +199,45 @@ def test_an_existing_snapshot_is_never_overwritten(heed: Heed) -> None:
     heed("pairs build raw.jsonl --criterion toxicity -o set -q")
     assert "already holds" in heed("pairs build raw.jsonl --criterion toxicity --seed 1 -o set -q", code=2)
     assert open_snapshot(Path("set")) == first
+
+
+def write_many(path: Path) -> list[Ranking]:
+    """Five labelers judge 24 prompts each; eve reads the scale upside down."""
+    orders, many = list(permutations((1, 2, 3))), [Prompt(f"q{n}", f"Other question {n}?") for n in range(24)]
+    stream: list[Any] = []
+    for n, prompt in enumerate(many):
+        ids = [f"q{n}:{k}" for k in range(3)]
+        stream += [prompt, *(Completion(i, prompt.id, f"{i} answer", [1, 2], "stop", 0, "instruct") for i in ids)]
+        for name in ("ann", "ben", "cleo", "dan", "eve"):
+            ranks: list[int | None] = [4 - rank if name == "eve" else rank for rank in orders[n % 6]]
+            stream.append(Ranking(prompt.id, name, ids, ranks, "toxicity", VERSION))
+    rankings.write(path, stream)
+    return [row for row in stream if isinstance(row, Ranking)]
+
+
+def test_pairs_carry_the_probability_of_the_consensus_where_there_are_judgements_enough(heed: Heed, here: Path) -> None:
+    judged = write_many(here / "many.jsonl")
+    words = "pairs build many.jsonl --criterion toxicity --json -q"
+    assert json.loads(heed(f"{words} -o auto"))["method"] == "consensus"
+    assert json.loads(heed(f"{words} -o votes --method votes"))["method"] == "votes"
+    agreed = {(p.chosen_id, p.rejected_id): p.p for p in consensus(judged, TOXICITY, method="model").decided}
+    weighed, counted = (open_snapshot(here / name) for name in ("auto", "votes"))
+    found = {(p.chosen_id, p.rejected_id): (p.p, p.n_for, p.n_against) for rows in weighed.pairs.values() for p in rows}
+    assert found == {key: (p, 4, 1) for key, p in agreed.items()}
+    assert min(agreed.values()) > 0.9, "whoever reads upside down counts for the others"
+    assert {p.p for rows in counted.pairs.values() for p in rows} == {0.8}
+    assert weighed.made["algorithm"].startswith("panel")
+    assert counted.made["algorithm"] == "votes"
+    assert "Pairs by consensus. Model: 5 labelers" in heed("pairs build many.jsonl --criterion toxicity -q -o auto")
+
+
+def test_votes_are_counted_where_the_consensus_cannot_and_it_is_said(heed: Heed) -> None:
+    few = heed("pairs build raw.jsonl --criterion toxicity -q -o few")
+    assert few.startswith("Pairs by counting votes. Majority: of 2 labeler(s)")
+    forced = json.loads(heed("pairs build raw.jsonl --criterion toxicity -q --json -o forced --method consensus"))
+    assert forced["method"] == "consensus"
+    write_many(Path("many.jsonl"))
+    for flag in ("--ties", "--no-flags"):
+        assert "are about votes." in heed(f"pairs build many.jsonl --criterion toxicity -q -o a{flag} {flag}")
+        said = heed(f"pairs build many.jsonl --criterion toxicity -q -o b {flag} --method consensus", code=2)
+        assert "--method votes" in said

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,29 @@ def test_a_real_write_that_fails_keeps_the_old_checkpoint(tmp_path: Path) -> Non
     assert "step 2 cannot be written" in out
     assert "step 1 is untouched" in out
     assert Checkpoints(tmp_path).newest() == (1, tmp_path / "step-00000001")
+
+
+def test_the_time_of_killed_sessions_counts_up_to_what_they_wrote_last(tmp_path: Path) -> None:
+    """Two sessions of 100 and of 40 seconds died in the stage; the clock is turned back in its record, as waiting would be long."""
+
+    def die(folder: Path) -> dict[str, Any]:
+        (folder / "checkpoint").write_text("half")
+        raise KeyboardInterrupt
+
+    record = tmp_path / "run/stages/train.json"
+    for number, seconds in enumerate((100, 40)):
+        with Run.create(tmp_path / "run", SETTINGS, resume=True) as run, pytest.raises(KeyboardInterrupt):
+            run.stage("train", die)
+        written = (tmp_path / "run/train/checkpoint").stat().st_mtime
+        started = datetime.fromtimestamp(written - seconds, UTC).isoformat()
+        record.write_text(json.dumps({**json.loads(record.read_text()), "started": started}))
+        with Run.create(tmp_path / "run", SETTINGS, resume=True) as run:
+            assert run.seconds_done() == pytest.approx((100, 140)[number], abs=0.1)
+    with Run.create(tmp_path / "run", SETTINGS, resume=True) as run:
+        run.stage("train", Work())
+        assert 140 <= run.seconds_done() < 150
+        run.stage("train", Work())
+        assert run.seconds_done() < 150, "a finished stage is counted once"
 
 
 def test_kill_9_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:

@@ -109,11 +109,12 @@ class Run:
         reason = _why_again(record, folder, needs)
         if record.get("state") == "complete" and not reason:
             return dict(record["result"])
+        spent = _seconds(record, folder)
         if reason:
             aside = _set_aside(folder)
             self._warn(f"The stage {name!r} is done again: {reason}. Its earlier files are in {aside}.")
         folder.mkdir(exist_ok=True)
-        _write_json(record_path, {"name": name, "state": "started", "inputs": needs, "started": _now()})
+        _write_json(record_path, {"name": name, "state": "started", "inputs": needs, "started": _now(), "seconds": spent})
         began = time.monotonic()
         try:
             result = plain(work(folder))
@@ -124,7 +125,7 @@ class Run:
                     "Free some disk space or mend its permissions, then go on with --resume; what was finished before is untouched.",
                 ) from error
             raise
-        outcome = {"result": result, "files": folder_checksums(folder), "seconds": round(time.monotonic() - began, 3)}
+        outcome = {"result": result, "files": folder_checksums(folder), "seconds": round(spent + time.monotonic() - began, 3)}
         _write_json(record_path, {"name": name, "state": "complete", "inputs": needs, "ended": _now(), **outcome})
         return dict(result)
 
@@ -172,9 +173,8 @@ class Run:
         (self.folder / "run.json").unlink(missing_ok=True)
 
     def seconds_done(self) -> float:
-        """What the finished stages took, all sessions together."""
-        records = [_read_record(path) for path in (self.folder / "stages").glob("*.json")]
-        return float(sum(record.get("seconds", 0.0) for record in records))
+        """What the stages took so far, all sessions together; of one that was killed, up to the last file that it wrote."""
+        return float(sum(_seconds(_read_record(path), self.folder / path.stem) for path in (self.folder / "stages").glob("*.json")))
 
     def _stage_paths(self, name: str) -> tuple[Path, Path]:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or name == "stages":
@@ -328,6 +328,16 @@ def _read_record(path: Path) -> dict[str, Any]:
         return _read_json(path) if path.exists() else {}
     except RunProblem:
         return {"state": "unreadable"}
+
+
+def _seconds(record: Mapping[str, Any], folder: Path) -> float:
+    """What a stage took so far, from its record and, where it was interrupted, from when it last wrote into its folder."""
+    before = float(record.get("seconds", 0.0))
+    if record.get("state") != "started":
+        return before
+    started = datetime.fromisoformat(record["started"]).timestamp()
+    written = max((path.stat().st_mtime for path in folder.rglob("*") if path.is_file()), default=started)
+    return round(before + max(0.0, written - started), 3)
 
 
 def _why_again(record: Mapping[str, Any], folder: Path, inputs: Mapping[str, str]) -> str:

@@ -60,3 +60,15 @@ def test_the_two_bad_labelers_are_found_and_the_consensus_beats_the_majority(see
     assert agreed.method == "model"
     for without in ((), bad):
         assert brier(agreed, truth) < brier(consensus(rankings, HELPFUL, without, "majority"), truth)
+
+
+def test_one_and_the_same_summary_wins_half() -> None:
+    """Noise must not decide between a text and itself; of a polite and a rude one the careful labelers prefer the first."""
+    [example] = World(0).examples(1, "feedback")
+    prompt = Prompt("d0", example.prompt, [example.summary], {"facts": example.facts})
+    polite, rude = words.POLITE_ADJECTIVES + words.POLITE_NOUNS, words.RUDE_ADJECTIVES + words.RUDE_NOUNS
+    insult = " ".join(rude[polite.index(w)] if w in polite else w for w in example.summary.split())
+    source = WorldSource(Settings.model_validate({"feedback": {"source": "simulated"}}))
+    same, better, worse = source.preferences([prompt] * 3, [insult, insult, example.summary], [insult, example.summary, insult])
+    assert same == 0.5
+    assert better > 0.5 > worse

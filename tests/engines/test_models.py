@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import tiny
+from heedful.engines.export import save_language_model, save_reward_model
 from heedful.engines.local import LocalLearner
 from heedful.engines.models import (
     adapter_targets,
@@ -20,8 +21,6 @@ from heedful.engines.models import (
     load_language_model,
     load_scalar_model,
     load_tokenizer,
-    save_language_model,
-    save_reward_model,
     set_dropout,
 )
 from heedful.engines.networks import LanguageNetwork, Lora, ScalarNetwork

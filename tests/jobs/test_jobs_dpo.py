@@ -6,45 +6,12 @@ import pytest
 import torch
 
 import tiny
-from heedful.config import load_settings
 from heedful.engines.local import LocalLearner
 from heedful.jobs.dpo import encode_pairs, quality
-from heedful.jobs.sources import FileSource
-from heedful.jobs.workspace import Workspace
 from heedful.policy.dpo import completion_logprobs
-from heedful.progress import SilentProgress
 from heedful.records import Completion, Pair, write_jsonl
-from heedful.run import Run
 
-
-class Listener(SilentProgress):
-    """Remembers what was said."""
-
-    def __init__(self):
-        self.said = []
-
-    def say(self, line):
-        self.said.append(line)
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    """A workspace with a tiny model whose context is 64 tokens, and other settings where a test wants them."""
-    runs = []
-
-    def make(kind="llama", *more):
-        model = tmp_path / kind
-        tiny.language_model(kind).save_pretrained(model)
-        tiny.tokenizer().save_pretrained(model)
-        chosen = [f"model.path={model}", "reward.kind=pairs", "reward.path=pairs.jsonl", "policy.algorithm=dpo", "lora.r=2"]
-        settings = load_settings(None, [*chosen, "completions.max_new_tokens=8", *more])
-        run = Run.create(tmp_path / "run", settings.model_dump())
-        runs.append(run)
-        return Workspace(settings, FileSource(settings), run, Listener())
-
-    yield make
-    for run in runs:
-        run.close()
+PAIRS = ("reward.kind=pairs", "reward.path=pairs.jsonl", "policy.algorithm=dpo")
 
 
 def words(first, n):
@@ -56,7 +23,7 @@ def ids(first, n):
 
 
 def test_two_rows_a_pair_the_chosen_one_first_with_the_end_token(workspace):
-    ws = workspace()
+    ws = workspace("llama", *PAIRS)
     found = encode_pairs(ws, [Pair(words(0, 3), words(3, 2), words(9, 1), p=0.8), Pair(words(1, 1), words(2, 1), words(4, 2))])
     assert found.prompt_ids == [ids(0, 3)] * 2 + [ids(1, 1)] * 2
     assert found.completion_ids == [[*ids(3, 2), tiny.END], [*ids(9, 1), tiny.END], [*ids(2, 1), tiny.END], [*ids(4, 2), tiny.END]]
@@ -76,7 +43,7 @@ def test_two_rows_a_pair_the_chosen_one_first_with_the_end_token(workspace):
     ],
 )
 def test_a_pair_that_is_too_long_is_cut(workspace, prompt, completion, kept_prompt, kept_completion):
-    ws = workspace("llama", "dpo.max_tokens=20")
+    ws = workspace("llama", *PAIRS, "dpo.max_tokens=20")
     [one, other] = encode_pairs(ws, [Pair(words(0, prompt), words(5, completion), words(7, 1))]).completion_ids
     found = encode_pairs(ws, [Pair(words(0, prompt), words(5, completion), words(7, 1))])
     assert found.prompt_ids == [ids(0, prompt)[-kept_prompt:]] * 2, "both rows have one and the same prompt"
@@ -88,14 +55,14 @@ def test_a_pair_that_is_too_long_is_cut(workspace, prompt, completion, kept_prom
 
 def test_a_models_context_is_never_left(workspace):
     """Prompts are as long as when it samples: 64 tokens less room for 8."""
-    ws = workspace()
+    ws = workspace("llama", *PAIRS)
     found = encode_pairs(ws, [Pair(words(0, 100), words(5, 100), words(7, 1)), Pair(words(0, 60), words(5, 1), words(7, 1))])
     assert [len(p) + len(c) for p, c in zip(found.prompt_ids, found.completion_ids, strict=True)] == [64, 34, 58, 58]
     assert "2 of 2 pairs" in ws.progress.said[0]
 
 
 def test_an_encoder_decoder_has_a_context_for_each(workspace):
-    ws = workspace("t5", "dpo.max_tokens=20")
+    ws = workspace("t5", *PAIRS, "dpo.max_tokens=20")
     found = encode_pairs(ws, [Pair(words(0, 18), words(5, 30), words(7, 1))])
     assert [len(ids) for ids in found.prompt_ids] == [18, 18]
     assert [len(ids) for ids in found.completion_ids] == [20, 2]
@@ -103,7 +70,7 @@ def test_an_encoder_decoder_has_a_context_for_each(workspace):
 
 def test_completions_that_the_run_sampled_keep_their_very_tokens(workspace):
     """Also where the text would be encoded otherwise, and where it was cut off and has no end token."""
-    ws = workspace("llama", "reward.kind=learn", "feedback.source=rankings", "feedback.path=r.jsonl")
+    ws = workspace("llama", *PAIRS, "reward.kind=learn", "feedback.source=rankings", "feedback.path=r.jsonl")
     drawn = Completion("p:0", "p", words(3, 2), [7, 7, 7], "length", 0, "instruct")
     ws.folder("completions").mkdir()
     write_jsonl(ws.folder("completions") / "completions.jsonl", [drawn])
@@ -112,7 +79,7 @@ def test_completions_that_the_run_sampled_keep_their_very_tokens(workspace):
 
 
 def test_quality_is_counted_on_implicit_rewards_and_on_log_probabilities(workspace):
-    ws = workspace()
+    ws = workspace("llama", *PAIRS)
     pairs = [Pair(words(i, 2), words(2 * i, 3), words(3 * i, 1 + i % 3)) for i in range(12)]
     batch = encode_pairs(ws, pairs)
     learner = LocalLearner(tiny.shake(ws.network))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from heedful.feedback.asking import ask
 from heedful.feedback.consensus import consensus
 from heedful.feedback.criteria import CRITERIA
 from heedful.feedback.labelers import labeler_reports
+from heedful.jobs.data import judge as judge_stage
 from heedful.jobs.judgements import collect, keep
 from heedful.jobs.sources import FileSource
+from heedful.pairs.formats import rankings
 from heedful.progress import SilentProgress
-from heedful.records import Completion, Labeler, Prompt, Ranking
+from heedful.records import Completion, Labeler, Prompt, Ranking, read_jsonl
 from heedful.settings import Settings
 from heedful.store import Answer, Project, Store, derived, labelers
 from stores import items
@@ -44,12 +47,16 @@ class Workspace:
 
 @dataclass
 class Said:
-    """A source whose rankings are given."""
+    """A source whose rankings are given, and what is known of who gave them."""
 
     given: list[Ranking]
+    known: list[Labeler] = field(default_factory=list)
 
     def rankings(self, *_: object) -> list[Ranking]:
         return self.given
+
+    def labelers(self) -> list[Labeler]:
+        return self.known
 
 
 def workspace(source: str, where: object = "", given: list[Ranking] | None = None, prompts: int = 3) -> Any:
@@ -79,13 +86,15 @@ def judge(where: str, times: int = 99, ranks: Callable[[int], list[int | None]] 
 
 def test_rankings_from_elsewhere_go_into_the_runs_own_store(tmp_path: Path) -> None:
     given = [ranking("p0", "ann", [1, 2, 3]), ranking("p0", "ben", [1, 1, None]), ranking("p1", "ann", [3, 2, 1])]
-    first = collect(workspace("simulated", given=given), tmp_path, HELPFUL)
+    ws = workspace("simulated", given=given)
+    ws.source.known = [Labeler("ann", "simulated", {"age": "60+"}), Labeler("zoe")]
+    first = collect(ws, tmp_path, HELPFUL)
     assert first.rankings == given
     again = collect(workspace("simulated", given=[]), tmp_path, HELPFUL)  # as when a run is resumed: nobody is asked twice
     assert again == first
     with Store.open(tmp_path / "judgements.db") as store:
         assert store.check().problem == ""
-        assert [one.kind for one in store.labelers()] == ["simulated", "simulated"]
+        assert store.labelers() == [Labeler("ann", "simulated", {"age": "60+"}), Labeler("ben")], "who is not known is a person"
         assert [p.id for p in store.prompts("run")] == ["p0", "p1", "p2"]
 
 
@@ -155,6 +164,24 @@ def test_the_same_ids_with_other_texts_are_refused(where: str, tmp_path: Path) -
 def test_repeats_are_kept_beside_the_first_judgement(tmp_path: Path) -> None:
     given = [ranking("p0", "ann", [1, 2, 3]), replace(ranking("p0", "ann", [3, 2, 1]), purpose="repeat")]
     assert collect(workspace("rankings", "x.jsonl", given), tmp_path, HELPFUL).rankings == given
+
+
+def test_a_minority_is_a_minority_in_a_run_too(tmp_path: Path) -> None:
+    """Six agree and three of another stratum prefer the opposite; what their strata are stands in the file of rankings."""
+    young = [Labeler(f"young{n}", strata={"age": "18-29"}) for n in range(3)]
+    people = [*(Labeler(f"old{n}", strata={"age": "60+"}) for n in range(6)), *young]
+    orders = [list(order) for order in permutations((1, 2, 3))] * 5
+    rows = [
+        ranking(f"p{i}", one.name, [4 - rank for rank in order] if one in young else order)
+        for i, order in enumerate(orders)
+        for one in people
+    ]
+    rankings.write(tmp_path / "rankings.jsonl", [*people, *rows])
+    ws = workspace("rankings", tmp_path / "rankings.jsonl", prompts=30)
+    ws.source = FileSource(ws.settings)
+    judge_stage(ws, tmp_path)
+    found = {row["labeler"]: row["verdict"] for row in read_jsonl(tmp_path / "labelers.jsonl")}
+    assert found == {f"old{n}": "fine" for n in range(6)} | {f"young{n}": "minority" for n in range(3)}
 
 
 def test_a_project_of_thumbs_is_refused(where: str, tmp_path: Path) -> None:

@@ -91,6 +91,10 @@ def build(
     ] = "rankings",
     criterion: Criterion = "helpfulness",
     higher_is: HigherIs = None,
+    method: Annotated[
+        Literal["auto", "consensus", "votes"],
+        typer.Option(help="Where p comes from: the consensus, which weighs labelers, or the share of votes; auto: consensus where it can."),
+    ] = "auto",
     flags: Flags = True,
     ties: Ties = False,
     held_out: Annotated[float, typer.Option(min=0.001, max=0.9, help="Share of prompts that are held out.")] = 0.1,
@@ -99,15 +103,14 @@ def build(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Build pairs from judgements by counting votes, audit them, and freeze them in a hashed snapshot, split by prompt."""
+    """Build pairs from judgements, audit them, and freeze them in a hashed snapshot, split by prompt."""
     from heedful.jobs.dataset import build_dataset
     from heedful.pairs.convert import Choices
 
     judged = criterion_of(criterion, higher_is)
     choices = Choices(judged, flags=flags, ties=ties, columns=named(columns), say=make_progress(quiet).say)
-    found = build_dataset(
-        rankings, output, choices, judged, from_name=from_name, prompts=prompts, completions=completions, held_out=held_out, seed=seed
-    )
+    texts = {"prompts": prompts, "completions": completions}
+    found = build_dataset(rankings, output, choices, judged, from_name=from_name, **texts, method=method, held_out=held_out, seed=seed)
     said = found.pop("said")
     if as_json:
         show(found, as_json=True)

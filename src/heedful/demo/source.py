@@ -13,7 +13,7 @@ from heedful.feedback.criteria import criterion_named
 from heedful.feedback.instructions import instructions_for
 from heedful.feedback.simulated import SimulatedLabeler, collect, panel
 from heedful.jobs.workspace import Measure, Splits
-from heedful.records import Completion, Prompt, Ranking
+from heedful.records import Completion, Labeler, Prompt, Ranking
 from heedful.settings import Settings
 
 BEST_FIRST = criterion_named("helpfulness")
@@ -35,8 +35,8 @@ class WorldSource:
         return World(self.settings.seed)
 
     @cached_property
-    def labelers(self) -> list[SimulatedLabeler]:
-        """The demo's panel."""
+    def panel(self) -> list[SimulatedLabeler]:
+        """Who judges in the demo."""
         return panel(spread=QUALITY_SPREAD)
 
     def fingerprint(self) -> str:
@@ -61,11 +61,15 @@ class WorldSource:
             shown.setdefault(completion.prompt_id, []).append(completion)
         by_id = {p.id: p for p in prompts}
         seed, chosen = self.settings.seed, self.settings.feedback
-        assignment = assign(list(shown), [labeler.name for labeler in self.labelers], chosen.labelers_per_prompt, seed)
+        assignment = assign(list(shown), [labeler.name for labeler in self.panel], chosen.labelers_per_prompt, seed)
         rows = [(by_id[prompt_id], group) for prompt_id, group in shown.items()]
         truth = {c.id: quality(c.text, p.columns["facts"]) for p, group in rows for c in group}
         criterion = criterion_named(chosen.criterion)
-        return collect(rows, truth, self.labelers, assignment, criterion, instructions_for(criterion), seed)
+        return collect(rows, truth, self.panel, assignment, criterion, instructions_for(criterion), seed)
+
+    def labelers(self) -> list[Labeler]:
+        """The panel, as a store keeps it."""
+        return [one.as_labeler() for one in self.panel]
 
     def measures(self, prompts: Sequence[Prompt]) -> dict[str, Measure]:
         """The known truth: whether a summary is rude, and the share of facts that it holds."""
@@ -75,11 +79,13 @@ class WorldSource:
         }
 
     def preferences(self, prompts: Sequence[Prompt], before: Sequence[str], after: Sequence[str]) -> list[float]:
-        """The careful labelers' votes on both summaries, in a random order; 1 when all prefer ``after``."""
-        careful = [labeler for labeler in self.labelers if labeler.kind == "careful"]
+        """The careful labelers' votes on both summaries, in a random order; 1 when all prefer ``after``, 0.5 of one and the same text."""
+        careful = [labeler for labeler in self.panel if labeler.kind == "careful"]
         return [self._prefer(careful, p, b, a) for p, b, a in zip(prompts, before, after, strict=True)]
 
     def _prefer(self, careful: Sequence[SimulatedLabeler], prompt: Prompt, before: str, after: str) -> float:
+        if before == after:
+            return 0.5
         votes = []
         for labeler in careful:
             chance = Random(f"{self.settings.seed}/{labeler.name}/{prompt.id}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from heedful.records import Ranking, write_atomically, write_jsonl
 
 if TYPE_CHECKING:
     from heedful.feedback.agreed import Consensus
+    from heedful.pairs.formats.judgements import Item
 
 
 def load_prompts(ws: Workspace, folder: Path, needed: Sequence[str] = ("train", "validation", "test")) -> dict[str, Any]:
@@ -24,15 +25,16 @@ def load_prompts(ws: Workspace, folder: Path, needed: Sequence[str] = ("train", 
     """
     from heedful.prompts.chat import encode_prompts
 
-    found, splits = {}, {}
+    found, splits, said = {}, {}, []
     for split, prompts in ws.source.prompts().items():
         _, report = encode_prompts(prompts, ws.tokenizer, ws.network.encoder_decoder, ws.max_prompt_tokens, ws.settings.prompts.too_long)
         if report.too_long:
             ws.progress.say(f"{split}: {report.sentence()}")
         kept = splits[split] = [prompts[i] for i in report.kept]
         found[split] = {"prompts": len(kept), "too_long": report.too_long, "sha256": write_jsonl(folder / f"{split}.jsonl", kept)}
+        said.append(f"{len(kept)} {split}" + (f" ({report.too_long} too long, {report.done})" if report.too_long else ""))
     check_run(ws, splits, needed)
-    return {"splits": found, "line": ", ".join(f"{row['prompts']} {split}" for split, row in found.items())}
+    return {"splits": found, "line": ", ".join(said)}
 
 
 def sample(ws: Workspace, folder: Path) -> dict[str, Any]:
@@ -162,7 +164,12 @@ def _pairs_from_file(ws: Workspace) -> list[Any]:
 
 
 def read_rankings(path: Path) -> list[Ranking]:
-    """Rankings from a JSON-lines file; a row that is none is named by its number."""
+    """The rankings of a JSON-lines file of judgements."""
+    return [row for row in read_judgements(path) if isinstance(row, Ranking)]
+
+
+def read_judgements(path: Path) -> Iterator[Item]:
+    """A JSON-lines file of rankings, and of who judged where it says so; a row that is neither is named by its number."""
     from heedful.pairs.formats import rankings
 
-    return [row for row in rankings.read(path) if isinstance(row, Ranking)]
+    return rankings.read(path)

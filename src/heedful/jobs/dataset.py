@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from heedful.checkpoints import file_sha256
 from heedful.errors import FileProblem, SettingProblem
-from heedful.records import Completion, Labeler, Prompt, Ranking, open_binary, write_jsonl
+from heedful.records import Completion, Labeler, Pair, Prompt, Ranking, open_binary, write_jsonl
 
 if TYPE_CHECKING:
     from heedful.feedback.criteria import Criterion
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from heedful.pairs.formats.judgements import Gathered
 
 Say = Callable[[str], None]
+Method = Literal["auto", "consensus", "votes"]
 
 
 def build_dataset(
@@ -28,24 +30,27 @@ def build_dataset(
     from_name: str = "rankings",
     prompts: Path | None = None,
     completions: Path | None = None,
+    method: Method = "auto",
     held_out: float = 0.1,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Freeze the pairs of a file of judgements in ``folder``, split by prompt, and say what is odd about them.
 
     Prompts and completions that the file does not hold itself come from ``prompts`` and
-    ``completions``. Prompts whose every completion got an F are listed in ``review.jsonl``.
+    ``completions``. ``method``: whether a pair's ``p`` is the consensus's or the share of votes;
+    ``auto`` takes the consensus where there are judgements enough for its model. Prompts whose every
+    completion got an F are listed in ``review.jsonl``.
 
     Raises DataProblem, FileProblem and SettingProblem as reading, building and freezing do.
     """
     from heedful.pairs.audit import audit, sentences
-    from heedful.pairs.build import for_review, from_rankings, from_thumbs
+    from heedful.pairs.build import for_review, from_thumbs
     from heedful.pairs.snapshot import freeze, split_pairs
 
     found = gather_judgements(judgements, choices, from_name, prompts, completions)
     texts = found.prompts.values(), found.completions.values()
-    pairs = from_rankings(found.rankings, *texts, criterion, flags=choices.flags, ties=choices.ties)
-    split = split_pairs(pairs, held_out, seed)
+    made = _make_pairs(found, criterion, choices, method)
+    split = split_pairs(made.pairs, held_out, seed)
     judged = [r for r in found.rankings if r.criterion == criterion.name]
     thumbs = [t for t in found.thumbs if t.criterion in ("", criterion.name)]
     report = audit(split, judged, criterion.preferred, from_thumbs(thumbs, *texts))
@@ -54,21 +59,60 @@ def build_dataset(
         split,
         folder,
         {name: file_sha256(path) for name, path in parents.items() if path},
-        algorithm="votes",
-        parameters={**criterion.to_dict(), "flags": choices.flags, "ties": choices.ties, "held_out": held_out, "seed": seed},
+        algorithm=made.algorithm,
+        version=made.version,
+        parameters={**criterion.to_dict(), **made.parameters, "held_out": held_out, "seed": seed},
     )
     review = for_review(found.rankings, criterion)
     if review:
         write_jsonl(folder / "review.jsonl", ({"prompt_id": name, "prompt": found.prompts[name].prompt} for name in review))
     return {
         "snapshot": snapshot.sha256,
+        "method": made.method,
         "pairs": snapshot.counts,
         "prompts": report.prompts,
         "for_review": review,
         "folder": str(folder),
-        "said": sentences(report),
+        "said": [made.sentence, *sentences(report)],
         "audit": report.to_dict(),
     }
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Pairs, and how they were made."""
+
+    method: Literal["consensus", "votes"]
+    sentence: str
+    pairs: list[Pair]
+    parameters: dict[str, Any]
+    algorithm: str = "votes"
+    version: str = ""
+
+
+def _make_pairs(found: Gathered, criterion: Criterion, choices: Choices, method: Method) -> _Made:
+    """By consensus, or by counting votes where that is asked for or there are too few judgements.
+
+    Raises SettingProblem where what only votes know is asked of the consensus.
+    """
+    from heedful.feedback.consensus import consensus
+    from heedful.pairs.build import from_consensus, from_rankings, versions_read
+
+    texts = found.prompts.values(), found.completions.values()
+    only_votes = choices.ties or not choices.flags
+    if method == "consensus" and only_votes:
+        raise SettingProblem(
+            "--ties and --no-flags are about votes, and --method is 'consensus'", "Choose --method votes, or leave them out."
+        )
+    reason = "They were asked for." if method == "votes" else "--ties and --no-flags are about votes."
+    if method != "votes" and not only_votes:
+        agreed = consensus(found.rankings, criterion, method="auto" if method == "auto" else "model")
+        if agreed.method == "model":
+            pairs = from_consensus(agreed, *texts, criterion.name, versions_read(found.rankings))
+            return _Made("consensus", f"Pairs by consensus. {agreed.reason}", pairs, agreed.parameters, agreed.algorithm, agreed.version)
+        reason = agreed.reason
+    pairs = from_rankings(found.rankings, *texts, criterion, flags=choices.flags, ties=choices.ties)
+    return _Made("votes", f"Pairs by counting votes. {reason}", pairs, {"flags": choices.flags, "ties": choices.ties})
 
 
 def describe_dataset(

@@ -23,8 +23,8 @@ def learn_from_pairs(ws: Workspace, folder: Path, *, writes: bool = True) -> dic
 
     With ``writes``, what the policy writes is measured on validation prompts, before and after each pass over the pairs.
     """
+    from heedful.engines.export import save_language_model
     from heedful.engines.local import Optimiser
-    from heedful.engines.models import save_language_model
     from heedful.pairs.snapshot import open_snapshot
     from heedful.policy.dpo import DPOLoss, train_dpo, with_reference
 

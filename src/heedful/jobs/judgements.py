@@ -45,7 +45,8 @@ def collect(ws: Workspace, folder: Path, criterion: Criterion) -> Collected:
     with _open(ws, folder) as store:
         project = _project(ws, store, criterion)
         if not shared and store.snapshot(project).judgements == 0:
-            _keep(store, project, ws.source.rankings(ws.prompts("train"), ws.completions()), criterion, ws.settings.feedback.source)
+            said = ws.source.rankings(ws.prompts("train"), ws.completions())
+            _keep(store, project, said, criterion, ws.source.labelers())
         snapshot = store.snapshot(project)
         set_aside = sorted(store.read(lambda c: labelers.quarantined(c, project)))
         rows = [row for row in store.judgements(project, snapshot.event) if isinstance(row, Ranking)]
@@ -131,13 +132,15 @@ def _items(ws: Workspace) -> list[tuple[Prompt, list[Completion]]]:
     return [(prompt, by_prompt[prompt.id]) for prompt in ws.prompts("train") if prompt.id in by_prompt]
 
 
-def _keep(store: Store, project: str, rankings: list[Ranking], criterion: Criterion, source: str) -> None:
-    """Put rankings from elsewhere into the run's own store; of several by one labeler of one prompt the last counts, repeats apart."""
+def _keep(store: Store, project: str, rankings: list[Ranking], criterion: Criterion, people: Sequence[Labeler]) -> None:
+    """Put rankings from elsewhere into the run's own store; of several by one labeler of one prompt the last counts, repeats apart.
+
+    Labelers of whom nothing but the name is known are persons.
+    """
     last = {(row.prompt_id, row.labeler, row.purpose == "repeat"): row for row in rankings if row.criterion == criterion.name}
     if rankings and not last:
         named = ", ".join(sorted({row.criterion for row in rankings}))
         raise DataProblem(f"there are no rankings by {criterion.name!r} (there are: {named})", "Set feedback.criterion.")
-    known = {labeler.name for labeler in store.labelers()}
-    names = sorted({row.labeler for row in rankings} - known)
-    store.add_labelers(*(Labeler(name, "simulated" if source == "simulated" else "person") for name in names))
+    there, known = {labeler.name for labeler in store.labelers()}, {labeler.name: labeler for labeler in people}
+    store.add_labelers(*(known.get(name, Labeler(name)) for name in sorted({row.labeler for row in rankings} - there)))
     store.import_rankings(project, last.values())

@@ -26,7 +26,7 @@ FIGURES = ("score", "kl", "length", "repetition", "entropy")
 
 def reinforce(ws: Workspace, folder: Path) -> dict[str, Any]:
     """PPO or GRPO until a stopping rule speaks; the best held-out policy as Hugging Face folders."""
-    from heedful.engines.models import save_language_model
+    from heedful.engines.export import save_language_model
     from heedful.policy.reinforce import Reinforcement
     from heedful.policy.stopping import Stopping
 

@@ -151,12 +151,11 @@ def _agreement(results: Results) -> dict[str, Any]:
 
 
 def _shown_summary(summary: dict[str, Any]) -> dict[str, Any]:
-    """The figures of the report's first table: what is an interval is shown as one."""
-    low_high = summary["toxicity_difference_ci"]
-    if low_high is None:
-        return {name: value for name, value in summary.items() if value is not None and name != "report"}
-    change = {"estimate": summary["toxicity_after"] - summary["toxicity_before"], "low": low_high[0], "high": low_high[1]}
-    shown = {**summary, "toxicity_difference_ci": change, "labelers_flagged": ", ".join(summary["labelers_flagged"]) or "none"}
+    """The figures of the report's first table: what is an interval is shown as one, and lists and reasons in words."""
+    shown = {**summary, "stopped_by": REASONS[summary["stopped_by"]], "labelers_flagged": ", ".join(summary["labelers_flagged"]) or "none"}
+    if (low_high := summary["toxicity_difference_ci"]) is not None:
+        change = summary["toxicity_after"] - summary["toxicity_before"]
+        shown["toxicity_difference_ci"] = {"estimate": change, "low": low_high[0], "high": low_high[1]}
     return {name: value for name, value in shown.items() if value is not None and name != "report"}
 
 
@@ -174,9 +173,14 @@ def _reward_rows(results: Results) -> dict[str, Any]:
 def _provenance(ws: Workspace, results: Results) -> dict[str, Any]:
     record = json.loads((ws.run.folder / "run.json").read_text())
     kept = {name: record[name] for name in ("command", "seed", "started", "versions", "python", "platform", "parents") if name in record}
-    prompts = {split: row["sha256"] for split, row in results["prompts"]["splits"].items()}
-    judgements = results.get("feedback", {}).get("judgements", {}).get("sha256")
-    return {**kept, "prompts": prompts, "judgements snapshot": judgements, "pairs snapshot": results.get("pairs", {}).get("snapshot")}
+    splits = results["prompts"]["splits"]
+    return {
+        **kept,
+        "prompts": {split: row["sha256"] for split, row in splits.items()},
+        "prompts too long": {split: row["too_long"] for split, row in splits.items()},
+        "judgements snapshot": results.get("feedback", {}).get("judgements", {}).get("sha256"),
+        "pairs snapshot": results.get("pairs", {}).get("snapshot"),
+    }
 
 
 def _percent(share: float) -> str:

@@ -147,7 +147,7 @@ def _fit(ws: Workspace, learner: LocalLearner, encode: Encode, pairs: list[Pair]
 
 def save_for_others(ws: Workspace, learner: LocalLearner, folder: Path) -> None:
     """The reward model as a Hugging Face folder."""
-    from heedful.engines.models import save_reward_model
+    from heedful.engines.export import save_reward_model
     from heedful.engines.networks import LanguageNetwork
 
     if isinstance(learner.network, LanguageNetwork):

@@ -12,8 +12,8 @@ from heedful.records import Prompt
 
 def fine_tune(ws: Workspace, folder: Path) -> dict[str, Any]:
     """Learn the first reference of every training prompt; held-out loss before and after, in nats per token."""
+    from heedful.engines.export import save_language_model
     from heedful.engines.local import Optimiser
-    from heedful.engines.models import save_language_model
     from heedful.policy.sft import held_out_loss, train_sft
 
     chosen, splits = ws.settings.sft, ws.source.prompts()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from heedful.checkpoints import file_sha256
 from heedful.errors import DataProblem, FileProblem, SettingProblem
-from heedful.jobs.data import read_rankings
+from heedful.jobs.data import read_judgements, read_rankings
 from heedful.jobs.workspace import Measure, Splits
-from heedful.records import Completion, Prompt, Ranking
+from heedful.records import Completion, Labeler, Prompt, Ranking
 from heedful.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ class FileSource:
                 "Rank the completions in the run's completions/completions.jsonl; their ids must be kept.",
             )
         return found
+
+    def labelers(self) -> list[Labeler]:
+        """The ``labeler`` lines of feedback.path; there may be none."""
+        return [row for row in read_judgements(Path(self.settings.feedback.path)) if isinstance(row, Labeler)]
 
     def measures(self, prompts: Sequence[Prompt]) -> dict[str, Measure]:
         """``toxicity`` where a classifier is the reward; where there are references ``task`` (ROUGE-L), ``rouge1`` and ``rouge2``."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from heedful.errors import SettingProblem
 from heedful.progress import Progress
-from heedful.records import Completion, Prompt, Ranking, read_jsonl
+from heedful.records import Completion, Labeler, Prompt, Ranking, read_jsonl
 from heedful.run import Run
 from heedful.settings import Settings
 
@@ -46,6 +46,10 @@ class Source(Protocol):
 
     def rankings(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Ranking]:
         """What labelers say of the completions."""
+        ...
+
+    def labelers(self) -> list[Labeler]:
+        """Those of them who are known by more than their name: what kind they are, and which strata they stand for."""
         ...
 
     def measures(self, prompts: Sequence[Prompt]) -> dict[str, Measure]:

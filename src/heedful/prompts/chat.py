@@ -42,8 +42,14 @@ class PromptReport:
         """One sentence for the user; empty when every prompt fitted."""
         if not self.too_long:
             return ""
-        done = "left out" if self.action == "drop" else "cut"
-        return f"{self.too_long} of {self.total} prompts are longer than {self.max_tokens} tokens (up to {self.longest}) and were {done}."
+        return (
+            f"{self.too_long} of {self.total} prompts are longer than {self.max_tokens} tokens (up to {self.longest}) and were {self.done}."
+        )
+
+    @property
+    def done(self) -> str:
+        """What became of prompts that were too long."""
+        return "left out" if self.action == "drop" else "cut"
 
 
 def render(prompt: PromptText, tokenizer: Tokenizer, is_encoder_decoder: bool = False) -> list[int]:

@@ -45,7 +45,7 @@ SUMMARY_NAMES = {
     "reward_accuracy": "Reward model's accuracy on held-out pairs",
     "longer_wins_accuracy": "Accuracy of choosing the longer one",
     "labelers_flagged": "Labelers to look at",
-    "stopped_by": "Stopped by",
+    "stopped_by": "Training stopped because",
     "steps": "Steps",
     "seconds": "Seconds",
     "peak_memory_gib": "Peak memory (GiB)",

@@ -1,0 +1,74 @@
+"""Models as Hugging Face folders that open without heedful; safetensors only."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def save_language_model(network: Any, folder: Path) -> None:
+    """The policy as plain Hugging Face folders: ``folder/model`` (adapter merged) and ``folder/adapter``.
+
+    ``from_pretrained`` opens either without heedful. Merging works on a copy: the shared base stays as it was.
+    """
+    if network.lora is None:
+        network.model.save_pretrained(folder / "model", safe_serialization=True)
+    else:
+        network.model.save_pretrained(folder / "adapter", selected_adapters=["policy"], safe_serialization=True)
+        _flatten(folder / "adapter", "policy")
+        merged = copy.deepcopy(network.model)
+        merged.set_adapter("policy")
+        merged.merge_and_unload(adapter_names=["policy"]).save_pretrained(folder / "model", safe_serialization=True)
+    network.tokenizer.save_pretrained(folder / "model")
+
+
+def save_reward_model(network: Any, role: str, folder: Path) -> None:
+    """A reward model that lives on a language model, as a Hugging Face folder.
+
+    Causal: a sequence classifier with one logit, where the architecture has one. Encoder-decoder:
+    the language model itself, with the head beside it in ``score_head.safetensors``.
+    """
+    from safetensors.torch import save_file
+
+    merged = copy.deepcopy(network.model)
+    if network.lora is not None:
+        merged.set_adapter(role)
+        merged = merged.merge_and_unload(adapter_names=[role])
+    head = network.score_heads[role].weight.detach().cpu().contiguous()
+    classifier = None if network.encoder_decoder else _as_classifier(merged, head, network.pad_id)
+    (classifier or merged).save_pretrained(folder, safe_serialization=True)
+    if classifier is None:
+        save_file({"weight": head}, folder / "score_head.safetensors")
+    network.tokenizer.save_pretrained(folder)
+
+
+def _as_classifier(model: Any, head: torch.Tensor, pad: int) -> Any | None:
+    """The same trunk under ``AutoModelForSequenceClassification``, with ``head`` as its one logit."""
+    from transformers import AutoModelForSequenceClassification
+
+    config = copy.deepcopy(model.config)
+    config.num_labels = 1
+    if config.pad_token_id is None:  # transformers asks for one as soon as there are two rows
+        config.pad_token_id = pad
+    try:
+        classifier = AutoModelForSequenceClassification.from_config(config)
+    except ValueError:
+        return None  # this architecture has no classifier in transformers
+    if not isinstance(getattr(classifier, "score", None), nn.Linear):
+        return None
+    classifier.base_model.load_state_dict(model.base_model.state_dict())
+    classifier.score.weight.data.copy_(head)
+    return classifier
+
+
+def _flatten(folder: Path, name: str) -> None:
+    """PEFT puts an adapter that is not called "default" into a folder of its name; users look one higher."""
+    inner = folder / name
+    if inner.is_dir():
+        for file in inner.iterdir():
+            file.replace(folder / file.name)
+        inner.rmdir()
