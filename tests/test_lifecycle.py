@@ -186,6 +186,11 @@ def overrides(settings: Sequence[str]) -> list[str]:
 # Kills.
 
 
+def heed_ctrl_c() -> None:
+    """Where the tests run in the background of a script, the shell has told them to ignore it, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Interrupted:
     """One run of the demo in a folder of its own, stopped by signals as it goes."""
 
@@ -200,7 +205,13 @@ class Interrupted:
         command = [*self.command, *(["--resume"] if (self.run / "run.json").exists() else [])]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with subprocess.Popen(
-            command, cwd=self.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            command,
+            cwd=self.folder,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            preexec_fn=heed_ctrl_c,
         ) as process:
             while process.poll() is None:
                 self.look()
