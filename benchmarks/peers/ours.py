@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM
 
 from benchmarks import flops
 from benchmarks.meter import Meter, MeteredLearner, decoding_step
@@ -59,7 +60,9 @@ class Side:
 
     def reward(self) -> MeteredLearner:
         """A learner of the reward model: the trunk of the row's classifier, and its head."""
-        model = load_language_model(self.work.model("reward"), device="cpu")
+        model = AutoModelForCausalLM.from_pretrained(
+            self.work.model("reward"), dtype=torch.float32
+        )  # the trunk; heedful refuses classifiers
         self.shape = flops.shape_of(model)
         network = LanguageNetwork(model, self.tokenizer, roles=("reward",), precision=self.precision)
         network.score_heads["reward"].load_state_dict({"weight": score_weight(self.work.model("reward"))})
