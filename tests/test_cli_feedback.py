@@ -115,7 +115,9 @@ def test_labelers(heed: Heed, source: str, tmp_path: Path) -> None:
     rows = heed("labelers", source, "--json", "-o", tmp_path / "figures")
     assert {row["labeler"] for row in rows if row["flagged"]} == {"guesser", "reversed"}
     assert {row["labeler"]: row["verdict"] for row in rows}["reversed"] == "upside_down"
-    assert "guesser (40)" in (tmp_path / "figures/labelers.svg").read_text()
+    drawn = (tmp_path / "figures/labelers.svg").read_text()
+    assert "guesser (40)" in drawn
+    assert "to look at" in drawn, "the two stand out"
     shown = heed("labelers", source)
     assert "reversed: Agrees with the others on" in shown
     assert "careful 0: " not in shown, "only who is to be looked at is told of at length"

@@ -183,7 +183,7 @@ def _draw(path: Path, figure: str) -> None:
 
 
 def _figure_row(report: LabelerReport) -> dict[str, Any]:
-    named = {"labeler": report.labeler, "judgements": report.tasks, "note": report.evidence if report.flagged else ""}
+    named = {"labeler": report.labeler, "judgements": report.tasks, "flagged": report.flagged}
     return {**named, "agreement": report.agreement if report.pairs else None, "low": report.low, "high": report.high}
 
 

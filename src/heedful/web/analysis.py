@@ -149,7 +149,7 @@ def _figures(store: Store, found: Sequence[DerivedLabeler], days: list[dict[str,
         {
             "labeler": one.labeler,
             "judgements": one.details["tasks"],
-            "note": one.finding if one.finding in ("random", "upside_down") else None,
+            "flagged": one.finding in ("random", "upside_down"),
         }
         | {key: one.details.get(key) for key in ("agreement", "low", "high")}
         for one in found
