@@ -36,6 +36,11 @@ def make_progress(quiet: bool) -> Progress:
     return SilentProgress() if quiet else RichProgress()
 
 
+def warn(sentence: str) -> None:
+    """Say on stderr what somebody should know, and go on."""
+    typer.echo(f"heed: warning: {sentence}", err=True)
+
+
 def settings_of(path: Path | None, overrides: Sequence[str] | None, defaults: Mapping[str, Any] | None = None) -> Settings:
     """Settings from a file and ``--set``; without a file, ``heed.toml`` of this folder where there is one."""
     from heedful.config import load_settings

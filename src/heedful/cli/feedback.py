@@ -10,6 +10,7 @@ import typer
 
 from heedful.cli.common import AsJson, Quiet, make_progress, show, table
 from heedful.cli.pairs import Columns, HigherIs, criterion_of, named
+from heedful.cli.store import HERE
 
 if TYPE_CHECKING:
     from heedful.jobs.said import Said
@@ -32,7 +33,6 @@ Labelers = Annotated[
 Folder = Annotated[Path | None, typer.Option("--output", "-o", help="A folder for figures, and for rows that do not fit a table.")]
 Why = Annotated[str, typer.Option("--why", help="The reason: somebody will ask.")]
 By = Annotated[str, typer.Option("--by", help="Who decides; by default the user of this machine.")]
-HERE = "heedful.db"
 
 feedback = typer.Typer(
     name="feedback", help="Judgements: consensus, labelers, agreement, coverage; export, import; quarantine.", no_args_is_help=True

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from heedful.cli.common import warn
 from heedful.cli.store import HERE, Where
 
 
@@ -73,7 +74,6 @@ def _greet(where: str, url: str, invite_owner: bool) -> None:
     """Make the store if there is none, and say where to go; the first time with the link that sets everything up."""
     from heedful.store import Store, invitations
 
-    warn = lambda sentence: typer.echo(f"heed: warning: {sentence}", err=True)  # noqa: E731
     with Store.open(where, create=True, actor="heed label", warn=warn) as store:
         secret = store.write(lambda c: invitations.make_first(c, store.clock()))
         if invite_owner and not secret:

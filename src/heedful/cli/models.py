@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from heedful.cli.common import AsJson, Config, Quiet, Resume, Set, make_progress
 
 if TYPE_CHECKING:
     from heedful.jobs.workspace import Workspace
+    from heedful.settings import Settings
 
 train = typer.Typer(name="train", help="Train one part: sft, reward, classifier, ppo, grpo or dpo.", no_args_is_help=True)
 
@@ -28,13 +30,11 @@ def train_sft(config: Config = None, resume: Resume = False, overrides: Set = No
     """Fine-tune on demonstrations: prompts with a reference, which the model learns to write."""
     from heedful.config import require
     from heedful.jobs.sft import fine_tune
-    from heedful.jobs.sources import FileSource
-    from heedful.jobs.workspace import Workspace
 
-    settings, progress = settings_of(config, overrides), make_progress(quiet)
+    settings = settings_of(config, overrides)
     require(settings, "model.path", "prompts.path")
-    with open_run(settings, "train sft", resume=resume, progress=progress) as run:
-        found = Workspace(settings, FileSource(settings, progress.say), run, progress).stage("sft", fine_tune)
+    with _workspace(settings, "train sft", resume, quiet) as ws:
+        found = ws.stage("sft", fine_tune)
         show({name: value for name, value in found.items() if name != "line"}, as_json)
 
 
@@ -46,12 +46,9 @@ def train_reward(
     from functools import partial
 
     from heedful.jobs import data, reward
-    from heedful.jobs.sources import FileSource
-    from heedful.jobs.workspace import Workspace
 
-    settings, progress = settings_of(config, [*(overrides or []), "reward.kind=pairs"]), make_progress(quiet)
-    with open_run(settings, "train reward", resume=resume, progress=progress) as run:
-        ws = Workspace(settings, FileSource(settings, progress.say), run, progress)
+    settings = settings_of(config, [*(overrides or []), "reward.kind=pairs"])
+    with _workspace(settings, "train reward", resume, quiet) as ws:
         ws.stage("pairs", data.build_pairs)
         # Nothing is optimised against it here, so no monitor has to watch.
         figures = ws.stage("reward", partial(reward.learn_reward, roles=("reward",)), "pairs")["reward"]
@@ -121,18 +118,15 @@ def _reinforce(algorithm: str, config: Path | None, resume: bool, overrides: lis
     from heedful.config import require
     from heedful.errors import SettingProblem
     from heedful.jobs import data, policy
-    from heedful.jobs.sources import FileSource
-    from heedful.jobs.workspace import Workspace
 
-    settings, progress = settings_of(config, [*(overrides or []), f"policy.algorithm={algorithm}"]), make_progress(quiet)
+    settings = settings_of(config, [*(overrides or []), f"policy.algorithm={algorithm}"])
     require(settings, "model.path", "prompts.path")
     if settings.reward.kind in ("learn", "pairs"):
         raise SettingProblem(
             f"reward.kind is {settings.reward.kind!r}",
             f"heed train {algorithm} wants a finished reward: model, classifier or function. To learn one first, use heed run.",
         )
-    with open_run(settings, f"train {algorithm}", resume=resume, progress=progress) as run:
-        ws = Workspace(settings, FileSource(settings, progress.say), run, progress)
+    with _workspace(settings, f"train {algorithm}", resume, quiet) as ws:
         ws.stage("prompts", partial(data.load_prompts, needed=("train", "validation")))
         _show_policy(ws, ws.stage("policy", policy.reinforce, "prompts"), as_json)
 
@@ -144,15 +138,23 @@ def train_dpo(config: Config = None, resume: Resume = False, overrides: Set = No
 
     from heedful.config import require
     from heedful.jobs import data, dpo
+
+    settings = settings_of(config, [*(overrides or []), "reward.kind=pairs", "policy.algorithm=dpo"])
+    require(settings, "model.path")
+    with _workspace(settings, "train dpo", resume, quiet) as ws:
+        ws.stage("pairs", data.build_pairs)
+        _show_policy(ws, ws.stage("policy", partial(dpo.learn_from_pairs, writes=False), "pairs"), as_json)
+
+
+@contextmanager
+def _workspace(settings: Settings, command: str, resume: bool, quiet: bool) -> Iterator[Workspace]:
+    """The run of one part on the user's own files."""
     from heedful.jobs.sources import FileSource
     from heedful.jobs.workspace import Workspace
 
-    settings, progress = settings_of(config, [*(overrides or []), "reward.kind=pairs", "policy.algorithm=dpo"]), make_progress(quiet)
-    require(settings, "model.path")
-    with open_run(settings, "train dpo", resume=resume, progress=progress) as run:
-        ws = Workspace(settings, FileSource(settings, progress.say), run, progress)
-        ws.stage("pairs", data.build_pairs)
-        _show_policy(ws, ws.stage("policy", partial(dpo.learn_from_pairs, writes=False), "pairs"), as_json)
+    progress = make_progress(quiet)
+    with open_run(settings, command, resume=resume, progress=progress) as run:
+        yield Workspace(settings, FileSource(settings, progress.say), run, progress)
 
 
 def _show_policy(ws: Workspace, found: Mapping[str, Any], as_json: bool) -> None:

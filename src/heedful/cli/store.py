@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heedful.cli.common import AsJson, show, table
+from heedful.cli.common import AsJson, show, table, warn
 
 if TYPE_CHECKING:
     from heedful.store import Store
@@ -117,4 +117,4 @@ def migrate(where: Where = HERE, as_json: AsJson = False) -> None:
 def _open(where: str) -> Store:
     from heedful.store import Store
 
-    return Store.open(where, actor="heed store", warn=lambda sentence: typer.echo(f"heed: warning: {sentence}", err=True))
+    return Store.open(where, actor="heed store", warn=warn)
