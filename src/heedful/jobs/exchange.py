@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heedful.errors import SettingProblem
+from heedful.jobs.judgements import add_unknown
 from heedful.jobs.said import only_criterion
-from heedful.records import Completion, Labeler, Prompt
+from heedful.records import Labeler
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -79,29 +80,19 @@ def _put(
     connection: sa.Connection, store: Store, project: str, criterion: Criterion | None, found: Gathered, source: str
 ) -> dict[str, int]:
     """Everything that was gathered, in one transaction."""
-    from heedful.store import Project, labelers, projects, prompts
+    from heedful.store import Project, labelers, projects
     from heedful.store.importing import add_rankings
 
     actor, now = store.actor, store.clock()
     if project not in projects.names(connection):
         judged = criterion or only_criterion(Path(source), {row.criterion for row in found.rankings})
         projects.create(connection, Project(project, judged.name, judged.question, judged.higher_is), actor, now)
-    project_id, _ = projects.find(connection, project)
     people = [one for name, one in found.labelers.items() if name not in labelers.ids(connection, [name])]
     labelers.add(connection, people, actor, now)
-    items = prompts.unknown(connection, project_id, _together(found))
-    added = prompts.add(connection, project, items, False, actor, now)
+    added = add_unknown(connection, project, found.prompts.values(), found.completions.values(), actor, now)
     named = ((f"ranking {number} of {source}", row) for number, row in enumerate(found.rankings, 1))
     rankings = add_rankings(connection, project, named, source, actor, now)
     return {"prompts": added, "labelers": len(people), "rankings": rankings}
-
-
-def _together(found: Gathered) -> list[tuple[Prompt, list[Completion]]]:
-    """Prompts with their completions; those without any cannot be judged and are left out."""
-    by_prompt: dict[str, list[Completion]] = {}
-    for completion in found.completions.values():
-        by_prompt.setdefault(completion.prompt_id, []).append(completion)
-    return [(prompt, by_prompt[name]) for name, prompt in found.prompts.items() if name in by_prompt]
 
 
 def _remove(file: Path) -> None:

@@ -6,8 +6,9 @@ number and hash of what it took, so that a label that comes later cannot change 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,16 +43,18 @@ def collect(ws: Workspace, folder: Path, criterion: Criterion) -> Collected:
     from heedful.store import labelers
 
     shared = ws.settings.feedback.source == "store"
+    asked, completions = ws.prompts("train"), ws.completions()
     with _open(ws, folder) as store:
         project = _project(ws, store, criterion)
+        store.write(lambda c: add_unknown(c, project, asked, completions, store.actor, store.clock()))
         if not shared and store.snapshot(project).judgements == 0:
-            said = ws.source.rankings(ws.prompts("train"), ws.completions())
+            said = ws.source.rankings(asked, completions)
             _keep(store, project, said, criterion, ws.source.labelers())
         snapshot = store.snapshot(project)
         set_aside = sorted(store.read(lambda c: labelers.quarantined(c, project)))
         rows = [row for row in store.judgements(project, snapshot.event) if isinstance(row, Ranking)]
         people = store.labelers()
-    ids = {c.id for c in ws.completions()}
+    ids = {c.id for c in completions}
     found = [row for row in rows if ids.issuperset(row.completion_ids)]
     if not found:
         raise DataProblem(
@@ -93,7 +96,7 @@ def _open(ws: Workspace, folder: Path) -> Store:
 
 
 def _project(ws: Workspace, store: Store, criterion: Criterion) -> str:
-    """The project of the settings, with the run's prompts and completions in it."""
+    """The project of the settings, which is made where there is none. Raises SettingProblem where it asks for something else."""
     from heedful.feedback.instructions import instructions_for
     from heedful.store import Project, projects
 
@@ -113,23 +116,24 @@ def _project(ws: Workspace, store: Store, criterion: Criterion) -> str:
         raise SettingProblem(
             f"project {chosen.project!r} asks for {there.task}, and a run learns from rankings", "Set feedback.project to another one."
         )
-    items = _items(ws)
-    store.write(lambda c: _add_unknown(c, store, chosen.project, items))
     return chosen.project
 
 
-def _add_unknown(connection: sa.Connection, store: Store, project: str, items: list[tuple[Prompt, list[Completion]]]) -> None:
+def add_unknown(
+    connection: sa.Connection, project: str, asked: Iterable[Prompt], completions: Iterable[Completion], actor: str, now: datetime
+) -> int:
+    """Put prompts that a project does not have yet into it, with their completions; returns their number.
+
+    Those without a completion cannot be judged and are left out.
+    """
     from heedful.store import projects, prompts
 
-    project_id, _ = projects.find(connection, project)
-    prompts.add(connection, project, prompts.unknown(connection, project_id, items), False, store.actor, store.clock())
-
-
-def _items(ws: Workspace) -> list[tuple[Prompt, list[Completion]]]:
     by_prompt: dict[str, list[Completion]] = {}
-    for completion in ws.completions():
+    for completion in completions:
         by_prompt.setdefault(completion.prompt_id, []).append(completion)
-    return [(prompt, by_prompt[prompt.id]) for prompt in ws.prompts("train") if prompt.id in by_prompt]
+    items = [(prompt, by_prompt[prompt.id]) for prompt in asked if prompt.id in by_prompt]
+    project_id, _ = projects.find(connection, project)
+    return prompts.add(connection, project, prompts.unknown(connection, project_id, items), False, actor, now)
 
 
 def _keep(store: Store, project: str, rankings: list[Ranking], criterion: Criterion, people: Sequence[Labeler]) -> None:
