@@ -10,6 +10,8 @@ from heedful.records import Record
 
 Method = Literal["model", "majority"]
 
+LEAST_LABELERS = 3
+"""Labelers among whom the model finds whom to believe: of two who disagree, nobody can say which one is wrong."""
 DECIDED = 0.55
 """Below this probability neither completion counts as preferred: such a pair would teach noise. Two of three equal votes are 0.625."""
 INTERVAL = 1.6448536269514722

@@ -78,24 +78,20 @@ def panel_agreement(
     )
 
 
-def agreement_by_version(rankings: Iterable[Ranking], criterion: Criterion, exclude: Collection[str] = ()) -> dict[str, PanelAgreement]:
+def agreement_by_version(rankings: Iterable[Ranking], criterion: Criterion) -> dict[str, PanelAgreement]:
     """Agreement under each version of the instructions, in order of version."""
-    return _by(rankings, criterion, exclude, lambda r: [r.instructions_version])
+    return _by(rankings, criterion, lambda r: [r.instructions_version])
 
 
-def agreement_by_stratum(
-    rankings: Iterable[Ranking], criterion: Criterion, labelers: Iterable[Labeler], exclude: Collection[str] = ()
-) -> dict[str, PanelAgreement]:
+def agreement_by_stratum(rankings: Iterable[Ranking], criterion: Criterion, labelers: Iterable[Labeler]) -> dict[str, PanelAgreement]:
     """Agreement among the labelers of each stratum, as ``"age: 30-44"``; strata in which nobody shares a prompt say so in ``pairs``."""
     strata = {labeler.name: [f"{name}: {value}" for name, value in labeler.strata.items()] for labeler in labelers}
-    return _by(rankings, criterion, exclude, lambda r: strata.get(r.labeler, []))
+    return _by(rankings, criterion, lambda r: strata.get(r.labeler, []))
 
 
-def _by(
-    rankings: Iterable[Ranking], criterion: Criterion, exclude: Collection[str], groups_of: Callable[[Ranking], Sequence[str]]
-) -> dict[str, PanelAgreement]:
+def _by(rankings: Iterable[Ranking], criterion: Criterion, groups_of: Callable[[Ranking], Sequence[str]]) -> dict[str, PanelAgreement]:
     groups: dict[str, list[Ranking]] = {}
-    for row in latest((r for r in rankings if r.labeler not in exclude), criterion):
+    for row in latest(rankings, criterion):
         for name in groups_of(row):
             groups.setdefault(name, []).append(row)
     return {name: panel_agreement(groups[name], criterion) for name in sorted(groups)}

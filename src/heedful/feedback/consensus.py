@@ -26,7 +26,7 @@ import numpy as np
 
 from heedful.errors import SettingProblem, nearest
 from heedful.feedback import majority as by_majority
-from heedful.feedback.agreed import DECIDED, Consensus, ConsensusPair, Method
+from heedful.feedback.agreed import DECIDED, LEAST_LABELERS, Consensus, ConsensusPair, Method
 from heedful.feedback.criteria import Criterion
 from heedful.feedback.panel import FittedPanel, fit_panel
 from heedful.feedback.table import Part, Table, table
@@ -40,8 +40,6 @@ __all__ = ["Consensus", "ConsensusPair", "consensus"]
 
 MODEL = "panel: Davidson pairs tempered by 2/n, labelers by MAP, F by Dawid-Skene, calibrated on held-out labelers"
 VERSION = "1"
-LEAST_LABELERS = 3
-"""Of two who disagree, nobody can say which one is wrong."""
 LEAST_RANKINGS = 20
 """Rankings per labeler, on average, from which the model's estimates of labelers are worth having."""
 

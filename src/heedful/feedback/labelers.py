@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from heedful.feedback.agreed import LEAST_LABELERS
 from heedful.feedback.agreement import meetings
 from heedful.feedback.behaviour import CARELESS, Habits, Known, habits
 from heedful.feedback.criteria import Criterion
@@ -46,8 +47,6 @@ Finding = Literal["fine", "unsure", "random", "upside_down", "careless", "minori
 Array = NDArray[np.float64]
 
 BAD: tuple[Finding, ...] = ("random", "upside_down")
-LEAST_LABELERS = 3
-"""Of two who disagree, nobody can say which one is wrong."""
 EARLY_TASKS, EARLY_TURNED, EARLY_CAREFUL = 2, 3.0, 0.05
 """From so many shared tasks there is an alert if the votes are 20 times (``exp(3)``) as probable from an upside-down reader as
 from a careful one, or the labeler is careful with at most this probability;"""
@@ -125,9 +124,10 @@ def labeler_reports(
     Raises DataProblem where there are no rankings by this criterion.
     """
     everything = list(rankings)
-    judged = table(latest(everything, criterion), criterion)
+    rows = latest(everything, criterion)
+    judged = table(rows, criterion)
     compared = _Compared.of(fit_panel(judged))
-    tasks, repeats = _by_labeler(latest(everything, criterion)), _by_labeler(r for r in everything if _is_repeat(r, criterion))
+    tasks, repeats = _by_labeler(rows), _by_labeler(r for r in everything if _is_repeat(r, criterion))
     known = Known(words or {}, {r.prompt_id: r for r in gold if r.criterion == criterion.name}, repeats)
     seen = habits(tasks, criterion, known)
     people = differences(judged.labelers, meetings(judged), labelers)

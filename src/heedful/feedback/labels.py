@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from heedful.errors import DataProblem, SettingProblem
-from heedful.feedback.agreed import Method
+from heedful.feedback.agreed import LEAST_LABELERS, Method
 from heedful.records import Record, Thumb
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 MODEL = "Dawid-Skene with pooled confusion; next vote calibrated on held-out votes"
 VERSION = "1"
-LEAST_LABELERS = 3
 LEAST_VOTES = 20
 """Votes per labeler, on average, from which the model is worth having; of unknown labelers as many as three of these."""
 SMOOTHING = 0.5
