@@ -87,7 +87,8 @@ def _put(
     if project not in projects.names(connection):
         judged = criterion or only_criterion(Path(source), {row.criterion for row in found.rankings})
         projects.create(connection, Project(project, judged.name, judged.question, judged.higher_is), actor, now)
-    people = [one for name, one in found.labelers.items() if name not in labelers.ids(connection, [name])]
+    known = labelers.ids(connection, found.labelers)
+    people = [one for name, one in found.labelers.items() if name not in known]
     labelers.add(connection, people, actor, now)
     added = add_unknown(connection, project, found.prompts.values(), found.completions.values(), actor, now)
     named = ((f"ranking {number} of {source}", row) for number, row in enumerate(found.rankings, 1))

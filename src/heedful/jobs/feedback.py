@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from heedful.feedback.agreed import Consensus
     from heedful.feedback.agreement import PanelAgreement
     from heedful.feedback.labelers import LabelerReport
+    from heedful.feedback.labels import LabelConsensus
 
 
 def agree(
@@ -35,9 +36,7 @@ def agree(
     agreed = consensus(said.counted, said.criterion, exclude, method)
     facts = {
         **_name(said),
-        "method": agreed.method,
-        "why": agreed.reason,
-        "algorithm": f"{agreed.algorithm}, version {agreed.version}",
+        **_how(agreed),
         "rankings": len(said.counted),
         "labelers": len(agreed.labelers),
         "left_out": sorted({*agreed.excluded, *said.set_aside}),
@@ -63,7 +62,8 @@ def report_labelers(said: Said, folder: Path | None = None) -> list[dict[str, An
     """
     from heedful.feedback.labelers import labeler_reports
 
-    reports = labeler_reports(_rankings(said), said.criterion, said.labelers, said.words)
+    _refuse_without_rankings(said)
+    reports = labeler_reports(said.rankings, said.criterion, said.labelers, said.words)
     if folder:
         from heedful.report.feedback_figures import labeler_agreement
 
@@ -78,7 +78,8 @@ def agreements(said: Said) -> tuple[list[dict[str, Any]], str]:
     """
     from heedful.feedback.agreement import agreement_by_stratum, agreement_by_version, panel_agreement
 
-    rankings = [row for row in _rankings(said) if row.labeler not in said.set_aside]
+    _refuse_without_rankings(said)
+    rankings = said.counted
     everybody = panel_agreement(rankings, said.criterion)
     rows = [_agreement_row("all", everybody)]
     versions = agreement_by_version(rankings, said.criterion)
@@ -110,11 +111,10 @@ def cover(said: Said, folder: Path | None = None) -> dict[str, Any]:
     return {**_name(said), **found.to_dict(), "strata": groups}
 
 
-def _rankings(said: Said) -> list[Ranking]:
+def _refuse_without_rankings(said: Said) -> None:
     if not said.rankings:
         what = "thumbs only" if said.thumbs else "nothing by this criterion"
         raise DataProblem(f"{said.name} holds {what}, and no rankings by {said.criterion.name!r}", "Collect rankings first.")
-    return said.rankings
 
 
 def _name(said: Said) -> dict[str, Any]:
@@ -122,6 +122,10 @@ def _name(said: Said) -> dict[str, Any]:
     if said.snapshot:
         facts |= {"event": said.snapshot.event, "snapshot": said.snapshot.sha256}
     return facts
+
+
+def _how(agreed: Consensus | LabelConsensus) -> dict[str, Any]:
+    return {"method": agreed.method, "why": agreed.reason, "algorithm": f"{agreed.algorithm}, version {agreed.version}"}
 
 
 def _agree_on_thumbs(said: Said, method: Literal["auto", "model", "majority"], save_in: str, folder: Path | None) -> dict[str, Any]:
@@ -134,9 +138,7 @@ def _agree_on_thumbs(said: Said, method: Literal["auto", "model", "majority"], s
     labels = Counter(item.label or "undecided" for item in agreed.items)
     facts = {
         **_name(said),
-        "method": agreed.method,
-        "why": agreed.reason,
-        "algorithm": f"{agreed.algorithm}, version {agreed.version}",
+        **_how(agreed),
         "thumbs": len(counted),
         "completions": len(agreed.items),
         **{name: labels[name] for name in ("up", "down", "undecided")},
