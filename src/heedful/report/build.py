@@ -162,8 +162,7 @@ def reward_name(key: str) -> str:
 
 def named(key: str, names: Mapping[str, str] = SUMMARY_NAMES) -> str:
     """A key in words: as the table says, else as it is, with spaces and a capital."""
-    words = names.get(key, key.replace("_", " "))
-    return words[:1].upper() + words[1:]
+    return sentence(names.get(key, key.replace("_", " ")))
 
 
 def measure_name(key: str) -> str:
@@ -180,7 +179,7 @@ def verdict_level(data: ReportData) -> str:
 
 
 def sentence(text: str) -> str:
-    """A line of a list, beginning with a capital."""
+    """A line or a name, beginning with a capital."""
     return text[:1].upper() + text[1:]
 
 

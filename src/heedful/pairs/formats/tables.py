@@ -81,9 +81,8 @@ def write_parquet(path: Path, out: BinaryIO, rows: Iterable[Mapping[str, Any]], 
             try:
                 writer.write_table(pyarrow.Table.from_pylist(batch, schema))
             except (pyarrow.ArrowException, UnicodeEncodeError) as error:
-                what = f"one of the rows {number + 1} to {number + len(batch)} for {path} does not fit into parquet: {error}".splitlines()[
-                    0
-                ]
+                reason = str(error).partition("\n")[0]
+                what = f"one of the rows {number + 1} to {number + len(batch)} for {path} does not fit into parquet: {reason}"
                 raise DataProblem(what, "Write JSON lines instead: they name the row.") from None
             number += len(batch)
     return number
