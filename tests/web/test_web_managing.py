@@ -341,6 +341,18 @@ def disagreeing(store: Store, labelers: int = 3, prompts: int = 4) -> None:
             answer(store, task, name, Answer(ranks=[order.index(text) + 1 for text in task.completions]))
 
 
+def test_the_overview_tells_how_many_judgements_have_come_since(app: Any, store: Store, owner: Browser) -> None:
+    disagreeing(store, labelers=2, prompts=1)
+    findings(app, owner)
+    assert "come since" not in owner.get("/projects/1").text
+    store.add_prompts("helpful", items(3)[1:])
+    for told in ("1 judgement has come since.", "2 judgements have come since."):
+        task = ask(store, "helpful", "l0")
+        assert task
+        answer(store, task, "l0")
+        assert told in owner.get("/projects/1").text
+
+
 def test_a_spreadsheet_runs_no_name(app: Any, store: Store, owner: Browser) -> None:
     store.create_project(project())
     version = store.publish("helpful", "Read.")
