@@ -6,37 +6,16 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import PASSWORD, Browser, person, serving
+from apps import PASSWORD, Browser, person
 
 from heedful.feedback.asking import ask
 from heedful.store import Answer, Store, accounts, comprehension, instructions, invitations, labelers, projects
 from stores import Clock, answer, items, project
 
 QUESTIONS = "? What is a tie?\n- A race\n* Equally good\n! Read the part on ties.\n\n? What is F?\n* Nonsense\n- Fine"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Iterator[Store]:
-    path = tmp_path / "labels.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    with Store.open(path, clock=clock) as opened:
-        yield opened
-
-
-@pytest.fixture
-def app(store: Store, clock: Clock) -> Iterator[Any]:
-    with serving(store.database.where, clock) as app:
-        yield app
 
 
 @pytest.fixture
