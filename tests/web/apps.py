@@ -11,7 +11,7 @@ from typing import Any
 from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
-from heedful.store import Store, accounts, invitations, sessions
+from heedful.store import Store, invitations, sessions
 from heedful.store.accounts import Account
 from heedful.web.app import create_app
 from heedful.web.auth import Passwords
@@ -69,6 +69,3 @@ def person(store: Store, name: str, role: str, project_id: int | None = 1, **str
         return invitations.accept(c, secret, name, QUICK.hash(PASSWORD), store.clock())
 
     return store.write(work)
-
-
-__all__ = ["PASSWORD", "QUICK", "URL", "Browser", "accounts", "csrf_in", "person", "serving"]

@@ -23,10 +23,10 @@ const place = (card, rank) => ({ type: "place", card, rank });
 const insert = (card, rank) => ({ type: "insert", card, rank });
 const move = (card, by) => ({ type: "move", card, by });
 
-function randomActions(count, kind, seed) {
+function randomActions(count, seed) {
   let x = seed;
   const draw = (n) => (x = (x * 1103515245 + 12345) % 2147483648) % n;
-  const types = kind === "thumbs" ? ["thumb", "unplace", "undo", "redo", "clear"] : ["place", "insert", "flag", "move", "unplace", "undo", "redo", "place", "move"];
+  const types = ["place", "insert", "flag", "move", "unplace", "undo", "redo", "place", "move"];
   return Array.from({ length: 60 }, () => ({ type: types[draw(types.length)], card: draw(count), rank: 1 + draw(count), by: draw(2) ? 1 : -1, up: draw(2) === 1 }));
 }
 
@@ -189,7 +189,7 @@ for (const ties of ["none", "sparing", "free"])
     for (let seed = 1; seed <= 60; seed += 1) {
       const count = 2 + (seed % 8);
       let state = begin("ranking", count, ties);
-      for (const action of randomActions(count, "ranking", seed)) {
+      for (const action of randomActions(count, seed)) {
         for (const part of [state, ...Object.values(state)]) Object.freeze(part); // a state that is changed throws
         const next = reduce(state, action);
         const ranks = next.places.filter((rank) => typeof rank === "number");

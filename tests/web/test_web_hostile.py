@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
 import schemathesis
-from apps import Browser, person, serving
+from apps import Browser, person
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
@@ -20,7 +18,7 @@ from heedful.store import Store, api_tokens, labelers
 from heedful.web import forms
 from heedful.web.drawings import inline
 from heedful.web.texts import difference, local_path, markdown
-from stores import Clock, items, project
+from stores import items, project
 
 PAYLOADS = [
     "<script>alert(1)</script>",
@@ -85,20 +83,6 @@ def refuse_harm(page: str, where: str) -> None:
     assert reader.bad == [], where
     assert reader.tags <= TAGS, where
     assert reader.scripts <= 2, where
-
-
-@pytest.fixture
-def store(tmp_path: Path, sqlite_template: Path) -> Iterator[Store]:
-    path = tmp_path / "labels.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    with Store.open(path, clock=Clock()) as opened:
-        yield opened
-
-
-@pytest.fixture
-def app(store: Store) -> Iterator[Any]:
-    with serving(store.database.where, store.clock) as app:
-        yield app
 
 
 QUICK = (0, 2, 4, 12, 16, 20)

@@ -6,37 +6,16 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import PASSWORD, Browser, person, serving
+from apps import PASSWORD, Browser, person
 
 from heedful.feedback.asking import ask
 from heedful.store import Answer, Store, accounts, comprehension, instructions, invitations, labelers, projects
 from stores import Clock, answer, items, project
 
 QUESTIONS = "? What is a tie?\n- A race\n* Equally good\n! Read the part on ties.\n\n? What is F?\n* Nonsense\n- Fine"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Iterator[Store]:
-    path = tmp_path / "labels.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    with Store.open(path, clock=clock) as opened:
-        yield opened
-
-
-@pytest.fixture
-def app(store: Store, clock: Clock) -> Iterator[Any]:
-    with serving(store.database.where, clock) as app:
-        yield app
 
 
 @pytest.fixture
@@ -339,6 +318,18 @@ def disagreeing(store: Store, labelers: int = 3, prompts: int = 4) -> None:
         while task := ask(store, "helpful", name):
             order = sorted(task.completions, reverse=number == labelers - 1)
             answer(store, task, name, Answer(ranks=[order.index(text) + 1 for text in task.completions]))
+
+
+def test_the_overview_tells_how_many_judgements_have_come_since(app: Any, store: Store, owner: Browser) -> None:
+    disagreeing(store, labelers=2, prompts=1)
+    findings(app, owner)
+    assert "come since" not in owner.get("/projects/1").text
+    store.add_prompts("helpful", items(3)[1:])
+    for told in ("1 judgement has come since.", "2 judgements have come since."):
+        task = ask(store, "helpful", "l0")
+        assert task
+        answer(store, task, "l0")
+        assert told in owner.get("/projects/1").text
 
 
 def test_a_spreadsheet_runs_no_name(app: Any, store: Store, owner: Browser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,12 @@ from stores import Clock, items, project
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Iterator[Store]:
-    path = tmp_path / "labels.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    with Store.open(path, clock=clock) as opened:
-        opened.create_project(project())
-        opened.publish("helpful", "Read.")
-        opened.add_prompts("helpful", items(3))
-        yield opened
-
-
-@pytest.fixture
-def app(store: Store, clock: Clock) -> Iterator[Any]:
-    with serving(store.database.where, clock) as app:
-        yield app
+def store(store: Store) -> Store:
+    """With a project in it."""
+    store.create_project(project())
+    store.publish("helpful", "Read.")
+    store.add_prompts("helpful", items(3))
+    return store
 
 
 @pytest.fixture

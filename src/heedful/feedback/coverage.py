@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from heedful.records import Labeler, Ranking, Record, Thumb
+from heedful.records import Correction, Labeler, Ranking, Record, Thumb
 
 NOT_STATED = "not stated"
 """The group of those who say nothing of a stratum."""
@@ -34,9 +34,9 @@ class Coverage(Record):
     strata: dict[str, dict[str, int]]
 
 
-def coverage(judgements: Iterable[Ranking | Thumb], labelers: Iterable[Labeler] = ()) -> Coverage:
-    """Count judgements: what one labeler said of one prompt for one purpose is one, however many thumbs it has."""
-    first: dict[tuple[str, str, str], Ranking | Thumb] = {}
+def coverage(judgements: Iterable[Ranking | Thumb | Correction], labelers: Iterable[Labeler] = ()) -> Coverage:
+    """Count judgements: what one labeler said of one prompt for one purpose is one, however many thumbs or corrections it has."""
+    first: dict[tuple[str, str, str], Ranking | Thumb | Correction] = {}
     for row in judgements:
         first.setdefault((row.prompt_id, row.labeler, row.purpose), row)
     rows = list(first.values())

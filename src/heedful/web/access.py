@@ -35,7 +35,6 @@ MAY: dict[str, frozenset[str]] = {
 
 SCOPE = {
     "view": "read",
-    "member": "read",
     "account": "read",
     "label": "label",
     "finish label": "label",

@@ -7,7 +7,7 @@ others left undecided, theirs decides it.
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from heedful.errors import DataProblem
-from heedful.feedback.agreement import panel_agreement
+from heedful.feedback.agreement import agreement_by_version, panel_agreement
 from heedful.feedback.asking import ask_more
 from heedful.feedback.consensus import ConsensusPair, consensus
+from heedful.feedback.coverage import NOT_STATED, Coverage, coverage
 from heedful.feedback.criteria import Criterion
 from heedful.feedback.labelers import LabelerReport, labeler_reports
 from heedful.records import Ranking, plain_text
@@ -62,7 +63,7 @@ def work_out(store: Store, name: str, adjudicators: frozenset[str] = frozenset()
     if not rows:
         raise DataProblem(f"nobody has judged anything in {name!r} yet", "Come back when there are judgements.")
     aside = frozenset(store.read(lambda c: labelers.quarantined(c, name)))
-    work, days = _work(rows), _days(rows)
+    work = _work(rows)
     rankings = [row for row in rows if isinstance(row, Ranking) and row.purpose != "repeat"]
     criterion = Criterion(asked.criterion, asked.question, asked.higher_is)
     counted = [row for row in rankings if row.labeler not in aside]
@@ -72,7 +73,7 @@ def work_out(store: Store, name: str, adjudicators: frozenset[str] = frozenset()
     summary = _panel(counted, criterion) | {
         "tasks": sum(one["tasks"] for one in work.values()),
         "set_aside": sorted(aside),
-        "figures": _figures(store, found, days),
+        "figures": _figures(found, coverage(rows, store.labelers())),
     }
     open_ones = _undecided(pairs, asked.decided, ruled_on(counted, adjudicators))
     summary["undecided"] = [{"prompt_id": prompt_id, "p": p} for prompt_id, p in list(open_ones.items())[:MOST_UNDECIDED]]
@@ -118,12 +119,6 @@ def _work(rows: Iterable[Judgement]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _days(rows: Iterable[Judgement]) -> list[dict[str, Any]]:
-    tasks = {(row.labeler, row.prompt_id, row.purpose): row.judged_at[:10] for row in rows if row.judged_at}
-    counts = Counter(tasks.values())
-    return [{"day": day, "judgements": n} for day, n in sorted(counts.items())[-MOST_DAYS:]]
-
-
 def _finding(report: LabelerReport | None) -> str:
     return report.verdict if report else "unsure"
 
@@ -136,14 +131,13 @@ def _panel(rankings: list[Ranking], criterion: Criterion) -> dict[str, Any]:
     """Agreement of all, and by version of the instructions."""
     if not rankings:
         return {"panel": None, "versions": {}}
-    by_version: dict[str, list[Ranking]] = defaultdict(list)
-    for row in rankings:
-        by_version[row.instructions_version].append(row)
-    versions = {version: panel_agreement(rows, criterion).to_dict() for version, rows in by_version.items()}
-    return {"panel": panel_agreement(rankings, criterion).to_dict(), "versions": versions}
+    everybody = panel_agreement(rankings, criterion)
+    versions = {row.instructions_version for row in rankings}
+    by_version = agreement_by_version(rankings, criterion) if len(versions) > 1 else dict.fromkeys(versions, everybody)
+    return {"panel": everybody.to_dict(), "versions": {version: agreed.to_dict() for version, agreed in by_version.items()}}
 
 
-def _figures(store: Store, found: Sequence[DerivedLabeler], days: list[dict[str, Any]]) -> dict[str, str]:
+def _figures(found: Sequence[DerivedLabeler], covered: Coverage) -> dict[str, str]:
     """Drawn now, as drawing takes longer than a page should."""
     rows = [
         {
@@ -155,17 +149,13 @@ def _figures(store: Store, found: Sequence[DerivedLabeler], days: list[dict[str,
         for one in found
         if one.details.get("pairs")
     ]
+    days = [{"day": day, "judgements": n} for day, n in list(covered.days.items())[-MOST_DAYS:]]
+    people = ((stratum, group, n) for stratum, groups in covered.strata.items() for group, n in groups.items() if group != NOT_STATED)
     return {
         "agreement": feedback_figures.labeler_agreement(rows),
         "time": feedback_figures.judgements_over_time(days),
-        "coverage": feedback_figures.coverage(_coverage(store, {one.labeler for one in found})),
+        "coverage": feedback_figures.coverage([{"stratum": stratum, "group": group, "people": n} for stratum, group, n in people]),
     }
-
-
-def _coverage(store: Store, names: set[str]) -> list[dict[str, Any]]:
-    """How many of those who judged stand for which stratum."""
-    counts = Counter((d, value) for labeler in store.labelers() if labeler.name in names for d, value in labeler.strata.items())
-    return [{"stratum": dimension, "group": value, "people": n} for (dimension, value), n in sorted(counts.items())]
 
 
 def _undecided(pairs: Iterable[ConsensusPair], decided: float, ruled: set[str]) -> dict[str, float]:

@@ -25,8 +25,7 @@ from heedful.web.access import Refusal, admitted
 from heedful.web.auth import Passwords, TooManyTries
 from heedful.web.labelling import CheckNeeded
 from heedful.web.pages import account, adjudication, entry, exports, label, people, projects
-from heedful.web.pages.entry import sentence
-from heedful.web.rendering import page
+from heedful.web.rendering import page, sentence
 from heedful.web.security import API, LARGEST_BODY, Guard
 from heedful.web.site import Site
 from heedful.web.worker import Worker

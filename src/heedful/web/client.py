@@ -88,7 +88,7 @@ class Client:
 
     def add_prompts(self, project: int, items: Sequence[Mapping[str, Any]], most: int = 9, calibration: bool = False) -> int:
         """Add prompts with completions, 500 at a time; returns their number."""
-        lots = batched_rows(items, AT_ONCE)
+        lots = (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))
         bodies = ({"items": lot, "most": most, "calibration": calibration} for lot in lots)
         return sum(int(self._call("POST", f"/projects/{project}/prompts", body)["added"]) for body in bodies)
 
@@ -160,8 +160,3 @@ def _problem(error: urllib.error.HTTPError) -> ApiProblem:
         return ApiProblem(error.code, str(told["error"]), str(told["message"]))
     except (ValueError, KeyError, TypeError):
         return ApiProblem(error.code, "http", f"the server answered {error.code}")
-
-
-def batched_rows(rows: Sequence[Mapping[str, Any]], size: int) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """Rows in lots of a size."""
-    return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from heedful.errors import DataProblem
@@ -12,9 +12,10 @@ from heedful.feedback.consensus import consensus
 from heedful.feedback.criteria import Criterion
 from heedful.pairs.build import from_consensus, from_corrections, from_flags, from_thumbs
 from heedful.pairs.formats import trl
-from heedful.pairs.formats.tables import write_csv
+from heedful.pairs.formats.files import write_rows
 from heedful.records import Correction, Ranking, Thumb
 from heedful.store import Store, labelers, projects
+from heedful.store.reading import Judgement
 from heedful.web import analysis
 
 Writer = Callable[[Store, str, frozenset[str], Path], object]
@@ -28,8 +29,8 @@ def judgement_lines(store: Store, project: str) -> Iterator[bytes]:
 
 def write_pairs(store: Store, project: str, judges: frozenset[str], path: Path) -> object:
     """Preferences by consensus, as TRL and others read them."""
-    rows, criterion = _rankings(store, project)
-    agreed = consensus(analysis.settled(rows, judges), criterion)
+    criterion = _criterion(store, project)
+    agreed = consensus(analysis.settled(_rankings(_counting(store, project)), judges), criterion)
     return trl.write_pairs(path, from_consensus(agreed, store.prompts(project), store.completions(project), criterion.name))
 
 
@@ -40,8 +41,7 @@ def write_unpaired(store: Store, project: str, judges: frozenset[str], path: Pat
     texts = (store.prompts(project), store.completions(project))
     if thumbs:
         return trl.write_unpaired(path, from_thumbs(thumbs, *texts))
-    rankings, criterion = _rankings(store, project)
-    return trl.write_unpaired(path, from_flags(analysis.settled(rankings, judges), *texts, criterion))
+    return trl.write_unpaired(path, from_flags(analysis.settled(_rankings(rows), judges), *texts, _criterion(store, project)))
 
 
 def write_demonstrations(store: Store, project: str, judges: frozenset[str], path: Path) -> object:
@@ -61,8 +61,7 @@ def write_labelers(store: Store, project: str, judges: frozenset[str], path: Pat
         | {name: one.details.get(name) for name in numbers}
         for one in found.labelers
     ]
-    with path.open("wb") as out:
-        return write_csv(path, out, rows, dict.fromkeys(("labeler", "finding", "evidence", *numbers), "text"))
+    return write_rows(path, rows, dict.fromkeys(("labeler", "finding", "evidence", *numbers), "text"))
 
 
 WRITERS: dict[str, Writer] = {
@@ -92,12 +91,15 @@ def remove(path: Path) -> None:
     path.parent.rmdir()
 
 
-def _counting(store: Store, project: str) -> list[Ranking | Thumb | Correction]:
+def _counting(store: Store, project: str) -> list[Judgement]:
     aside = store.read(lambda c: labelers.quarantined(c, project))
     return [row for row in store.judgements(project) if row.labeler not in aside and row.purpose != "repeat"]
 
 
-def _rankings(store: Store, project: str) -> tuple[list[Ranking], Criterion]:
+def _rankings(rows: Iterable[Judgement]) -> list[Ranking]:
+    return [row for row in rows if isinstance(row, Ranking)]
+
+
+def _criterion(store: Store, project: str) -> Criterion:
     _, asked = store.read(lambda c: projects.find(c, project))
-    rows = [row for row in _counting(store, project) if isinstance(row, Ranking)]
-    return rows, Criterion(asked.criterion, asked.question, asked.higher_is)
+    return Criterion(asked.criterion, asked.question, asked.higher_is)

@@ -62,6 +62,14 @@ def as_fields(project: Project) -> dict[str, str]:
     return shown | {name: str(getattr(project, name)) for name in WHOLE} | {"coverage": ", ".join(kept)}
 
 
+def new_password(form: Any) -> str:
+    """A password that was typed twice. Raises SettingProblem where it was not the same."""
+    password = str(form.get("password", ""))
+    if password != form.get("again", ""):
+        raise SettingProblem("the two passwords are not the same", "Type the same password twice.")
+    return password
+
+
 def strata_of(typed: str) -> dict[str, str]:
     """``language=native, age=30-44`` as strata."""
     found: dict[str, str] = {}

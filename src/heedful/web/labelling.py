@@ -62,12 +62,12 @@ def next_task(store: Store, asked: Project, project_id: int, who: Account) -> Ta
     """The next task. Raises InstructionsChanged or CheckNeeded where something else comes first."""
     standing = store.read(lambda c: comprehension.standing(c, project_id, who.labeler_id))
     if standing.state in ("open", "waiting"):
-        refuse_unread(store, asked, who)
+        _refuse_unread(store, asked, who)
         raise CheckNeeded("the questions on the instructions come first", "Answer them, or wait for somebody to decide.")
     return ask(store, asked.name, who.labeler)  # which looks at what they have read
 
 
-def refuse_unread(store: Store, asked: Project, who: Account) -> None:
+def _refuse_unread(store: Store, asked: Project, who: Account) -> None:
     """Raise InstructionsChanged where somebody has not read the current instructions: reading comes before questions."""
     read = store.read(lambda c: reading(c, asked, who))
     if not read.acknowledged:

@@ -11,6 +11,7 @@ import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from heedful.errors import HeedfulError
 from heedful.web.access import Visitor
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -21,7 +22,6 @@ SAID = {
     "added": "Added.",
     "working": "The figures are being worked out anew. Reload in a moment.",
     "decided": "Decided.",
-    "wrong": "Not all of it was right. You may read the instructions again, and try once more.",
 }
 """What a page may say after something was done; by a word in the address, so that nobody can make a page say something else."""
 COOKIE_LASTS = 14 * 24 * 3600
@@ -72,6 +72,12 @@ def page(
 def as_json(content: Any) -> Response:
     """JSON in ASCII: models write half characters, which nothing else could send."""
     return Response(json.dumps(content, allow_nan=False), media_type="application/json")
+
+
+def sentence(problem: HeedfulError) -> str:
+    """A problem as a sentence that begins like one."""
+    told = str(problem)
+    return told[:1].upper() + told[1:]
 
 
 def go(path: str, said: str = "") -> RedirectResponse:

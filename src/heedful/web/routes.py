@@ -1,8 +1,8 @@
 """Every route, and what it takes to be let in.
 
 ``anyone``; ``account``: whoever is signed in; else what a role has to allow in the project of the
-address (see ``access.MAY``), and ``finish label`` also lets those
-in who are paused: what they have begun is never lost.
+address (see ``access.MAY``), and ``finish label`` also lets those in who are paused: what they have
+begun is never lost.
 """
 
 from __future__ import annotations

@@ -16,8 +16,7 @@ from heedful.store.keys import hashed
 from heedful.web import forms
 from heedful.web.access import Admitted, Form, Visitor, text
 from heedful.web.auth import begin_session
-from heedful.web.pages.entry import sentence
-from heedful.web.rendering import go, keep_cookie, page
+from heedful.web.rendering import go, keep_cookie, page, sentence
 
 router = APIRouter()
 
@@ -37,9 +36,7 @@ def change_password(request: Request, visitor: Admitted, came: Form) -> Response
         known = store.read(lambda c: accounts.credentials(c, who.name))
         if not passwords.matches(known[1] if known else None, str(came.form.get("old", ""))):
             raise SettingProblem("that is not your password", "Type the one that you sign in with now.")
-        if came.form.get("password", "") != came.form.get("again", ""):
-            raise SettingProblem("the two passwords are not the same", "Type the same password twice.")
-        new = passwords.hash(who.name, str(came.form.get("password", "")))
+        new = passwords.hash(who.name, forms.new_password(came.form))
     except SettingProblem as problem:
         return _account(request, visitor, status=422, problem=sentence(problem))
 

@@ -10,8 +10,7 @@ from heedful.feedback.asking import ask_about
 from heedful.store import Store
 from heedful.web import analysis
 from heedful.web.access import Admitted, Form, Visitor, adjudicators
-from heedful.web.pages.entry import sentence
-from heedful.web.rendering import go, page
+from heedful.web.rendering import go, page, sentence
 
 router = APIRouter(prefix="/projects/{project}/undecided")
 

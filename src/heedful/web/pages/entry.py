@@ -8,13 +8,14 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
+from heedful.errors import AnswerProblem, HeedfulError
 from heedful.store import Store, accounts, invitations, projects, sessions
 from heedful.store.accounts import Account
 from heedful.store.names import refuse_bad_name
 from heedful.web.access import MAY, Admitted, Form, Visitor, text
 from heedful.web.auth import TooManyTries, begin_session, sign_in
-from heedful.web.rendering import go, keep_cookie, page
+from heedful.web.forms import new_password
+from heedful.web.rendering import go, keep_cookie, page, sentence
 from heedful.web.texts import local_path
 
 router = APIRouter()
@@ -95,11 +96,9 @@ def _accepted(request: Request, who: Account | None, secret: str, came: Any) -> 
     if who is not None:
         store.write(lambda c: invitations.join(c, secret, who, store.clock()))
         return who
-    name, password = text(came.form, "name"), str(came.form.get("password", ""))
+    name = text(came.form, "name")
     refuse_bad_name("account", name, 100)
-    if password != came.form.get("again", ""):
-        raise SettingProblem("the two passwords are not the same", "Type the same password twice.")
-    hashed = request.app.state.passwords.hash(name, password)
+    hashed = request.app.state.passwords.hash(name, new_password(came.form))
 
     def work(c: sa.Connection) -> Account:
         return invitations.accept(c, secret, name, hashed, store.clock())
@@ -117,9 +116,3 @@ def _invited(request: Request, visitor: Visitor, invited: Any, **more: Any) -> R
 
 def _agent(request: Request) -> str:
     return request.headers.get("user-agent", "")
-
-
-def sentence(problem: HeedfulError) -> str:
-    """A problem as a sentence that begins like one."""
-    told = str(problem)
-    return told[:1].upper() + told[1:]

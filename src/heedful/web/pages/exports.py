@@ -10,8 +10,7 @@ from heedful.errors import HeedfulError
 from heedful.store import Store
 from heedful.web import exporting
 from heedful.web.access import Admitted, Refusal, adjudicators
-from heedful.web.pages.entry import sentence
-from heedful.web.rendering import page
+from heedful.web.rendering import page, sentence
 
 router = APIRouter(prefix="/projects/{project}/exports")
 

@@ -12,8 +12,7 @@ from heedful.store import Store, comprehension, tasks
 from heedful.web import labelling
 from heedful.web.access import Admitted, Form, Visitor, text
 from heedful.web.bodies import OfTask, Skipped, Submitted
-from heedful.web.pages.entry import sentence
-from heedful.web.rendering import as_json, go, page
+from heedful.web.rendering import as_json, go, page, sentence
 from heedful.web.texts import difference, markdown
 
 router = APIRouter(prefix="/label/{project}")

@@ -15,8 +15,7 @@ from heedful.store.accounts import Member
 from heedful.store.schema_access import ROLES
 from heedful.web import analysis, forms
 from heedful.web.access import Admitted, Form, Refusal, Visitor, text
-from heedful.web.pages.entry import sentence
-from heedful.web.rendering import go, page
+from heedful.web.rendering import go, page, sentence
 
 router = APIRouter(prefix="/projects/{project}")
 LONGEST_INVITATION = 60

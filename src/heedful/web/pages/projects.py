@@ -17,8 +17,7 @@ from heedful.store import Project, Store, comprehension, instructions, projects,
 from heedful.web import analysis, forms, uploads
 from heedful.web.access import Admitted, Form, Visitor, adjudicators, text
 from heedful.web.drawings import inline
-from heedful.web.pages.entry import sentence
-from heedful.web.rendering import go, page
+from heedful.web.rendering import go, page, sentence
 from heedful.web.security import LARGEST_UPLOAD
 from heedful.web.texts import markdown
 

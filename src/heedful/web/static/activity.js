@@ -1,17 +1,16 @@
-// How long somebody worked on a task: with the page in view, and no longer than `idle` after their last sign of life.
+// How long somebody worked on a task: with the page in view, and no longer than IDLE_MS after their last sign of life.
 // Pure but for the time, which the caller brings (milliseconds, from any clock that does not go back).
 
 export const IDLE_MS = 2 * 60 * 1000;
 
 export class ActiveTime {
-  #sum; #last; #inView; #idle;
+  #sum; #last; #inView;
 
   /** From `now` on; `already` counts what a draft had before. */
-  constructor(now, already = 0, idle = IDLE_MS) {
+  constructor(now, already = 0) {
     this.#sum = already;
     this.#last = now;
     this.#inView = true;
-    this.#idle = idle;
   }
 
   /** A key, a click, a scroll. */
@@ -28,11 +27,11 @@ export class ActiveTime {
 
   /** Whether somebody is at it. */
   active(now) {
-    return this.#inView && now - this.#last < this.#idle;
+    return this.#inView && now - this.#last < IDLE_MS;
   }
 
   /** Milliseconds worked until `now`. */
   total(now) {
-    return Math.round(this.#sum + (this.#inView ? Math.min(Math.max(now - this.#last, 0), this.#idle) : 0));
+    return Math.round(this.#sum + (this.#inView ? Math.min(Math.max(now - this.#last, 0), IDLE_MS) : 0));
   }
 }

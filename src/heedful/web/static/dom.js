@@ -1,5 +1,8 @@
 // Small help for building the page. Text that others wrote only ever becomes a text node.
 
+/** The first element that a selector finds. */
+export const find = (selector) => document.querySelector(selector);
+
 /** An element: `h("button", {class: "small", onclick: f, "aria-pressed": true}, "text", other)`. */
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);

@@ -24,7 +24,6 @@ class Drag {
   #found = null;
 
   constructor(source, event, dropAt, drop) {
-    this.source = source;
     this.card = Number(source.dataset.drag);
     this.pointer = event.pointerId;
     this.start = { x: event.clientX, y: event.clientY };

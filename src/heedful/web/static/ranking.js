@@ -34,7 +34,7 @@ export function restore(state, draft) {
   return fit && isTexts(reasons) && isTexts(corrections) && isTexts([note]) ? { ...state, places, reasons, corrections, note, past, future } : state;
 }
 
-/** The state after an action: place, insert, flag, thumb, move, unplace, clear, undo, redo, reason, correct or note. */
+/** The state after an action: place, insert, flag, thumb, move, unplace, undo, redo, reason, correct or note. */
 export function reduce(state, action) {
   const act = Object.hasOwn(ACTIONS, action.type) && ACTIONS[action.type];
   const onACard = action.card === undefined || (Number.isInteger(action.card) && action.card >= 0 && action.card < state.count);
@@ -48,7 +48,6 @@ const ACTIONS = {
   thumb: (state, { card, up }) => (state.kind === "thumbs" ? changed(state, put(state.places, card, up ? "up" : "down")) : state),
   move: (state, { card, by }) => (state.kind === "ranking" ? changed(state, moved(state, card, by)) : state),
   unplace: (state, { card }) => changed(state, put(state.places, card, null)),
-  clear: (state) => changed(state, state.places.map(() => null)),
   undo: (state) => travelled(state, "past", "future"),
   redo: (state) => travelled(state, "future", "past"),
   reason: (state, { card, text }) => withText(state, "reasons", card, text),
@@ -178,7 +177,7 @@ export function sharing(places, card) {
 }
 
 /** The lowest rank that somebody is on; 0 where nobody is on any. */
-export function lastRank(places) {
+function lastRank(places) {
   return Math.max(0, ...places.filter((place) => typeof place === "number"));
 }
 

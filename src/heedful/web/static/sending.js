@@ -33,7 +33,7 @@ export async function persistently(send, onTrouble, wait = waitOrOnline) {
     const answer = await send();
     if (!isPassing(answer.status)) return answer;
     const pause = WAITS_MS[Math.min(attempt, WAITS_MS.length) - 1];
-    onTrouble(attempt, pause / 1000, answer);
+    onTrouble(attempt, pause / 1000);
     await wait(pause);
   }
 }

@@ -2,12 +2,12 @@
 
 import { ActiveTime } from "./activity.js";
 import { toggleFold } from "./cards.js";
+import { find } from "./dom.js";
 import { Drafts, storageThatWorks } from "./drafts.js";
 import { isPassing, persistently, post } from "./sending.js";
 import * as ranking from "./ranking.js";
 import { View } from "./view.js";
 
-const find = (selector) => document.querySelector(selector);
 const page = find("#labelling").dataset;
 const csrf = find("meta[name=csrf]").content;
 const here = `/label/${encodeURIComponent(page.project)}`;
@@ -253,7 +253,7 @@ addEventListener("keydown", (event) => {
 
 function pageKey(key) {
   const count = task.completions.length;
-  const act = {
+  const does = {
     "?": () => find("#help").showModal(),
     j: () => view.goTo((at = (at + 1) % count)),
     k: () => view.goTo((at = (at + count - 1) % count)),
@@ -261,8 +261,8 @@ function pageKey(key) {
     x: () => count > 1 && view.compare(),
     s: () => find("#skipping").showModal(),
   }[key];
-  act?.();
-  return Boolean(act);
+  does?.();
+  return Boolean(does);
 }
 
 function cardKey(event) {
@@ -312,7 +312,7 @@ const settings = storageThatWorks();
 find("#keys-off").checked = settings.getItem("heedful-keys") === "off";
 on("#keys-off", "change", (event) => settings.setItem("heedful-keys", event.currentTarget.checked ? "off" : "on"));
 
-const warning = document.querySelector("#content-warning");
+const warning = find("#content-warning");
 const today = new Date().toDateString();
 const warned = `heedful warned ${page.project}`;
 if (warning && settings.getItem(warned) !== today) {

@@ -2,11 +2,9 @@
 
 import { dropAt, showBoard } from "./board.js";
 import { buildCards, buildPlaces, foldLong, promptNodes, showCards, showPlace, toggleFold } from "./cards.js";
-import { h, visible } from "./dom.js";
+import { find, h, visible } from "./dom.js";
 import { enableDragging } from "./drag.js";
 import { letter, waiting, warnings } from "./ranking.js";
-
-const find = (selector) => document.querySelector(selector);
 
 export class View {
   #task = null;
