@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -52,6 +52,7 @@ def test_frequencies_are_those_of_the_softmax(sampling, kept):
     st.floats(0.01, 1.0),
     st.sampled_from([0.0, 0.25, 0.999999, ALMOST_ONE]),
 )
+@example([-1e-30, 0.0], 1, 1.0, 0.0)  # whose logprobs are equal in float32
 def test_a_dropped_token_is_never_drawn(logits, top_k, top_p, uniform):
     tokens, logprobs = draw(torch.tensor([logits]), Sampling(top_k=top_k, top_p=top_p), torch.tensor([uniform], dtype=torch.float64))
     ranked = sorted(logits, reverse=True)
