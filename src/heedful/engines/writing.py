@@ -94,7 +94,7 @@ class PackedWriter(_Base):
     def admit(self, prompts: Sequence[Sequence[int]]) -> None:
         """Prompts are read packed; the state after its last token is where each of its rows begins."""
         distinct, owner = distinct_rows(prompts)
-        layout = lay_out_texts(distinct, self.network.device, causal=True)
+        layout = lay_out_texts(distinct, self.network.device)
         reader = PromptReader(layout, len(distinct))
         with following(reader):
             read, _ = self._run(
