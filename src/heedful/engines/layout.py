@@ -104,7 +104,7 @@ def lay_out(batch: Batch, device: torch.device, *, share: bool = True) -> Layout
 
 
 def lay_out_texts(rows: Sequence[Sequence[int]], device: torch.device) -> Layout:
-    """The layout of whole texts, from none of which a completion goes on."""
+    """The layout of whole texts, of which none shares its beginning with another."""
     row = _Row()
     ends = row.add(rows)
     return row.finish([[] for _ in rows], ends, device)
