@@ -138,10 +138,7 @@ def invert(weights: Tensor, uniforms: Tensor) -> Tensor:
 
 def exact_logprobs(head: Head, frontier: Frontier, tokens: Tensor, logprobs: Tensor, temperature: float) -> Tensor:
     """Logprobs whose token's own logit is computed in float32, as :func:`heedful.engines.head.token_statistics` does."""
-    exact = (frontier.hidden.float() * head.weight[tokens].float()).sum(-1)
-    if head.bias is not None:
-        exact = exact + head.bias[tokens].float()
-    gain = (exact - frontier.logits.gather(1, tokens[:, None]).squeeze(1)) / temperature
+    gain = (head.exact_logits(frontier.hidden, tokens) - frontier.logits.gather(1, tokens[:, None]).squeeze(1)) / temperature
     # log p' = log p + gain - log(1 + p (e^gain - 1))
     return logprobs + gain - torch.log1p(logprobs.exp() * torch.expm1(gain))
 
