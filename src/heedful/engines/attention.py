@@ -116,8 +116,7 @@ class Packed:
         queries, keys, values = (Unpack.apply(x[part.start : part.end], part.flat, part.mask.shape) for x in (q, k, v))
         prefix = part.prefix
         if prefix is None:
-            allowed = None if self.layout.causal else part.mask[:, None, None, :]
-            out = attention(queries, keys, values, scale, causal=self.layout.causal, allowed=allowed)
+            out = attention(queries, keys, values, scale, causal=True)
         else:
             before = [x[prefix.places].transpose(1, 2)[prefix.owner] for x in (k, v)]  # [S, k, P, d]
             known = torch.arange(prefix.places.shape[1], device=q.device)[None, :] < prefix.lengths[prefix.owner][:, None]

@@ -82,8 +82,7 @@ class Cache:
 
     def keep(self, staying: Tensor) -> Tensor:
         """Only the rows for which ``staying [n]`` is true go on; returns the order they stand in now, as former rows."""
-        order = _filled(staying)
-        moved = torch.nonzero(order != torch.arange(len(order), device=self.device)).squeeze(1)
+        order, moved = _filled(staying)
         for cached in (*self.keys, *self.values):
             cached[moved] = cached[order[moved]]
         self.owner, self.written = self.owner[order], self.written[order]
@@ -131,8 +130,7 @@ class Cache:
         return apart[self.owner, self._place]
 
     def _keep_prompts(self, used: Tensor) -> None:
-        order = _filled(used)
-        moved = torch.nonzero(order != torch.arange(len(order), device=self.device)).squeeze(1)
+        order, moved = _filled(used)
         for caches in (self.prompt_keys, self.prompt_values):
             for layer, cached in enumerate(caches):
                 cached[moved] = cached[order[moved]]
@@ -163,12 +161,15 @@ class Cache:
         self._unwritten = later[:, None, None, :]
 
 
-def _filled(staying: Tensor) -> Tensor:
-    """An order of those that stay in which as few as possible move: the last ones go where others left."""
+def _filled(staying: Tensor) -> tuple[Tensor, Tensor]:
+    """An order of those that stay in which as few as possible move, and the places whose content moves there.
+
+    The last ones go where others left.
+    """
     left = int(staying.sum())
-    order = torch.arange(left, device=staying.device)
-    order[~staying[:left]] = torch.nonzero(staying[left:]).squeeze(1) + left
-    return order
+    order, moved = torch.arange(left, device=staying.device), torch.nonzero(~staying[:left]).squeeze(1)
+    order[moved] = torch.nonzero(staying[left:]).squeeze(1) + left
+    return order, moved
 
 
 def _below(a: Tensor, b: Tensor) -> Tensor:

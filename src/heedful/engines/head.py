@@ -40,6 +40,11 @@ class Head:
         found = functional.linear(hidden.to(dtype), weight, bias).float()
         return found if temperature == 1.0 else found.div_(temperature)
 
+    def exact_logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """The logit of one token each, computed in float32 whatever the precision: ``[n, H]`` and ``[n]`` -> ``[n]``."""
+        found = (hidden.float() * self.weight[tokens].float()).sum(-1)
+        return found if self.bias is None else found + self.bias[tokens].float()
+
 
 def token_statistics(
     head: Head,
@@ -140,10 +145,7 @@ def _logits(hidden: Tensor, head: Head, targets: Tensor, temperature: float, dty
     logits = head.logits(hidden, temperature, dtype)
     if dtype == torch.float32:
         return logits, logits.gather(1, targets[:, None]).squeeze(1)
-    chosen = (hidden.float() * head.weight[targets].float()).sum(-1)
-    if head.bias is not None:
-        chosen = chosen + head.bias[targets].float()
-    chosen = chosen / temperature
+    chosen = head.exact_logits(hidden, targets) / temperature
     return logits.scatter_(1, targets[:, None], chosen[:, None]), chosen
 
 

@@ -76,7 +76,6 @@ class Layout:
     parts: tuple[Part, ...]
     before: Tensor
     last: Tensor
-    causal: bool = True
 
     @property
     def spare(self) -> int:
@@ -104,11 +103,11 @@ def lay_out(batch: Batch, device: torch.device, *, share: bool = True) -> Layout
     return row.finish(before, [end if n else prompt_ends[o] for o, end, n in zip(owner, ends, batch.lengths, strict=True)], device)
 
 
-def lay_out_texts(rows: Sequence[Sequence[int]], device: torch.device, *, causal: bool) -> Layout:
-    """The layout of whole texts, for an encoder (every token sees every other) or a causal classifier."""
+def lay_out_texts(rows: Sequence[Sequence[int]], device: torch.device) -> Layout:
+    """The layout of whole texts, of which none shares its beginning with another."""
     row = _Row()
     ends = row.add(rows)
-    return row.finish([[] for _ in rows], ends, device, causal=causal)
+    return row.finish([[] for _ in rows], ends, device)
 
 
 class _Row:
@@ -141,7 +140,7 @@ class _Row:
             self.parts.append(Part(start, torch.tensor(rows), places, length_mask(lengths, places.shape[1]).bool(), prefix))
         return ends
 
-    def finish(self, before: Iterable[Iterable[int]], last: Sequence[int], device: torch.device, causal: bool = True) -> Layout:
+    def finish(self, before: Iterable[Iterable[int]], last: Sequence[int], device: torch.device) -> Layout:
         flat = [place for row in before for place in row]
         spare = [0] * (rounded(len(self.ids), 4 * STEP) - len(self.ids))
         return Layout(
@@ -150,7 +149,6 @@ class _Row:
             tuple(_to(part, device) for part in self.parts),
             torch.tensor(flat, dtype=torch.long, device=device),
             torch.tensor(list(last), dtype=torch.long, device=device),
-            causal,
         )
 
 

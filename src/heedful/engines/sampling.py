@@ -111,7 +111,7 @@ def draw(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor, 
     """One token per row of ``[n, V]`` by inverting the cumulative distribution at ``uniforms [n]``; ids and logprobs ``[n]``."""
     logits = scale_logits(logits, sampling.temperature)
     if sampling.truncates:
-        logits = truncate(torch.log_softmax(logits, -1), sampling.top_k, sampling.top_p)
+        logits = truncate(logits, sampling.top_k, sampling.top_p)
     top = logits.amax(-1, keepdim=True)
     weights = (logits - top).exp_()
     tokens = logits.argmax(-1) if sampling.greedy else invert(weights, uniforms)
@@ -138,17 +138,18 @@ def invert(weights: Tensor, uniforms: Tensor) -> Tensor:
 
 def exact_logprobs(head: Head, frontier: Frontier, tokens: Tensor, logprobs: Tensor, temperature: float) -> Tensor:
     """Logprobs whose token's own logit is computed in float32, as :func:`heedful.engines.head.token_statistics` does."""
-    exact = (frontier.hidden.float() * head.weight[tokens].float()).sum(-1)
-    if head.bias is not None:
-        exact = exact + head.bias[tokens].float()
-    gain = (exact - frontier.logits.gather(1, tokens[:, None]).squeeze(1)) / temperature
+    gain = (head.exact_logits(frontier.hidden, tokens) - frontier.logits.gather(1, tokens[:, None]).squeeze(1)) / temperature
     # log p' = log p + gain - log(1 + p (e^gain - 1))
     return logprobs + gain - torch.log1p(logprobs.exp() * torch.expm1(gain))
 
 
-def truncate(logprobs: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Keep the ``top_k`` likeliest tokens and the smallest set of mass ``top_p`` (Holtzman et al. 2020), renormalised."""
-    ranked, order = logprobs.sort(-1, descending=True)
+def truncate(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Keep the ``top_k`` likeliest tokens and the smallest set of mass ``top_p`` (Holtzman et al. 2020): their logprobs, renormalised.
+
+    Tokens are ranked by their logits: two that differ may have one and the same logprob.
+    """
+    logprobs, order = torch.log_softmax(logits, -1), logits.argsort(-1, descending=True)
+    ranked = logprobs.gather(-1, order)
     mass_before = ranked.exp().cumsum(-1) - ranked.exp()
     dropped = mass_before >= top_p
     if top_k > 0:

@@ -20,7 +20,7 @@ from heedful.engines.cache import Cache, PromptReader
 from heedful.engines.head import Head
 from heedful.engines.layout import lay_out_texts
 from heedful.engines.networks import LanguageNetwork
-from heedful.engines.padding import accepts, pad_left
+from heedful.engines.padding import pad_left, with_positions
 from heedful.engines.tap import no_token, tapped_head
 
 
@@ -94,7 +94,7 @@ class PackedWriter(_Base):
     def admit(self, prompts: Sequence[Sequence[int]]) -> None:
         """Prompts are read packed; the state after its last token is where each of its rows begins."""
         distinct, owner = distinct_rows(prompts)
-        layout = lay_out_texts(distinct, self.network.device, causal=True)
+        layout = lay_out_texts(distinct, self.network.device)
         reader = PromptReader(layout, len(distinct))
         with following(reader):
             read, _ = self._run(
@@ -158,8 +158,8 @@ class PaddedWriter(_Base):
             self.encoded.last_hidden_state = self.encoded.last_hidden_state[index]
 
     def _advance(self, inputs: dict[str, Any]) -> None:
-        if not self.network.encoder_decoder and accepts(self.model, "position_ids"):
-            inputs["position_ids"] = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -inputs["input_ids"].shape[1] :]
+        if not self.network.encoder_decoder:
+            inputs = with_positions(self.model, inputs, self.mask)
         with following(None):
             self.frontier, outputs = self._run({**inputs, "past_key_values": self.kept, "use_cache": True}, lambda hidden: hidden[:, -1])
         self.kept = outputs.past_key_values

@@ -103,7 +103,7 @@ def fit(blocks: Sequence[Block], labelers: int, assumed: PanelPrior | None = Non
     typical = _assumed_means(assumed)
     parameters = np.tile(typical, (len(SIGNS), labelers, 1))
     worth = _worth(parameters, np.tile(np.array(assumed.hypotheses)[:, None], labelers))
-    utilities, left_out = [prior(block) for block in blocks], [prior(block.left_out) for block in blocks]
+    left_out = [prior(block.left_out) for block in blocks]
     converged, turn = False, 0
     while not converged and turn < rounds:
         turn += 1
@@ -116,7 +116,7 @@ def fit(blocks: Sequence[Block], labelers: int, assumed: PanelPrior | None = Non
         converged = bool(np.abs(found.reliability - worth.reliability).max(initial=0.0) < tolerance)
         # Part of the way only: two labelers who share most of their work would otherwise swing around each other.
         worth = Worth(*(old + STEP * (new - old) for old, new in zip(worth, found, strict=True)))
-    utilities = [posterior(block, worth, start) for block, start in zip(blocks, utilities, strict=True)]
+    utilities = [posterior(block, worth, prior(block)) for block in blocks]
     return Panel(utilities, others, parameters, evidence, odds, worth, typical, turn, converged)
 
 

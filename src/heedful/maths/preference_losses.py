@@ -27,6 +27,11 @@ def bradley_terry(chosen_scores: Tensor, rejected_scores: Tensor, margin: Tensor
     return _soft_logistic(chosen_scores - rejected_scores - margin, 1 - p)
 
 
+def wins(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """1 where ``chosen`` is the higher one, 1/2 at a tie, 0 where it is the lower one; any shape."""
+    return (chosen > rejected).float() + 0.5 * (chosen == rejected).float()
+
+
 def implicit_rewards(logprobs: Tensor, ref_logprobs: Tensor, beta: float) -> Tensor:
     """``beta * (log policy - log reference)`` of whole completions, ``[B]``."""
     return beta * (logprobs - ref_logprobs)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from heedful.engines.base import Batch, Learner, Outputs, Role
 from heedful.engines.fit import fit, shuffled_parts
-from heedful.maths.preference_losses import dpo, implicit_rewards
+from heedful.maths.preference_losses import dpo, implicit_rewards, wins
 from heedful.policy.reference import check_neutral_start
 from heedful.progress import Progress
 from heedful.records import write_atomically
@@ -49,12 +49,11 @@ class DPOLoss:
         chosen, rejected, p = policy[::2], policy[1::2], batch.columns["p"][::2]
         loss = dpo(chosen, rejected, reference[::2], reference[1::2], self.beta, self.label_smoothing, self.variant, p)
         rewards = implicit_rewards(policy, reference, self.beta)
-        margin = rewards[::2] - rewards[1::2]
         return loss, {
             "rewards/chosen": rewards[::2],
             "rewards/rejected": rewards[1::2],
-            "rewards/margin": margin,
-            "rewards/accuracy": (margin > 0).float() + 0.5 * (margin == 0).float(),
+            "rewards/margin": rewards[::2] - rewards[1::2],
+            "rewards/accuracy": wins(rewards[::2], rewards[1::2]),
             "logprobs/chosen": chosen,
             "logprobs/rejected": rejected,
         }

@@ -22,7 +22,7 @@ from heedful.engines.base import Batch, Learner, Outputs
 from heedful.maths.advantages import group_advantages
 from heedful.maths.kl import k3
 from heedful.maths.policy_losses import approx_kl, clip_fraction, clipped_policy_loss, ratio
-from heedful.policy.kl_control import AdaptiveKL, FixedKL, make_kl_control
+from heedful.policy.kl_control import KLControl, make_kl_control
 from heedful.policy.rollout import Experience, describe
 from heedful.policy.shaping import RewardScale
 from heedful.policy.updates import Metrics, mean_metrics, minibatches
@@ -92,7 +92,7 @@ class GRPO:
 
 
 def grpo_step(
-    learner: Learner, experience: Experience, scale: RewardScale, kl_control: FixedKL | AdaptiveKL, settings: GrpoSettings, seed: int
+    learner: Learner, experience: Experience, scale: RewardScale, kl_control: KLControl, settings: GrpoSettings, seed: int
 ) -> Metrics:
     """One rollout in, an improved policy out; its rows are ``completions_per_prompt`` of each prompt, prompt after prompt."""
     size, coef = settings.completions_per_prompt, kl_control.coef

@@ -97,7 +97,7 @@ class AdaptiveKL(FixedKL):
         return self._coef
 
 
-def make_kl_control(settings: ReinforcementSettings) -> FixedKL | AdaptiveKL:
+def make_kl_control(settings: ReinforcementSettings) -> KLControl:
     """Fixed beta, or the controller of Ziegler et al. 2019."""
     if settings.kl_controller == "adaptive":
         return AdaptiveKL(settings.kl_coef, settings.kl_target, settings.kl_horizon)

@@ -21,8 +21,8 @@ from torch import Tensor
 from heedful.engines.base import Batch, Learner, Outputs
 from heedful.maths.advantages import explained_variance, gae, shaped_rewards
 from heedful.maths.masking import masked_mean, standardise
-from heedful.maths.policy_losses import approx_kl, clip_fraction, clipped_policy_loss, clipped_value_loss
-from heedful.policy.kl_control import AdaptiveKL, FixedKL, make_kl_control
+from heedful.maths.policy_losses import approx_kl, clip_fraction, clipped_policy_loss, clipped_value_loss, ratio
+from heedful.policy.kl_control import KLControl, make_kl_control
 from heedful.policy.rollout import Experience, describe
 from heedful.policy.shaping import RewardScale
 from heedful.policy.updates import Metrics, mean_metrics, minibatches
@@ -62,7 +62,7 @@ class PPOLoss:
             "policy/entropy": outputs.entropy,
             "policy/approx_kl": approx_kl(outputs.logprobs, old),
             "policy/clip_fraction": clip_fraction(outputs.logprobs, old, advantages, self.clip),
-            "policy/ratio": (outputs.logprobs - old).exp(),
+            "policy/ratio": ratio(outputs.logprobs, old),
         }
 
 
@@ -83,7 +83,7 @@ class PPO:
 
 
 def ppo_step(
-    learner: Learner, experience: Experience, scale: RewardScale, kl_control: FixedKL | AdaptiveKL, settings: PpoSettings, seed: int
+    learner: Learner, experience: Experience, scale: RewardScale, kl_control: KLControl, settings: PpoSettings, seed: int
 ) -> Metrics:
     """Phase 2: one rollout in, an improved policy out."""
     mask = experience.batch.mask

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from heedful.engines.base import Batch, Learner, Outputs
 from heedful.engines.fit import fit, shuffled_parts
-from heedful.maths.preference_losses import bradley_terry
+from heedful.maths.preference_losses import bradley_terry, wins
 from heedful.progress import Progress
 from heedful.records import Pair, plain_text
 
@@ -48,7 +48,7 @@ class PairwiseLoss:
             chosen, rejected = scores[known.better], scores[known.worse]
             p, margin = scores.new_tensor(known.p), scores.new_tensor(known.margin)
             losses.append(bradley_terry(chosen, rejected, margin, p).mean())
-            accuracies.append(((chosen > rejected).float() + 0.5 * (chosen == rejected).float()).mean())
+            accuracies.append(wins(chosen, rejected).mean())
             gaps.append((chosen - rejected).mean())
         return torch.stack(losses), {"accuracy": torch.stack(accuracies), "score_gap": torch.stack(gaps)}
 
