@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from heedful.errors import AnswerProblem, InstructionsChanged
 from heedful.store import projects
 from heedful.store.audit import record
-from heedful.store.columns import add_row
+from heedful.store.columns import add_row, find_or_add
 from heedful.store.schema import acknowledgement, instructions
 
 _I = instructions.c
@@ -85,9 +85,7 @@ def last_acknowledged(connection: sa.Connection, project: str, labeler_id: int) 
 
 def version_id(connection: sa.Connection, project_id: int, version: str) -> int:
     """The id of a version that imported judgements name, whether its text is known here or not."""
-    known = sa.select(sa.func.max(_I.id)).where(_I.project_id == project_id, _I.version == version)
-    found = connection.execute(known).scalar()
-    return int(found) if found is not None else add_row(connection, instructions, project_id=project_id, version=version)
+    return find_or_add(connection, instructions, project_id=project_id, version=version)
 
 
 def _newest(connection: sa.Connection, project_id: int) -> Any:

@@ -17,7 +17,7 @@ from heedful.errors import AnswerProblem, DataProblem, SettingProblem, nearest
 from heedful.records import Labeler
 from heedful.store import projects
 from heedful.store.audit import record
-from heedful.store.columns import add_row
+from heedful.store.columns import add_row, find_or_add
 from heedful.store.names import refuse_bad_name
 from heedful.store.schema import labeler, labeler_stratum, quarantine, slot, stratum
 
@@ -136,9 +136,7 @@ def strata_named(connection: sa.Connection, labeler_id: int) -> dict[str, str]:
 
 def stratum_id(connection: sa.Connection, dimension: str, value: str) -> int:
     """The id of a stratum, which is made where there is none."""
-    known = sa.select(stratum.c.id).where(stratum.c.dimension == dimension, stratum.c.value == value)
-    found = connection.execute(known).scalar()
-    return int(found) if found is not None else add_row(connection, stratum, dimension=dimension, value=value)
+    return find_or_add(connection, stratum, dimension=dimension, value=value)
 
 
 def decide(connection: sa.Connection, project_name: str, name: str, quarantined: bool, decided_by: str, why: str, now: datetime) -> None:
