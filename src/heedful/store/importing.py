@@ -16,7 +16,7 @@ from heedful.store import instructions, labelers, projects
 from heedful.store.audit import Digest, hold_chain, record
 from heedful.store.database import take_stock
 from heedful.store.judgements import seal
-from heedful.store.names import refuse_bad_name
+from heedful.store.names import LONGEST_ID, refuse_bad_name
 from heedful.store.prompts import MOST, external_ids
 from heedful.store.schema import completion, judgement_revision, prompt, slot
 
@@ -201,7 +201,7 @@ def _completions_by_prompt(connection: sa.Connection, prompt_ids: set[int]) -> d
 def _fault(ranking: Ranking, criterion: str) -> str:
     """What is wrong with a ranking by itself; empty where nothing is."""
     try:
-        refuse_bad_name("prompt", ranking.prompt_id, 500)
+        refuse_bad_name("prompt", ranking.prompt_id, LONGEST_ID)
         refuse_bad_name("labeler", ranking.labeler)
         refuse_bad_name("instructions version", ranking.instructions_version, 64)
         if ranking.judged_at and datetime.fromisoformat(ranking.judged_at).tzinfo is None:

@@ -209,12 +209,12 @@ def add_places(connection: sa.Connection, project_id: int, prompt_ids: Iterable[
     """
     wanted = sa.select(prompt.c.id, prompt.c.overlap).where(prompt.c.project_id == project_id, prompt.c.id.in_(list(prompt_ids)))
     rows = connection.execute(wanted.order_by(prompt.c.id).with_for_update(key_share=True, skip_locked=True)).all()
-    for row in rows:
-        connection.execute(sa.update(prompt).where(prompt.c.id == row.id).values(overlap=row.overlap + 1))
-        connection.execute(sa.insert(slot).values(open_place(project_id, row.id, row.overlap + 1, None)))
-    if rows:
-        record(connection, "overlap.raised", actor, now, project=project_id, prompts=[row.id for row in rows])
-    return [row.id for row in rows]
+    raised = [row.id for row in rows]
+    if raised:
+        connection.execute(sa.update(prompt).where(prompt.c.id.in_(raised)).values(overlap=prompt.c.overlap + 1))
+        connection.execute(sa.insert(slot), [open_place(project_id, row.id, row.overlap + 1, None) for row in rows])
+        record(connection, "overlap.raised", actor, now, project=project_id, prompts=raised)
+    return raised
 
 
 def _give_up(connection: sa.Connection, row: Any, state: str) -> None:
