@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +9,7 @@ import sqlalchemy as sa
 
 from heedful.errors import AnswerProblem, InstructionsChanged
 from heedful.store import projects
-from heedful.store.audit import record
+from heedful.store.audit import instructions_sha256, record
 from heedful.store.columns import add_row, find_or_add
 from heedful.store.schema import acknowledgement, instructions
 
@@ -23,7 +22,7 @@ def publish(connection: sa.Connection, project: str, text: str, actor: str, now:
     Everybody has to acknowledge it before the next task. The current text again changes nothing.
     """
     project_id, _ = projects.find(connection, project, lock=True)
-    sha256 = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    sha256 = instructions_sha256(text)
     version = sha256[:12]
     newest = _newest(connection, project_id)
     if newest is None or newest.version != version:
