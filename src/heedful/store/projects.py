@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
@@ -97,8 +97,8 @@ class Project:
 
 _ALLOWED = {
     "higher_is": ("better", "worse"),
-    "task": ("ranking", "thumbs", "correction"),
-    "tie_policy": ("none", "sparing", "free"),
+    "task": get_args(TaskType),
+    "tie_policy": get_args(TiePolicy),
     "state": ("active", "paused", "archived"),
 }
 _RANGES: dict[str, tuple[float, float]] = {
