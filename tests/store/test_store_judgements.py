@@ -12,7 +12,7 @@ from heedful.errors import AnswerProblem, DataProblem, InstructionsChanged
 from heedful.feedback.asking import ask
 from heedful.records import Correction, Ranking, Thumb
 from heedful.store import Answer, Store, tasks
-from heedful.store.schema import event, judgement_revision
+from heedful.store.schema import event, judgement_revision, slot
 from stores import Clock, answer, next_task, ready, work
 
 
@@ -66,13 +66,15 @@ def test_a_key_that_was_used_for_another_answer_is_refused(store: Store) -> None
 def test_an_answer_that_is_changed_is_a_revision_and_the_latest_counts(store: Store, clock: Clock) -> None:
     ready(store)
     task = next_task(store, "l0")
-    for number, ranks in enumerate(([1, 2, 3], [3, 2, 1], [1, None, 2]), 1):
+    given = [[1, 2, 3], [3, 2, 1], [1, None, 2]]
+    for number, ranks in enumerate(given, 1):
         clock.turn(minutes=1)
         assert answer(store, task, "l0", Answer(ranks=ranks, active_ms=10_000)).revision == number
     [only] = store.judgements("helpful")
     assert isinstance(only, Ranking)
     assert (only.ranks, only.active_ms, only.judged_at) == ([1, None, 2], 30_000, clock.now.isoformat())
-    assert [row.answer["ranks"][str(c)] for row in revisions(store)[:1] for c in sorted(map(int, row.answer["ranks"]))]
+    shown = store.read(lambda c: c.execute(sa.select(slot.c.shown).where(slot.c.token == task.token)).scalar_one())
+    assert [[row.answer["ranks"][str(c)] for c in shown] for row in revisions(store)] == given
     kinds = store.read(lambda c: c.execute(sa.select(event.c.kind).order_by(event.c.number)).scalars().all())
     assert kinds[-3:] == ["judgement.stored", "judgement.revised", "judgement.revised"]
 

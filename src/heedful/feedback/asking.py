@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from random import Random
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -113,7 +114,7 @@ class _Asking:
         if row is None:
             return None
         slots.renew(self.connection, row.token, self.labeler_id, self.now)
-        return self._show(row.token)
+        return self._show(slots.mine(self.connection, row.token, self.labeler_id))
 
     def outside(self, prompt_id: int, purpose: str, shown: list[int] | None = None) -> Task:
         """A task outside the overlap of a prompt."""
@@ -146,12 +147,11 @@ class _Asking:
         if place is None:
             return None
         shown = self._order(place.prompt_id)
-        token = slots.lease_place(self.connection, place, self.labeler_id, shown, at_random, self.now, self.asked.lease)
-        return self._show(token)
+        return self._show(slots.lease_place(self.connection, place, self.labeler_id, shown, at_random, self.now, self.asked.lease))
 
     def _order(self, prompt_id: int) -> list[int]:
         ids = self.connection.execute(sa.select(completion.c.id).where(completion.c.prompt_id == prompt_id)).scalars()
         return [int(i) for i in shown_order(self.asked.seed, str(self.labeler_id), str(prompt_id), [str(i) for i in ids])]
 
-    def _show(self, token: str) -> Task:
-        return tasks.of_slot(self.connection, slots.mine(self.connection, token, self.labeler_id), self.asked, self.version)
+    def _show(self, row: Any) -> Task:
+        return tasks.of_slot(self.connection, row, self.asked, self.version)

@@ -82,9 +82,10 @@ def everybody(connection: sa.Connection) -> list[Account]:
     return [_account(row) for row in connection.execute(_rows().order_by(_A.id))]
 
 
-def any_owner(connection: sa.Connection) -> bool:
-    """Whether somebody can set things up."""
-    return connection.execute(sa.select(_A.id).where(_A.owner, _A.state == "active").limit(1)).first() is not None
+def any_owner(connection: sa.Connection, but: int = 0) -> bool:
+    """Whether somebody can set things up, ``but`` for the account of that number."""
+    owners = sa.select(_A.id).where(_A.owner, _A.state == "active", _A.id != but)
+    return connection.execute(owners.limit(1)).first() is not None
 
 
 def part_in(connection: sa.Connection, who: Account, project_id: int) -> tuple[str, bool] | None:
@@ -150,7 +151,7 @@ def set_state(connection: sa.Connection, number: int, state: str, actor: str, no
     who = get(connection, number)
     if state not in ("active", "deactivated"):
         raise SettingProblem(f"an account cannot be {state!r}", "Choose active or deactivated.")
-    if state != "active" and who.owner and not _others(connection, number):
+    if state != "active" and who.owner and not any_owner(connection, but=number):
         raise SettingProblem("this is the only owner", "Make somebody else an owner first.")
     connection.execute(sa.update(account).where(_A.id == number).values(state=state))
     if state == "deactivated":
@@ -159,10 +160,6 @@ def set_state(connection: sa.Connection, number: int, state: str, actor: str, no
         connection.execute(sa.update(api_token).where(*live).values(revoked_at=now))
     labelers.set_state(connection, who.labeler, "active" if state == "active" else "deactivated", actor, now)
     record(connection, f"account.{state}", actor, now, account=number)
-
-
-def _others(connection: sa.Connection, number: int) -> bool:
-    return connection.execute(sa.select(_A.id).where(_A.owner, _A.state == "active", _A.id != number)).first() is not None
 
 
 def _rows(*more: Any) -> sa.Select[Any]:

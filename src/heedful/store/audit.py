@@ -117,6 +117,11 @@ def prompt_sha256(row: Row, completions: Sequence[Row]) -> str:
     return _sha256({**own, "completions": [{name: c[name] for name in COMPLETION_FIELDS} for c in completions]})
 
 
+def instructions_sha256(text: str) -> str:
+    """The hash of a text of instructions; its first 12 digits are their version."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _sha256(values: Mapping[str, Any]) -> str:
     plain = {name: moment(value) if isinstance(value, datetime) else value for name, value in values.items()}
     return hashlib.sha256(canonical(plain).encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,7 +11,7 @@ import sqlalchemy as sa
 
 from heedful.errors import StoreProblem
 from heedful.records import Record
-from heedful.store.audit import START, ChainEnd, Digest, chain_end, event_sha256, judgement_sha256, prompt_sha256
+from heedful.store.audit import START, ChainEnd, Digest, chain_end, event_sha256, instructions_sha256, judgement_sha256, prompt_sha256
 from heedful.store.database import Database
 from heedful.store.schema import completion, completion_origin, event, instructions, judgement_revision, prompt, slot
 
@@ -198,5 +197,5 @@ def _gaps(connection: sa.Connection) -> Iterator[str]:
 
 def _versions(connection: sa.Connection) -> Iterator[str]:
     for row in connection.execute(sa.select(instructions).where(instructions.c.text.is_not(None))):
-        if hashlib.sha256(row.text.encode("utf-8", "surrogatepass")).hexdigest()[:12] != row.version:
+        if instructions_sha256(row.text)[:12] != row.version:
             yield f"instructions {row.id} do not say what version {row.version} said"

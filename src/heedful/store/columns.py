@@ -80,6 +80,13 @@ def add_row(connection: sa.Connection, table: sa.Table, **values: Any) -> int:
     return int(connection.execute(sa.insert(table).values(values)).inserted_primary_key[0])  # type: ignore[index]
 
 
+def find_or_add(connection: sa.Connection, table: sa.Table, **values: Any) -> int:
+    """The id of the newest row with these values, which is inserted where there is none."""
+    same = (table.c[name] == value for name, value in values.items())
+    found = connection.execute(sa.select(sa.func.max(table.c.id)).where(*same)).scalar()
+    return int(found) if found is not None else add_row(connection, table, **values)
+
+
 def words(name: str, *allowed: str) -> sa.CheckConstraint:
     """A check that a column holds one of these words."""
     return sa.CheckConstraint(f"{name} IN ({', '.join(repr(word) for word in allowed)})", name=name)

@@ -80,13 +80,7 @@ def current(connection: sa.Connection, project_id: int) -> list[Question]:
 
 def standing(connection: sa.Connection, project_id: int, labeler_id: int) -> Standing:
     """How far somebody is with the questions of a project."""
-    newest = _newest(connection, project_id)
-    if newest is None or not newest.questions:
-        return Standing("none", [], 0)
-    questions = [Question(**row) for row in newest.questions]
-    mine = sa.select(_A.passed, _A.at).where(_A.comprehension_id == newest.id, _A.labeler_id == labeler_id).order_by(_A.id)
-    state, left = _state(connection.execute(mine).all(), _decision(connection, newest.id, labeler_id))
-    return Standing(state, questions, left)
+    return _standing(connection, _newest(connection, project_id), labeler_id)
 
 
 def attempt(connection: sa.Connection, project_id: int, labeler_id: int, answers: Sequence[int], now: datetime) -> list[int]:
@@ -94,13 +88,14 @@ def attempt(connection: sa.Connection, project_id: int, labeler_id: int, answers
 
     Raises AnswerProblem where there is nothing to answer now, or not every question has an answer.
     """
-    where = standing(connection, project_id, labeler_id)
+    newest = _newest(connection, project_id)
+    where = _standing(connection, newest, labeler_id)
     if where.state != "open":
         raise AnswerProblem("there are no questions for you to answer now", "Go on, or wait for somebody to decide.")
     if len(answers) != len(where.questions):
         raise AnswerProblem(f"{len(answers)} of {len(where.questions)} questions were answered", "Answer every question.")
     wrong = [number for number, (q, a) in enumerate(zip(where.questions, answers, strict=True)) if q.right != a]
-    values = {"comprehension_id": _newest(connection, project_id).id, "labeler_id": labeler_id, "answers": list(answers)}
+    values = {"comprehension_id": newest.id, "labeler_id": labeler_id, "answers": list(answers)}
     number = add_row(connection, comprehension_attempt, **values, passed=not wrong, at=now)
     record(connection, "comprehension.attempted", f"labeler {labeler_id}", now, project=project_id, attempt=number, passed=not wrong)
     return wrong
@@ -131,6 +126,15 @@ def waiting(connection: sa.Connection, project_id: int) -> list[Waiting]:
     decided = {row.labeler_id: row for row in connection.execute(decisions)}
     found = {number: rows[-1] for number, rows in by_labeler.items() if _state(rows, decided.get(number))[0] == "waiting"}
     return [Waiting(row.name, number, row.answers, row.at) for number, row in found.items()]
+
+
+def _standing(connection: sa.Connection, newest: Any, labeler_id: int) -> Standing:
+    if newest is None or not newest.questions:
+        return Standing("none", [], 0)
+    questions = [Question(**row) for row in newest.questions]
+    mine = sa.select(_A.passed, _A.at).where(_A.comprehension_id == newest.id, _A.labeler_id == labeler_id).order_by(_A.id)
+    state, left = _state(connection.execute(mine).all(), _decision(connection, newest.id, labeler_id))
+    return Standing(state, questions, left)
 
 
 def _state(attempts: Sequence[Any], decision: Any) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -79,13 +80,9 @@ def save(
     values |= {"as_of": made_from.event, "input_sha256": made_from.sha256, "made_at": now}
     values |= {"summary": None if summary is None else dict(summary)}
     run_id = add_row(connection, derived_run, **values)
-    waiting: list[DerivedPair] = []
-    for pair in pairs:
-        waiting.append(pair)
-        if len(waiting) == _PAIRS_AT_ONCE:
-            _save_pairs(connection, project_id, run_id, waiting)
-            waiting = []
-    _save_pairs(connection, project_id, run_id, waiting)
+    remaining = iter(pairs)
+    while some := list(islice(remaining, _PAIRS_AT_ONCE)):
+        _save_pairs(connection, project_id, run_id, some)
     _save_reports(connection, run_id, list(reports))
     details = {"run": run_id, "algorithm": algorithm, "version": version, "input_sha256": made_from.sha256}
     record(connection, "derived.saved", "heedful", now, project=project_id, **details)
@@ -176,8 +173,6 @@ def undecided(connection: sa.Connection, project_name: str) -> list[int]:
 
 
 def _save_pairs(connection: sa.Connection, project_id: int, run_id: int, pairs: list[DerivedPair]) -> None:
-    if not pairs:
-        return
     wanted = {p.prompt_id for p in pairs}
     prompts = {
         row.external_id: row.id

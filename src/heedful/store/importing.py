@@ -16,7 +16,7 @@ from heedful.store import instructions, labelers, projects
 from heedful.store.audit import Digest, hold_chain, record
 from heedful.store.database import take_stock
 from heedful.store.judgements import seal
-from heedful.store.names import refuse_bad_name
+from heedful.store.names import LONGEST_ID, refuse_bad_name
 from heedful.store.prompts import MOST, external_ids
 from heedful.store.schema import completion, judgement_revision, prompt, slot
 
@@ -121,16 +121,16 @@ class _Lot:
 
     def __init__(self, connection: sa.Connection, project_id: int, prompt_ids: set[str]) -> None:
         self.connection, self.project_id = connection, project_id
-        known = sa.select(prompt).where(prompt.c.project_id == project_id, prompt.c.external_id.in_(prompt_ids))
+        p, s = prompt.c, slot.c
+        known = sa.select(p.id, p.external_id, p.sha256, p.overlap).where(p.project_id == project_id, p.external_id.in_(prompt_ids))
         self._prompts = {row.external_id: row for row in connection.execute(known)}
         numbers = {row.id for row in self._prompts.values()}
         self._completions = _completions_by_prompt(connection, numbers)
         self._overlap = {row.id: row.overlap for row in self._prompts.values()}
         self._open: dict[int, list[Any]] = {}
         self._voices: set[tuple[int, int, bool]] = set()
-        for row in connection.execute(
-            sa.select(slot).where(slot.c.prompt_id.in_(numbers), slot.c.state != "lapsed").order_by(slot.c.k.desc())
-        ):
+        held = sa.select(s.id, s.prompt_id, s.k, s.purpose, s.state, s.stratum_id, s.labeler_id)
+        for row in connection.execute(held.where(s.prompt_id.in_(numbers), s.state != "lapsed").order_by(s.k.desc())):
             if row.state != "open":
                 self._voices.add((row.prompt_id, row.labeler_id, row.purpose == "repeat"))
             elif row.stratum_id is None:
@@ -201,7 +201,7 @@ def _completions_by_prompt(connection: sa.Connection, prompt_ids: set[int]) -> d
 def _fault(ranking: Ranking, criterion: str) -> str:
     """What is wrong with a ranking by itself; empty where nothing is."""
     try:
-        refuse_bad_name("prompt", ranking.prompt_id, 500)
+        refuse_bad_name("prompt", ranking.prompt_id, LONGEST_ID)
         refuse_bad_name("labeler", ranking.labeler)
         refuse_bad_name("instructions version", ranking.instructions_version, 64)
         if ranking.judged_at and datetime.fromisoformat(ranking.judged_at).tzinfo is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +9,8 @@ import sqlalchemy as sa
 
 from heedful.errors import AnswerProblem, InstructionsChanged
 from heedful.store import projects
-from heedful.store.audit import record
-from heedful.store.columns import add_row
+from heedful.store.audit import instructions_sha256, record
+from heedful.store.columns import add_row, find_or_add
 from heedful.store.schema import acknowledgement, instructions
 
 _I = instructions.c
@@ -23,7 +22,7 @@ def publish(connection: sa.Connection, project: str, text: str, actor: str, now:
     Everybody has to acknowledge it before the next task. The current text again changes nothing.
     """
     project_id, _ = projects.find(connection, project, lock=True)
-    sha256 = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    sha256 = instructions_sha256(text)
     version = sha256[:12]
     newest = _newest(connection, project_id)
     if newest is None or newest.version != version:
@@ -85,9 +84,7 @@ def last_acknowledged(connection: sa.Connection, project: str, labeler_id: int) 
 
 def version_id(connection: sa.Connection, project_id: int, version: str) -> int:
     """The id of a version that imported judgements name, whether its text is known here or not."""
-    known = sa.select(sa.func.max(_I.id)).where(_I.project_id == project_id, _I.version == version)
-    found = connection.execute(known).scalar()
-    return int(found) if found is not None else add_row(connection, instructions, project_id=project_id, version=version)
+    return find_or_add(connection, instructions, project_id=project_id, version=version)
 
 
 def _newest(connection: sa.Connection, project_id: int) -> Any:

@@ -15,7 +15,7 @@ from heedful.store.accounts import Account
 from heedful.store.audit import record
 from heedful.store.columns import add_row
 from heedful.store.keys import hashed, new_secret
-from heedful.store.names import refuse_bad_name
+from heedful.store.names import refuse_bad_strata
 from heedful.store.schema_access import ROLES, invitation
 
 LASTS = timedelta(days=7)
@@ -48,9 +48,7 @@ def make(
     """A new invitation; returns its secret, which stands nowhere else. An owner is invited to no project but to all."""
     if role not in ("owner", *ROLES) or (role == "owner") != (project_id is None):
         raise SettingProblem(f"nobody can be invited as {role!r}", f"Choose one of {', '.join(ROLES)} in a project.")
-    for dimension, value in strata.items():
-        refuse_bad_name("dimension", dimension)
-        refuse_bad_name("stratum", value)
+    refuse_bad_strata(strata)
     secret = new_secret()
     values = {"sha256": hashed(secret), "role": role, "project_id": project_id, "strata": dict(strata), "made_by": by.id if by else None}
     number = add_row(connection, invitation, **values, made_at=now, expires_at=now + lasts)

@@ -99,11 +99,11 @@ def _voice(connection: sa.Connection, sent_to: Any) -> Any:
 
 def _fill(connection: sa.Connection, row: Any) -> Any:
     """The slot as judged; one that has lost its place, or gave it up, is an extra."""
+    if row.state == "judged":
+        return row
     late = row.state in ("lapsed", "skipped") and row.purpose == "overlap"
-    if row.state != "judged":
-        values = {"state": "judged", "lease_until": None, "purpose": "extra" if late else row.purpose}
-        connection.execute(sa.update(slot).where(slot.c.id == row.id).values(values))
-    return connection.execute(sa.select(slot).where(slot.c.id == row.id)).one()
+    values = {"state": "judged", "lease_until": None, "purpose": "extra" if late else row.purpose}
+    return connection.execute(sa.update(slot).where(slot.c.id == row.id).values(values).returning(*slot.columns)).one()
 
 
 def _active_ms(answer: Answer, sent_to: Any, now: datetime) -> int | None:

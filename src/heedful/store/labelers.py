@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
 from heedful.errors import AnswerProblem, DataProblem, SettingProblem, nearest
-from heedful.records import Labeler
+from heedful.records import Labeler, LabelerKind
 from heedful.store import projects
 from heedful.store.audit import record
-from heedful.store.columns import add_row
-from heedful.store.names import refuse_bad_name
+from heedful.store.columns import add_row, find_or_add
+from heedful.store.names import refuse_bad_name, refuse_bad_strata
 from heedful.store.schema import labeler, labeler_stratum, quarantine, slot, stratum
 
 State = Literal["active", "paused", "deactivated"]
-KINDS = ("person", "ai", "simulated")
-STATES = ("active", "paused", "deactivated")
+KINDS = get_args(LabelerKind)
+STATES = get_args(State)
 
 
 def add(connection: sa.Connection, new: Iterable[Labeler], actor: str, now: datetime) -> None:
@@ -136,9 +136,7 @@ def strata_named(connection: sa.Connection, labeler_id: int) -> dict[str, str]:
 
 def stratum_id(connection: sa.Connection, dimension: str, value: str) -> int:
     """The id of a stratum, which is made where there is none."""
-    known = sa.select(stratum.c.id).where(stratum.c.dimension == dimension, stratum.c.value == value)
-    found = connection.execute(known).scalar()
-    return int(found) if found is not None else add_row(connection, stratum, dimension=dimension, value=value)
+    return find_or_add(connection, stratum, dimension=dimension, value=value)
 
 
 def decide(connection: sa.Connection, project_name: str, name: str, quarantined: bool, decided_by: str, why: str, now: datetime) -> None:
@@ -173,9 +171,8 @@ def decisions(connection: sa.Connection, project_name: str) -> list[dict[str, An
 
 
 def _put_in_strata(connection: sa.Connection, labeler_id: int, strata: Mapping[str, str]) -> None:
+    refuse_bad_strata(strata)
     for dimension, value in strata.items():
-        refuse_bad_name("dimension", dimension)
-        refuse_bad_name("stratum", value)
         member = {"labeler_id": labeler_id, "stratum_id": stratum_id(connection, dimension, value)}
         connection.execute(sa.insert(labeler_stratum).values(member))
 

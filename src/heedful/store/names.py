@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from heedful.errors import DataProblem
 
 LONGEST_NAME = 200
@@ -16,3 +18,10 @@ def refuse_bad_name(kind: str, name: object, longest: int = LONGEST_NAME) -> Non
         raise DataProblem(f"the {kind} called {name[:40]!r}... has a name of {len(name)} characters", f"Use at most {longest}.")
     if not name.isprintable():
         raise DataProblem(f"the {kind} is called {name!r}, which holds characters that cannot be shown", "Use printable characters.")
+
+
+def refuse_bad_strata(strata: Mapping[str, object]) -> None:
+    """Raise DataProblem for the strata of a population (value by dimension) of which one has a bad name."""
+    for dimension, value in strata.items():
+        refuse_bad_name("dimension", dimension)
+        refuse_bad_name("stratum", value)

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
 from heedful.errors import SettingProblem, nearest
 from heedful.store.audit import record
-from heedful.store.columns import add_row
+from heedful.store.columns import add_row, find_or_add
 from heedful.store.names import refuse_bad_name
 from heedful.store.schema import criterion, project
 
@@ -97,8 +97,8 @@ class Project:
 
 _ALLOWED = {
     "higher_is": ("better", "worse"),
-    "task": ("ranking", "thumbs", "correction"),
-    "tie_policy": ("none", "sparing", "free"),
+    "task": get_args(TaskType),
+    "tie_policy": get_args(TiePolicy),
     "state": ("active", "paused", "archived"),
 }
 _RANGES: dict[str, tuple[float, float]] = {
@@ -133,7 +133,7 @@ def create(connection: sa.Connection, new: Project, actor: str, now: datetime) -
         raise SettingProblem(f"there is a project {new.name!r} already", "Choose another name.")
     values = {f.name: getattr(new, f.name) for f in dataclasses.fields(new)}
     asked = {name: values.pop(key) for name, key in (("name", "criterion"), ("question", "question"), ("higher_is", "higher_is"))}
-    values["criterion_id"] = _criterion_id(connection, asked)
+    values["criterion_id"] = find_or_add(connection, criterion, **asked)
     project_id = add_row(connection, project, **values)
     record(connection, "project.created", actor, now, project=project_id, settings=dataclasses.asdict(new))
     return project_id
@@ -181,12 +181,6 @@ def _first(connection: sa.Connection, which: sa.ColumnElement[bool], lock: bool 
     found = sa.select(project.c.id, *columns, criterion.c.name.label("criterion"), criterion.c.question, criterion.c.higher_is)
     found = found.join(criterion, criterion.c.id == project.c.criterion_id).where(which)
     return connection.execute(found.with_for_update(key_share=True, of=project) if lock else found).first()
-
-
-def _criterion_id(connection: sa.Connection, asked: Mapping[str, Any]) -> int:
-    known = sa.select(criterion.c.id).where(*(criterion.c[name] == value for name, value in asked.items()))
-    found = connection.execute(known).scalar()
-    return int(found) if found is not None else add_row(connection, criterion, **asked)
 
 
 def _problem(given: Project, name: str, next_step: str) -> SettingProblem:

@@ -71,7 +71,7 @@ class _Adder:
             prompts.append(row)
             texts += [{"id": c["id"], "prompt_id": row["id"], "text": c["text"]} for c in rows]
             origins += [{"completion_id": c.pop("id"), "project_id": self.project_id, **c} for c in rows]
-            slots += [self._place(row["id"], k, stratum) for k, stratum in enumerate(self.places, 1)]
+            slots += [open_place(self.project_id, row["id"], k, stratum) for k, stratum in enumerate(self.places, 1)]
             self.completion_id += len(completions)
         for table, found in ((prompt, prompts), (completion, texts), (completion_origin, origins), (slot, slots)):
             if found:
@@ -91,9 +91,6 @@ class _Adder:
         self.digest.add(row["sha256"])
         self.prompt_id, self.number = self.prompt_id + 1, self.number + 1
         return row
-
-    def _place(self, prompt_id: int, k: int, stratum: int | None) -> dict[str, Any]:
-        return open_place(self.project_id, prompt_id, k, stratum)
 
     def _refuse_doubles(self, what: str, table: sa.Table, ids: Sequence[str]) -> None:
         there = sa.select(table.c.external_id).where(table.c.project_id == self.project_id, table.c.external_id.in_(ids))

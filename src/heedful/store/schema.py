@@ -17,7 +17,8 @@ Who may come in, and whether they have understood what is asked, stands in ``sch
 Three kinds of row. *Facts* are never changed or removed: triggers in the database forbid it for
 ``event``, ``judgement_revision``, ``instructions``, ``acknowledgement``, ``concern`` and
 ``quarantine``. *States* change: ``project``, ``labeler``, ``slot``, and of ``prompt`` whether it is withdrawn and its overlap. *Derived*
-rows may be thrown away. No count is stored anywhere: whatever can be counted, is.
+rows may be thrown away. No count is stored anywhere: whatever can be counted, is. The view
+``judgement`` shows of every judged slot the latest revision: one per slot, by construction.
 """
 
 from __future__ import annotations
@@ -212,11 +213,6 @@ judgement_revision = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("event", Id, reference("event.number", deferrable=True, initially="DEFERRED"), nullable=False),
     sa.Index("ix_judgement_revision_event", "event", "slot_id", "number"),
-)
-
-judgement = sa.table(
-    "judgement",  # a view: of every judged slot the latest revision. So there is one per slot, by construction.
-    *[sa.column(c.name, c.type) for c in judgement_revision.columns],
 )
 
 concern = sa.Table(

@@ -124,26 +124,21 @@ def has_voice(connection: sa.Connection, prompt_id: int, labeler_id: int) -> boo
 
 def lease_place(
     connection: sa.Connection, place: Any, labeler_id: int, shown: list[int], at_random: bool, now: datetime, seconds: int
-) -> str:
-    """Take a place for a labeler; whose lease on it ran out keeps their slot without the place. Returns the lease's token."""
+) -> Any:
+    """Take a place for a labeler; whose lease on it ran out keeps their slot without the place. Returns the labeler's slot."""
     lease = _lease(labeler_id, shown, now, seconds) | {"at_random": at_random}
     if place.state == "open":
-        connection.execute(sa.update(slot).where(_S.id == place.id).values(lease))
-    else:
-        _give_up(connection, place, "lapsed")
-        row = open_place(place.project_id, place.prompt_id, place.k, place.stratum_id)
-        connection.execute(sa.insert(slot).values(row | lease))
-    return str(lease["token"])
+        return connection.execute(sa.update(slot).where(_S.id == place.id).values(lease).returning(*slot.columns)).one()
+    _give_up(connection, place, "lapsed")
+    return _insert(connection, open_place(place.project_id, place.prompt_id, place.k, place.stratum_id) | lease)
 
 
 def lease_outside(
     connection: sa.Connection, project_id: int, prompt_id: int, purpose: str, labeler_id: int, shown: list[int], now: datetime, seconds: int
-) -> str:
-    """Give a labeler a slot outside the overlap (``calibration``, ``repeat`` or ``extra``). Returns the lease's token."""
+) -> Any:
+    """Give a labeler a slot outside the overlap (``calibration``, ``repeat`` or ``extra``). Returns that slot."""
     row = {"project_id": project_id, "prompt_id": prompt_id, "purpose": purpose, "at_random": False}
-    lease = _lease(labeler_id, shown, now, seconds)
-    connection.execute(sa.insert(slot).values(row | lease))
-    return str(lease["token"])
+    return _insert(connection, row | _lease(labeler_id, shown, now, seconds))
 
 
 def mine(connection: sa.Connection, token: str, labeler_id: int, lock: bool = False) -> Any:
@@ -209,16 +204,21 @@ def add_places(connection: sa.Connection, project_id: int, prompt_ids: Iterable[
     """
     wanted = sa.select(prompt.c.id, prompt.c.overlap).where(prompt.c.project_id == project_id, prompt.c.id.in_(list(prompt_ids)))
     rows = connection.execute(wanted.order_by(prompt.c.id).with_for_update(key_share=True, skip_locked=True)).all()
-    for row in rows:
-        connection.execute(sa.update(prompt).where(prompt.c.id == row.id).values(overlap=row.overlap + 1))
-        connection.execute(sa.insert(slot).values(open_place(project_id, row.id, row.overlap + 1, None)))
-    if rows:
-        record(connection, "overlap.raised", actor, now, project=project_id, prompts=[row.id for row in rows])
-    return [row.id for row in rows]
+    raised = [row.id for row in rows]
+    if raised:
+        connection.execute(sa.update(prompt).where(prompt.c.id.in_(raised)).values(overlap=prompt.c.overlap + 1))
+        connection.execute(sa.insert(slot), [open_place(project_id, row.id, row.overlap + 1, None) for row in rows])
+        record(connection, "overlap.raised", actor, now, project=project_id, prompts=raised)
+    return raised
 
 
 def _give_up(connection: sa.Connection, row: Any, state: str) -> None:
     connection.execute(sa.update(slot).where(_S.id == row.id).values(state=state, k=None, lease_until=None))
+
+
+def _insert(connection: sa.Connection, row: dict[str, Any]) -> Any:
+    """The slot as it stands once ``row`` is stored."""
+    return connection.execute(sa.insert(slot).values(row).returning(*slot.columns)).one()
 
 
 def _lease(labeler_id: int, shown: list[int], now: datetime, seconds: int) -> dict[str, Any]:

@@ -149,16 +149,16 @@ class Store:
 
         ``only_random``: only tasks that were drawn uniformly, on which figures are unbiased.
         """
-        number = as_of if as_of is not None else self.read(audit.chain_end).number
-        project_id, asked = self.read(lambda c: projects.find(c, project))
+        number = self._event(as_of)
+        project_id, asked = self._find(project)
         page = reading.page
         for found in self._pages(lambda c, after: page(c, project_id, asked.criterion, number, only_random, after, PAGE)):
             yield from found
 
     def snapshot(self, project: str, as_of: int | None = None) -> Snapshot:
         """A name, by number and hash, for the judgements as they stand now or stood after an event."""
-        number = as_of if as_of is not None else self.read(audit.chain_end).number
-        project_id, _ = self.read(lambda c: projects.find(c, project))
+        number = self._event(as_of)
+        project_id, _ = self._find(project)
         found = SnapshotHash()
         for row in self._pages(lambda c, after: reading.hashes_page(c, project_id, number, after, PAGE)):
             found.add(*row)
@@ -166,18 +166,18 @@ class Store:
 
     def prompts(self, project: str) -> Iterator[Prompt]:
         """The project's prompts, one at a time."""
-        project_id, _ = self.read(lambda c: projects.find(c, project))
+        project_id, _ = self._find(project)
         return self._pages(lambda c, after: prompts.page(c, project_id, after, PAGE), start=-1)
 
     def completions(self, project: str) -> Iterator[Completion]:
         """The project's completions with their models, one at a time. Not for the eyes of labelers."""
-        project_id, _ = self.read(lambda c: projects.find(c, project))
+        project_id, _ = self._find(project)
         return self._pages(lambda c, after: prompts.completions_page(c, project_id, after, PAGE))
 
     def everything(self, project: str, as_of: int | None = None) -> Iterator[Everything]:
         """Each prompt with its completions and what was said of them, now or after an event. Not for the eyes of labelers."""
-        number = as_of if as_of is not None else self.read(audit.chain_end).number
-        project_id, asked = self.read(lambda c: projects.find(c, project))
+        number = self._event(as_of)
+        project_id, asked = self._find(project)
         page = reading.everything_page
         return self._pages(lambda c, after: page(c, project_id, asked.criterion, number, after, PAGE // 10 or 1), start=-1)
 
@@ -226,6 +226,13 @@ class Store:
     def schema(self) -> str:
         """The version of the schema that the store has."""
         return migrate.version_or_refuse(self.database)
+
+    def _find(self, project: str) -> tuple[int, Project]:
+        return self.read(lambda c: projects.find(c, project))
+
+    def _event(self, as_of: int | None) -> int:
+        """The event up to which one reads: the last one, where none is named."""
+        return as_of if as_of is not None else self.read(audit.chain_end).number
 
     def _pages(self, page: Callable[[sa.Connection, int], list[tuple[int, T]]], start: int = 0) -> Iterator[T]:
         """One page after another, each in a transaction of its own: no reader holds up a writer, however slow it is."""
