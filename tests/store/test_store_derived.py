@@ -52,6 +52,18 @@ def test_a_run_can_be_thrown_away_and_made_again(store: Store) -> None:
     assert store.check().problem == ""
 
 
+def test_the_newest_run_with_a_summary_is_found_behind_one_without(store: Store) -> None:
+    ready(store, prompts=2, labelers=2)
+    work(store, "l0")
+    save(store)
+    assert store.read(lambda c: derived.latest(c, "helpful", summarised=True)) is None
+    made_from, summary = store.snapshot("helpful"), {"tasks": 2}
+    told = store.write(lambda c: derived.save(c, "helpful", made_from, "majority", "1", {}, PAIRS, REPORTS, store.clock(), summary))
+    newest = save(store)
+    found = store.read(lambda c: [derived.latest(c, "helpful", summarised=yes) for yes in (True, False)])
+    assert [run.id for run in found if run] == [told, newest]
+
+
 @pytest.mark.parametrize("strange", [DerivedPair("p9", "p0:a", "p0:b", 0.9), DerivedPair("p0", "p0:a", "p0:z", 0.9)])
 def test_a_run_about_something_else_is_refused(store: Store, strange: DerivedPair) -> None:
     ready(store, prompts=2, labelers=2)

@@ -89,14 +89,15 @@ def save(
     return run_id
 
 
-def latest(connection: sa.Connection, project_name: str, algorithm: str | None = None) -> DerivedRun | None:
-    """The newest run of a project, of one algorithm or any; ``None`` where there is none."""
+def latest(connection: sa.Connection, project_name: str, algorithm: str | None = None, *, summarised: bool = False) -> DerivedRun | None:
+    """The newest run of a project, of one algorithm or any, with a summary or not; ``None`` where there is none."""
     project_id, _ = projects.find(connection, project_name)
     r = derived_run.c
     found = sa.select(r.id, r.algorithm, r.version, r.parameters, r.as_of, r.input_sha256, r.made_at, r.summary).where(
         r.project_id == project_id
     )
     found = found if algorithm is None else found.where(r.algorithm == algorithm)
+    found = found.where(r.summary.is_not(None)) if summarised else found
     row = connection.execute(found.order_by(r.id.desc()).limit(1)).first()
     return DerivedRun(**row._mapping) if row else None
 

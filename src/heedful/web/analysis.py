@@ -28,7 +28,6 @@ from heedful.store.derived import DerivedLabeler, DerivedPair, DerivedRun
 from heedful.store.reading import Judgement
 from heedful.store.schema import prompt, slot
 
-ALGORITHM, VERSION = "majority", "2"
 MOST_DAYS = 3660
 MOST_UNDECIDED = 200
 
@@ -47,8 +46,8 @@ class Findings:
 
 
 def newest(store: Store, project: str) -> Findings | None:
-    """What was worked out last; ``None`` where nothing was."""
-    run = store.read(lambda c: derived.latest(c, project, ALGORITHM))
+    """What was worked out last; ``None`` where nothing was. A consensus that was kept by itself has no summary to show."""
+    run = store.read(lambda c: derived.latest(c, project, summarised=True))
     return Findings(run, store.read(lambda c: derived.reports(c, run.id))) if run else None
 
 
@@ -67,7 +66,8 @@ def work_out(store: Store, name: str, adjudicators: frozenset[str] = frozenset()
     rankings = [row for row in rows if isinstance(row, Ranking) and row.purpose != "repeat"]
     criterion = Criterion(asked.criterion, asked.question, asked.higher_is)
     counted = [row for row in rankings if row.labeler not in aside]
-    pairs = consensus(settled(counted, adjudicators), criterion).pairs if counted else []
+    agreed = consensus(settled(counted, adjudicators), criterion) if counted else None
+    pairs = agreed.pairs if agreed else []
     reports = {report.labeler: report for report in (labeler_reports(rankings, criterion) if rankings else [])}
     found = [DerivedLabeler(who, _finding(reports.get(who)), _details(reports.get(who), work[who])) for who in work]
     summary = _panel(counted, criterion) | {
@@ -79,8 +79,9 @@ def work_out(store: Store, name: str, adjudicators: frozenset[str] = frozenset()
     summary["undecided"] = [{"prompt_id": prompt_id, "p": p} for prompt_id, p in list(open_ones.items())[:MOST_UNDECIDED]]
     # Only what ask_more needs: while all pairs of a large project were written, nobody could answer.
     drawn = [_derived(pair) for pair in pairs if pair.prompt_id in open_ones]
-    parameters = {"adjudicators": sorted(adjudicators), "set_aside": sorted(aside)}
-    number = store.write(lambda c: derived.save(c, name, made_from, ALGORITHM, VERSION, parameters, drawn, found, store.clock(), summary))
+    algorithm, version = (agreed.algorithm, agreed.version) if agreed else ("none", "0")
+    parameters = {**(agreed.parameters if agreed else {}), "adjudicators": sorted(adjudicators), "set_aside": sorted(aside)}
+    number = store.write(lambda c: derived.save(c, name, made_from, algorithm, version, parameters, drawn, found, store.clock(), summary))
     if asked.task == "ranking":
         ask_more(store, name)
     return number
