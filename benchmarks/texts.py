@@ -25,9 +25,14 @@ ANSWER = "\n\nAssistant:"
 DIALOGUE_LENGTH, PROMPT_LENGTH, COMPLETION_LENGTH = (190, 0.4), (105, 0.95), (35, 0.95)
 
 
+def shared_folder() -> Path:
+    """Where real data is looked for, as the tests do."""
+    return Path(os.environ.get("HEEDFUL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
 def shared() -> Path | None:
-    """The folder of real data, where there is one."""
-    folder = Path(os.environ.get("HEEDFUL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    """The folder of real data, where the texts are there."""
+    folder = shared_folder()
     return folder if (folder / PAIRS).exists() else None
 
 
