@@ -28,9 +28,10 @@ import torch
 
 from benchmarks import flops, limits, models, trl_gpu
 from benchmarks.meter import PHASES, Meter, MeteredLearner
+from benchmarks.peers.ours import DistinctWords
 from benchmarks.peers.runs import processor
 from benchmarks.texts import SPECIAL
-from heedful.engines.base import Batch, Sampling
+from heedful.engines.base import Sampling
 from heedful.engines.local import LocalLearner, Optimiser
 from heedful.engines.models import load_language_model
 from heedful.engines.networks import LanguageNetwork
@@ -126,14 +127,6 @@ def improve(contestant: str, learner: MeteredLearner, tokenizer: Any, prompts: S
     else:
         settings = GrpoSettings(**same, completions_per_prompt=task.per_prompt, kl_estimator="k3")
         grpo_step(learner, experience, RewardScale(), FixedKL(task.beta), settings, seed=iteration)
-
-
-class DistinctWords:
-    """The score that TRL gets, too."""
-
-    def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
-        """One number per row."""
-        return trl_gpu.distinct_words(texts)
 
 
 def theirs(contestant: str, folder: Path, device: str, task: Task, prompts: Sequence[list[int]]) -> dict[str, float]:

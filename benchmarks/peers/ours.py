@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import flops
 from benchmarks.meter import Meter, MeteredLearner, decoding_step
-from benchmarks.peers.work import Work
+from benchmarks.peers.work import Work, distinct_words
 from heedful.engines.base import Batch, Sampling
 from heedful.engines.local import LocalLearner, Optimiser
 from heedful.engines.models import choose_precision, load_language_model
@@ -98,12 +98,12 @@ class DistinctTokens:
         return [float(len(set(ids))) for ids in batch.completion_ids]
 
 
-class DistinctWords(DistinctTokens):
-    """The different words of a completion."""
+class DistinctWords:
+    """The different words of a completion: the score that the peer's GRPO gets, too."""
 
     def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
         """One count per row."""
-        return [float(len(set(text.split()))) for text in texts]
+        return distinct_words(texts)
 
 
 def ppo(side: Side) -> int:
