@@ -30,7 +30,7 @@ from benchmarks import flops, limits, models, trl_gpu
 from benchmarks.meter import PHASES, Meter, MeteredLearner
 from benchmarks.peers.ours import DistinctWords
 from benchmarks.peers.runs import processor
-from benchmarks.texts import SPECIAL
+from benchmarks.texts import SPECIAL, open_tokenizer
 from heedful.engines.base import Sampling
 from heedful.engines.local import LocalLearner, Optimiser
 from heedful.engines.models import load_language_model
@@ -169,10 +169,7 @@ def prepare(model: str, folder: Path, device: str) -> None:
 
 def word_tokenizer(folder: Path) -> Any:
     """The tokenizer that :func:`prepare` wrote."""
-    from transformers import PreTrainedTokenizerFast
-
-    names = {"pad_token": SPECIAL[0], "bos_token": SPECIAL[1], "eos_token": SPECIAL[2]}
-    return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), padding_side="left", **names)
+    return open_tokenizer(folder / "tokenizer.json", padding_side="left")
 
 
 def in_own_process(contestant: str, model: str, folder: Path, device: str) -> Figures:

@@ -97,6 +97,14 @@ def make_tokenizer(vocabulary: int) -> Any:
     return core
 
 
+def open_tokenizer(path: Path, **more: Any) -> Any:
+    """A saved tokenizer as transformers has it, with its special tokens."""
+    from transformers import PreTrainedTokenizerFast
+
+    names = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_file=str(path), **names, **more)
+
+
 def prompts(tokenizer: Any, count: int, shortest: int, longest: int, seed: int = 0) -> list[list[int]]:
     """Openings of dialogues as ids, of evenly drawn lengths; each is what its own text is encoded to."""
     draw, found = random.Random(seed), []

@@ -3,8 +3,10 @@ precision of the arithmetic, ``decoding`` measures a decoding step, ``check`` co
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -192,10 +194,8 @@ def quietly(work: Work) -> dict[str, Any]:
     return {"folder": fresh_folder(work), "log": lambda *_: None, "progress": SilentProgress()}
 
 
-def fresh_folder(work: Work) -> Any:
+def fresh_folder(work: Work) -> Path:
     """An empty folder beside the result."""
-    import shutil
-
     folder = work.result.with_suffix(".run")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

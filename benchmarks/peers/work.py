@@ -1,6 +1,6 @@
 """What both sides of a row read and write: one folder of weights, token ids and settings, one JSON file of results.
 
-Imported in every environment: nothing but the standard library at the top, and nothing of heedful's.
+Imported in every environment: at the top nothing but the standard library (``texts.py`` keeps to it, too), and nothing of heedful's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from benchmarks.texts import open_tokenizer
 
 
 def distinct_words(completions: Sequence[str], **_: Any) -> list[float]:
@@ -71,10 +73,7 @@ class Work:
 
     def tokenizer(self, **more: Any) -> Any:
         """The tokenizer that the ids are of."""
-        from transformers import PreTrainedTokenizerFast
-
-        names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
-        return PreTrainedTokenizerFast(tokenizer_file=str(self.folder / "tokenizer.json"), **names, **more)
+        return open_tokenizer(self.folder / "tokenizer.json", **more)
 
     def trainer_settings(self) -> dict[str, Any]:
         """What every trainer of today's TRL is told: a processor, float32, and nothing saved or shown."""
