@@ -12,41 +12,38 @@ from __future__ import annotations
 
 import argparse
 import gc
-import gzip
-import json
-import os
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import numpy as np
 
-from heedful.feedback.agreed import Method
+from benchmarks.annotators import METHODS, real
+from benchmarks.drawing import save
+from benchmarks.texts import shared_folder
 from heedful.feedback.agreement import panel_agreement
 from heedful.feedback.assign import assign
 from heedful.feedback.consensus import Consensus, consensus
 from heedful.feedback.criteria import criterion_named
 from heedful.feedback.instructions import instructions_for
 from heedful.feedback.labelers import LabelerReport, labeler_reports
-from heedful.feedback.labels import LabelVote, label_consensus
 from heedful.feedback.simulated import Kind, SimulatedLabeler, collect
 from heedful.maths.calibration import reliability_curve
 from heedful.records import Completion, Prompt, Ranking
 
-DATA = Path(os.environ.get("HEEDFUL_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
-"""Where the tests look, too."""
 CRITERION = criterion_named("helpfulness")
 COMPLETIONS, OVERLAP = 4, 3
 GUESSERS, REVERSED = 0.10, 0.07
 LABELERS = 30
 DIFFICULTIES = {"hard": (1.15, 0.33), "InstructGPT-like": (0.77, 0.27)}
 """Noise and tie width in standard deviations of quality: good labelers then agree on 67 and 76 % of pairs and tie 12 % of them."""
-METHODS: tuple[Method, ...] = ("majority", "model")
 LOOKS = (3, 5, 8, 10, 20)
 """Tasks of each labeler after which one looks."""
 VARIETY = 0.2
@@ -160,139 +157,6 @@ def share(found: Sequence[bool], digits: int = 0) -> str:
     return f"{np.mean(found):.{digits}%} ({sum(found)} of {len(found)})"
 
 
-@dataclass(frozen=True)
-class Annotated:
-    """A public set: who (empty if unknown) said what of which item; each fold's votes are held out in turn."""
-
-    name: str
-    votes: list[LabelVote]
-    folds: list[int]
-
-
-def by_annotator(name: str, votes: list[LabelVote]) -> Annotated:
-    """Hold out one annotator after the other."""
-    number = {who: n for n, who in enumerate(sorted({v.labeler for v in votes}))}
-    return Annotated(name, votes, [number[v.labeler] for v in votes])
-
-
-def by_vote(name: str, labels: Iterable[tuple[str, Sequence[str]]], seed: int = 0) -> Annotated:
-    """Nobody knows who voted: hold out the first, second and third of each item's votes, in an order drawn by chance."""
-    chance = Random(seed)
-    votes: list[LabelVote] = []
-    folds: list[int] = []
-    for item, said in labels:
-        shuffled = chance.sample(list(said), len(said))
-        votes += [LabelVote(item, label) for label in shuffled]
-        folds += range(len(shuffled))
-    return Annotated(name, votes, folds)
-
-
-def annotated(data: Path) -> Iterator[Annotated]:
-    """The sets that are there."""
-
-    def rows(name: str) -> list[dict[str, Any]]:
-        path = data / f"{name}.jsonl.gz"
-        if not path.exists():
-            print(f"(left out: {path.name} is not in {data})")
-            return []
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
-
-    if found := rows("toxicity/hatexplain_three_labels"):
-        yield by_vote("HateXplain", [(str(n), row["labels"]) for n, row in enumerate(found)])
-    if found := rows("preferences/pandalm_three_annotators"):
-        names = ("annotator1", "annotator2", "annotator3")
-        yield by_annotator("PandaLM", [LabelVote(str(row["idx"]), str(row[name]), name) for row in found for name in names])
-    if found := rows("annotator_disagreement/convabuse"):
-        item = [json.dumps([row[key] for key in ("conv_id", "prev_agent", "prev_user", "agent", "user")]) for row in found]
-        latest = {(i, row["annotator"]): str(row["severity"]) for i, row in zip(item, found, strict=True)}
-        yield by_annotator("ConvAbuse", [LabelVote(i, label, who) for (i, who), label in latest.items()])
-    if found := rows("toxicity/davidson_tweets"):
-        kinds = ("hate_speech", "offensive_language", "neither")
-        yield by_vote("Davidson", [(str(row["id"]), [kind for kind in kinds for _ in range(row[kind])]) for row in found])
-    if found := rows("annotator_disagreement/hate_200x60"):
-        for group in ("g1", "g2", "g3"):
-            said = [LabelVote(str(row["id"]), label, who) for row in found for who, label in row["labels"][group].items()]
-            yield by_annotator(f"hate_200x60 {group}", said)
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Of every held-out vote: its item, its annotator, and each method's accuracy (ties share it) and Brier score ``[votes]``."""
-
-    item: Any
-    annotator: Any
-    right: dict[str, Any]
-    brier: dict[str, Any]
-
-
-def held_out(given: Annotated, methods: Sequence[Method] = METHODS) -> HeldOut:
-    """Predict each fold from the others. A held-out vote counts if somebody else voted on its item."""
-    labels = sorted({v.label for v in given.votes})
-    cells: list[tuple[str, str, dict[str, tuple[float, float]]]] = []
-    for fold in range(min(max(given.folds) + 1, 3) if not given.votes[0].labeler else max(given.folds) + 1):
-        seen = [v for v, f in zip(given.votes, given.folds, strict=True) if f != fold]
-        hidden = [v for v, f in zip(given.votes, given.folds, strict=True) if f == fold]
-        said = {m: {i.item: i.next_vote for i in label_consensus(seen, labels, m).items} for m in methods}
-        for vote in hidden:
-            if vote.item in said[methods[0]]:
-                cells.append((vote.item, vote.labeler, {m: scores(said[m][vote.item], vote.label) for m in methods}))
-    items, people = ({key: n for n, key in enumerate(dict.fromkeys(c[k] for c in cells))} for k in (0, 1))
-    return HeldOut(
-        np.array([items[c[0]] for c in cells]),
-        np.array([people[c[1]] for c in cells]),
-        {m: np.array([c[2][m][0] for c in cells]) for m in methods},
-        {m: np.array([c[2][m][1] for c in cells]) for m in methods},
-    )
-
-
-def scores(chances: dict[str, float], label: str) -> tuple[float, float]:
-    """Accuracy, shared among equally probable labels, and the Brier score over all labels."""
-    top = max(chances.values())
-    best = [name for name, chance in chances.items() if chance >= top - 1e-9]
-    return (label in best) / len(best), sum((chance - (name == label)) ** 2 for name, chance in chances.items())
-
-
-def gains(found: HeldOut, seed: int, resamples: int = 1000) -> Any:
-    """Model less majority ``[1 + resamples, 2]``: accuracy gained and Brier score saved; first the sample, then two-way resamples."""
-    random = np.random.default_rng(seed)
-    each = np.stack([found.right["model"] - found.right["majority"], found.brier["majority"] - found.brier["model"]], axis=1)
-    drawn = [each.mean(axis=0)]
-    several = found.annotator.max() > 0
-    for _ in range(resamples):
-        weight = random.exponential(size=found.item.max() + 1)[found.item]
-        if several:
-            weight = weight * random.exponential(size=found.annotator.max() + 1)[found.annotator]
-        drawn.append(weight @ each / weight.sum())
-    return np.array(drawn)
-
-
-def real(data: Path, methods: Sequence[Method] = METHODS) -> None:
-    """The table of real annotators."""
-    print("| data | held-out votes | accuracy: majority | model | gained | Brier: majority | model | saved |")
-    print("|---|---|---|---|---|---|---|---|")
-    every: dict[str, list[Any]] = {}
-    for given in annotated(data):
-        found = held_out(given, methods)
-        drawn = gains(found, seed=0)
-        every.setdefault(given.name.split()[0], []).append(drawn)
-        line = [f"{found.right[m].mean():.4f}" for m in methods] + [with_interval(drawn[:, 0])]
-        line += [f"{found.brier[m].mean():.4f}" for m in methods] + [with_interval(drawn[:, 1])]
-        print(f"| {given.name} | {len(found.item)} | " + " | ".join(line) + " |", flush=True)
-    for name, parts in every.items():
-        if len(parts) > 1:
-            together = np.mean(parts, axis=0)
-            print(f"| {name}, all | | | | {with_interval(together[:, 0])} | | | {with_interval(together[:, 1])} |")
-    overall = np.mean([np.mean(parts, axis=0) for parts in every.values()], axis=0)
-    print(f"| **all sets alike** | | | | {with_interval(overall[:, 0])} | | | {with_interval(overall[:, 1])} |\n")
-
-
-def with_interval(drawn: Any) -> str:
-    """The estimate and its 95 % interval."""
-    low, high = np.quantile(drawn[1:], [0.025, 0.975])
-    return f"{drawn[0]:+.4f} [{low:+.4f}, {high:+.4f}]"
-
-
 def many(size: int, seed: int = 0) -> list[Ranking]:
     """Rankings of four completions by up to 500 labelers of every kind, three to a prompt."""
     random = np.random.default_rng(seed)
@@ -347,7 +211,7 @@ def draw_calibration(rows: dict[tuple[str, int], Figures], path: Path) -> None:
     names = [f"{difficulty}\n{size} tasks" for difficulty, size in rows]
     for offset, (method, colour) in zip((-0.18, 0.18), colours.items(), strict=True):
         means = [float(np.mean(f.right[method])) for f in rows.values()]
-        spread = [float(1.96 * np.std(f.right[method], ddof=1) / len(f.right[method]) ** 0.5) for f in rows.values()]
+        spread = [1.96 * sem(f.right[method]) for f in rows.values()]
         right.bar(np.arange(len(rows)) + offset, means, 0.34, yerr=spread, color=colour, ecolor="#444444", label=method)
         for x, mean in enumerate(means):
             right.text(x + offset, mean + 0.008, f"{mean:.3f}", ha="center", fontsize=7)
@@ -393,12 +257,6 @@ def draw_cost(measured: Sequence[tuple[int, float]], path: Path) -> None:
     save(figure, path)
 
 
-def save(figure: Any, path: Path) -> None:
-    """Without a date, so that the same figures give the same file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["simulated", "labelers", "real", "cost"])
@@ -406,7 +264,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--tasks", type=int, nargs="+", default=[20, 30], help="tasks of each labeler, in the panels of the first table")
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e3, 1e4, 1e5, 1e6], help="judgements whose cost is measured")
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of the public sets")
+    parser.add_argument("--data", type=Path, default=shared_folder() / "data", help="folder of the public sets")
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     seeds = range(given.first_seed, given.first_seed + given.seeds)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks import models
+from benchmarks.drawing import save
 from benchmarks.limits import clock
 from benchmarks.orders import cliffs, exponent
 from benchmarks.texts import END, PAD, SPECIAL
@@ -33,6 +33,7 @@ from heedful.engines.models import choose_precision
 from heedful.engines.networks import LanguageNetwork
 from heedful.policy.ppo import PPOLoss
 from heedful.policy.rollout import padded
+from heedful.run import peak_memory_gib
 
 MEASURES = {"sampling": "seconds to sample", "learning": "seconds to learn", "memory": "GiB above an idle process"}
 OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
@@ -79,7 +80,7 @@ AXES = (
 
 def cost(point: Point) -> dict[str, float]:
     """What a point takes, in this process: seconds, GiB, and the parameters of its model. The best of two repeats."""
-    idle = resident()
+    idle = resident_gib()
     network = network_of(point)
     learner = LocalLearner(network, "policy", Optimiser(1e-5))
     prompts = prompts_of(point)
@@ -92,8 +93,7 @@ def cost(point: Point) -> dict[str, float]:
         sampling.append(between - began)
         learning.append(clock() - between)
     parameters = sum(p.numel() for p in network.model.parameters())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"sampling": min(sampling[1:]), "learning": min(learning[1:]), "memory": (peak - idle) / 2**30, "parameters": parameters}
+    return {"sampling": min(sampling[1:]), "learning": min(learning[1:]), "memory": peak_memory_gib() - idle, "parameters": parameters}
 
 
 def network_of(point: Point) -> LanguageNetwork:
@@ -120,11 +120,11 @@ def learn(learner: LocalLearner, prompts: Sequence[Sequence[int]], drawn: Sequen
     learner.step()
 
 
-def resident() -> int:
-    """Bytes of this process in memory now."""
+def resident_gib() -> float:
+    """GiB of this process in memory now."""
     import psutil
 
-    return int(psutil.Process().memory_info().rss)
+    return float(psutil.Process().memory_info().rss / 2**30)
 
 
 def walk(axis: Axis, quick: bool, deadline: float) -> list[dict[str, float]]:
@@ -169,7 +169,7 @@ def draw(axes: Sequence[tuple[Axis, Sequence[dict[str, float]]]], path: Path) ->
     for panel, label in zip(panels[:, 0], ("seconds", MEASURES["memory"]), strict=True):
         panel.set_ylabel(label)
         panel.legend(frameon=False, fontsize=8)
-    figure.savefig(path, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
+    save(figure, path)
 
 
 def draw_panel(panel: Any, points: Sequence[dict[str, float]], colours: dict[str, str]) -> None:

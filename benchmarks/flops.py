@@ -90,6 +90,20 @@ def decoding(shape: Shape, rows: Rows, width: int) -> tuple[float, float]:
     return operations, width * (shape.decoded_weights + 2 * decoder.layers * decoder.kept * (read + written))
 
 
+@dataclass(frozen=True)
+class DecodingStep:
+    """One decoding step, on average: seconds, and the operations and bytes that it must cost."""
+
+    seconds: float
+    operations: float
+    bytes: float
+    rows: int
+
+    def share(self, rate: float, bandwidth: float) -> float:
+        """Of the machine's limit: the longer of what bytes and what operations take, over what it took."""
+        return max(self.bytes / bandwidth, self.operations / rate) / self.seconds
+
+
 def rows_of(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
     """Equal prompts once, with the lengths of all their completions."""
     found: dict[tuple[int, ...], list[int]] = {}

@@ -28,9 +28,10 @@ import torch
 
 from benchmarks import flops, limits, models, trl_gpu
 from benchmarks.meter import PHASES, Meter, MeteredLearner
+from benchmarks.peers.ours import DistinctWords
 from benchmarks.peers.runs import processor
-from benchmarks.texts import SPECIAL
-from heedful.engines.base import Batch, Sampling
+from benchmarks.texts import SPECIAL, open_tokenizer
+from heedful.engines.base import Sampling
 from heedful.engines.local import LocalLearner, Optimiser
 from heedful.engines.models import load_language_model
 from heedful.engines.networks import LanguageNetwork
@@ -128,14 +129,6 @@ def improve(contestant: str, learner: MeteredLearner, tokenizer: Any, prompts: S
         grpo_step(learner, experience, RewardScale(), FixedKL(task.beta), settings, seed=iteration)
 
 
-class DistinctWords:
-    """The score that TRL gets, too."""
-
-    def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
-        """One number per row."""
-        return trl_gpu.distinct_words(texts)
-
-
 def theirs(contestant: str, folder: Path, device: str, task: Task, prompts: Sequence[list[int]]) -> dict[str, float]:
     """TRL's GRPO: the same operations are counted, the policy learning and the reference scoring."""
     tokenizer = word_tokenizer(folder)
@@ -176,10 +169,7 @@ def prepare(model: str, folder: Path, device: str) -> None:
 
 def word_tokenizer(folder: Path) -> Any:
     """The tokenizer that :func:`prepare` wrote."""
-    from transformers import PreTrainedTokenizerFast
-
-    names = {"pad_token": SPECIAL[0], "bos_token": SPECIAL[1], "eos_token": SPECIAL[2]}
-    return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), padding_side="left", **names)
+    return open_tokenizer(folder / "tokenizer.json", padding_side="left")
 
 
 def in_own_process(contestant: str, model: str, folder: Path, device: str) -> Figures:

@@ -38,6 +38,7 @@ import sqlalchemy as sa
 from benchmarks import store as store_benchmark
 from heedful.store import Store, accounts, sessions
 from heedful.store.schema import judgement_revision, slot
+from heedful.web.analysis import work_out
 from heedful.web.security import csrf_of
 
 LABELERS = {"sqlite": 100, "postgresql": 1000}
@@ -241,26 +242,15 @@ def pages(where: str, prompts: int) -> dict[str, Any]:
     """Milliseconds that managers' pages take in a store with ten judgements per prompt, whose figures were worked out."""
     version = store_benchmark.set_up(where, prompts, 50)
     with Store.open(where) as store:
-        folder = Path(where).parent if store.database.file else Path.cwd()
-        path = folder / "rankings.jsonl"
-        store_benchmark.write_jsonl(path, store_benchmark.rankings(prompts, version))
-        store.import_rankings("bench", path)
-        path.unlink()
-        began = time.monotonic()
-        worked_out(store)
-        figures: dict[str, Any] = {"judgements": prompts * store_benchmark.PER_PROMPT, "work_out_s": round(time.monotonic() - began, 1)}
+        store_benchmark.bring_in(store, prompts, version)
+        took = store_benchmark.spent(lambda: work_out(store, "bench"))
+        figures: dict[str, Any] = {"judgements": prompts * store_benchmark.PER_PROMPT, "work_out_s": took}
         owner = store.write(lambda c: accounts.create(c, "olga", "no password", True, {}, "benchmark", store.clock()))
         cookie = store.write(lambda c: sessions.begin(c, owner.id, "benchmark", store.clock()))
     with serving(where, 1) as (port, _):
         for name in ("", "/people", "/undecided", "/prompts", "/settings", "/instructions", "/exports"):
             figures[name or "/"] = sorted(fetched(port, f"/projects/1{name}", cookie) for _ in range(5))[2]
     return figures
-
-
-def worked_out(store: Store) -> None:
-    from heedful.web.analysis import work_out
-
-    work_out(store, "bench")
 
 
 def fetched(port: int, path: str, cookie: str) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks import flops
+from benchmarks.flops import DecodingStep
 from benchmarks.limits import clock
 from heedful.engines.base import Batch, Loss, Outputs, Role, Sampled, Sampler, Sampling
 from heedful.engines.local import LocalLearner
@@ -118,20 +119,6 @@ class _MeteredSampler:
         meter.operations["sampling"] += flops.forward(self.owner.shape, flops.rows_of(prompt_ids, [s.token_ids for s in found]))
         meter.tokens["sampling"] += sum(len(s.token_ids) for s in found)
         return found
-
-
-@dataclass(frozen=True)
-class DecodingStep:
-    """One decoding step, on average: seconds, and the operations and bytes that it must cost."""
-
-    seconds: float
-    operations: float
-    bytes: float
-    rows: int
-
-    def share(self, rate: float, bandwidth: float) -> float:
-        """Of the machine's limit: the longer of what bytes and what operations take, over what it took."""
-        return max(self.bytes / bandwidth, self.operations / rate) / self.seconds
 
 
 def decoding_step(

@@ -25,9 +25,14 @@ ANSWER = "\n\nAssistant:"
 DIALOGUE_LENGTH, PROMPT_LENGTH, COMPLETION_LENGTH = (190, 0.4), (105, 0.95), (35, 0.95)
 
 
+def shared_folder() -> Path:
+    """Where real data is looked for, as the tests do."""
+    return Path(os.environ.get("HEEDFUL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
 def shared() -> Path | None:
-    """The folder of real data, where there is one."""
-    folder = Path(os.environ.get("HEEDFUL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    """The folder of real data, where the texts are there."""
+    folder = shared_folder()
     return folder if (folder / PAIRS).exists() else None
 
 
@@ -90,6 +95,14 @@ def make_tokenizer(vocabulary: int) -> Any:
         trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False),
     )
     return core
+
+
+def open_tokenizer(path: Path, **more: Any) -> Any:
+    """A saved tokenizer as transformers has it, with its special tokens."""
+    from transformers import PreTrainedTokenizerFast
+
+    names = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_file=str(path), **names, **more)
 
 
 def prompts(tokenizer: Any, count: int, shortest: int, longest: int, seed: int = 0) -> list[list[int]]:

@@ -10,12 +10,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.peers.work import distinct_words
+
 Rows = list[tuple[int, list[int]]]
-
-
-def distinct_words(completions: Sequence[str], **_: Any) -> list[float]:
-    """A score that costs next to nothing."""
-    return [float(len(set(text.split()))) for text in completions]
 
 
 @dataclass

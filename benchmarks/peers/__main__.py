@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmarks.flops import DecodingStep
 from benchmarks.peers import kept, runs
 from benchmarks.peers.environments import QUIET
 from benchmarks.peers.report import Result, Taken
@@ -55,7 +56,8 @@ class Contest:
         """How far the two sides' numbers lie apart on one batch, by precision and quantity."""
         made_from = [*kept.SHARED_CODE, *self.row.code]
         expected, _ = self.kept.once(CHECK, kept.fingerprint(made_from, self.settings), partial(self._peer, CHECK))
-        found, _ = self.kept.once(f"heedful-{CHECK}", self._ours_made_from(self.row.code), partial(self._ours_variant, CHECK))
+        ours_made_from = self._ours_made_from([*self.row.code, kept.PEERS / "agreement.py"])
+        found, _ = self.kept.once(f"heedful-{CHECK}", ours_made_from, partial(self._ours_variant, CHECK))
         assert expected.result
         return found.result["differences"]
 
@@ -82,8 +84,8 @@ class Contest:
         operations, seconds = (sum(finished.result[what][part] for part in parts) for what in ("operations", "phases"))
         self.share.append(operations / seconds / self.rate)
         if "new_tokens" in self.row.full:
-            step = self._ours_once("decoding", number)[0].result["decoding"]
-            self.decoding.append(max(step["bytes"] / self.bandwidth, step["operations"] / self.rate) / step["seconds"])
+            step = DecodingStep(**self._ours_once("decoding", number)[0].result["decoding"])
+            self.decoding.append(step.share(self.rate, self.bandwidth))
 
     def _measure_limits(self, number: int) -> None:
         model, result = self.settings["model"], self.folder / "limits.json"

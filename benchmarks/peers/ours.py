@@ -3,8 +3,10 @@ precision of the arithmetic, ``decoding`` measures a decoding step, ``check`` co
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import flops
 from benchmarks.meter import Meter, MeteredLearner, decoding_step
-from benchmarks.peers.work import Work
+from benchmarks.peers.work import Work, distinct_words
 from heedful.engines.base import Batch, Sampling
 from heedful.engines.local import LocalLearner, Optimiser
 from heedful.engines.models import choose_precision, load_language_model
@@ -98,12 +100,12 @@ class DistinctTokens:
         return [float(len(set(ids))) for ids in batch.completion_ids]
 
 
-class DistinctWords(DistinctTokens):
-    """The different words of a completion."""
+class DistinctWords:
+    """The different words of a completion: the score that the peer's GRPO gets, too."""
 
     def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
         """One count per row."""
-        return [float(len(set(text.split()))) for text in texts]
+        return distinct_words(texts)
 
 
 def ppo(side: Side) -> int:
@@ -192,10 +194,8 @@ def quietly(work: Work) -> dict[str, Any]:
     return {"folder": fresh_folder(work), "log": lambda *_: None, "progress": SilentProgress()}
 
 
-def fresh_folder(work: Work) -> Any:
+def fresh_folder(work: Work) -> Path:
     """An empty folder beside the result."""
-    import shutil
-
     folder = work.result.with_suffix(".run")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

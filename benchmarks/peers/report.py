@@ -104,7 +104,7 @@ class Result:
         found.append(f"the machine's load (processes that want a core) was up to {self.load:.1f}: beyond its cores, seconds say little")
         found.append(f"scoring and learning at {median(self.share):.0%} of the matrix-product rate measured in the same run")
         if self.decoding:
-            found.append(f"decoding 32 rows at {median(self.decoding):.0%} of what bytes and operations allow")
+            found.append(f"decoding at {median(self.decoding):.0%} of what bytes and operations allow")
         for name, gap in self.differences["float32"].items():
             drift = self.differences["bfloat16"][name]
             found.append(f"largest difference in {name}: {gap:.1e} in float32 (allowed: {TOLERANCE:.0e}), {drift:.1e} in bfloat16")

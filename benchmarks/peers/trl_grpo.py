@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.peers.work import Work
-
-
-def distinct_words(completions: list[str], **_: Any) -> list[float]:
-    """A score that costs nothing to compute."""
-    return [float(len(set(text.split()))) for text in completions]
+from benchmarks.peers.work import Work, distinct_words
 
 
 def trainer_of(work: Work, policy: str, **more: Any) -> Any:
@@ -22,7 +17,7 @@ def trainer_of(work: Work, policy: str, **more: Any) -> Any:
     rows = settings["prompts"] * settings["per_prompt"]
     micro_batch = min(8, rows)
     arguments = GRPOConfig(
-        output_dir=str(work.result.parent / "trl"),
+        **work.trainer_settings(),
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=rows // micro_batch,
         num_generations=settings["per_prompt"],
@@ -32,12 +27,6 @@ def trainer_of(work: Work, policy: str, **more: Any) -> Any:
         beta=settings["beta"],
         epsilon=settings["clip"],
         learning_rate=settings["learning_rate"],
-        use_cpu=True,
-        bf16=False,
-        report_to="none",
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
         **({"gradient_checkpointing": False} if work.variant != "defaults" else {}),
         **more,
     )

@@ -11,17 +11,11 @@ def arguments_of(work: Work, **more: Any) -> dict[str, Any]:
     """What both trainers are told; everything else is TRL's default."""
     settings = work.settings
     return {
-        "output_dir": str(work.result.parent / "trl"),
+        **work.trainer_settings(),
         "per_device_train_batch_size": settings["batch"],
         "max_length": settings["longest"],
         "num_train_epochs": 1,
         "learning_rate": settings["learning_rate"],
-        "use_cpu": True,
-        "bf16": False,
-        "report_to": "none",
-        "save_strategy": "no",
-        "logging_strategy": "no",
-        "disable_tqdm": True,
         **({"gradient_checkpointing": False} if work.variant != "defaults" else {}),
         **more,
     }

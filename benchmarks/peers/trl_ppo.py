@@ -21,7 +21,7 @@ def trainer_of(work: Work, *, batch: int, micro_batch: int, iterations: int, epo
     settings = work.settings
     data = Dataset.from_dict({"input_ids": work.prompts[: batch * iterations]})
     arguments = PPOConfig(
-        output_dir=str(work.result.parent / "trl"),
+        **work.trainer_settings(),
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=batch // micro_batch,
         num_mini_batches=1,
@@ -34,12 +34,6 @@ def trainer_of(work: Work, *, batch: int, micro_batch: int, iterations: int, epo
         local_rollout_forward_batch_size=batch,
         stop_token="eos",
         num_sample_generations=0,
-        use_cpu=True,
-        bf16=False,
-        report_to="none",
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
     )
     return PPOTrainer(
         args=arguments,

@@ -1,6 +1,6 @@
 """What both sides of a row read and write: one folder of weights, token ids and settings, one JSON file of results.
 
-Imported in every environment: nothing but the standard library at the top, and nothing of heedful's.
+Imported in every environment: at the top nothing but the standard library (``texts.py`` keeps to it, too), and nothing of heedful's.
 """
 
 from __future__ import annotations
@@ -8,12 +8,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from benchmarks.texts import open_tokenizer
+
+
+def distinct_words(completions: Sequence[str], **_: Any) -> list[float]:
+    """A score that costs next to nothing, on both sides alike."""
+    return [float(len(set(text.split()))) for text in completions]
 
 
 @dataclass
@@ -66,10 +73,19 @@ class Work:
 
     def tokenizer(self, **more: Any) -> Any:
         """The tokenizer that the ids are of."""
-        from transformers import PreTrainedTokenizerFast
+        return open_tokenizer(self.folder / "tokenizer.json", **more)
 
-        names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
-        return PreTrainedTokenizerFast(tokenizer_file=str(self.folder / "tokenizer.json"), **names, **more)
+    def trainer_settings(self) -> dict[str, Any]:
+        """What every trainer of today's TRL is told: a processor, float32, and nothing saved or shown."""
+        return {
+            "output_dir": str(self.result.parent / "trl"),
+            "use_cpu": True,
+            "bf16": False,
+            "report_to": "none",
+            "save_strategy": "no",
+            "logging_strategy": "no",
+            "disable_tqdm": True,
+        }
 
     @contextmanager
     def timed(self) -> Iterator[None]:

@@ -66,7 +66,7 @@ def test_a_metered_learner_is_the_learner(kind):
 
 
 def test_a_share_of_the_limit_of_decoding_is_the_longer_of_bytes_and_operations():
-    step = meter.DecodingStep(seconds=4.0, operations=100.0, bytes=60.0, rows=32)
+    step = flops.DecodingStep(seconds=4.0, operations=100.0, bytes=60.0, rows=32)
     assert step.share(rate=100.0, bandwidth=20.0) == 0.75
     assert step.share(rate=50.0, bandwidth=60.0) == 0.5
 
