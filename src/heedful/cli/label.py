@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,6 +32,10 @@ def label(
     proxy: Annotated[
         str | None, typer.Option(help="The reverse proxy whose word on the visitor's address is taken, by its own address.")
     ] = None,
+    oidc: Annotated[
+        Path | None,
+        typer.Option(envvar="HEEDFUL_OIDC", show_envvar=True, help="A file of providers by which people may sign in (docs/deploy.md)."),
+    ] = None,
 ) -> None:
     """Serve the labelling app: people rank completions in their browser. The first time it prints a link to set it up."""
     import uvicorn
@@ -39,6 +44,9 @@ def label(
 
     site = Site(url or _local(host, port))
     os.environ |= {"HEEDFUL_STORE": where, "HEEDFUL_URL": site.url}
+    if oidc:
+        _check_providers(oidc)
+        os.environ["HEEDFUL_OIDC"] = str(oidc.resolve())
     _greet(where, site.url, invite_owner)
     uvicorn.run(
         "heedful.web.app:from_environment",
@@ -68,6 +76,15 @@ def _local(host: str, port: int) -> str:
             "Name it: --url https://labels.example.org, with a reverse proxy that speaks TLS in front (docs/deploy.md).",
         )
     return f"http://{name}:{port}"
+
+
+def _check_providers(file: Path) -> None:
+    """Raise FileProblem or SettingProblem now, not in every worker; the file holds secrets, so it should be the server's alone."""
+    from heedful.web.oidc import providers
+
+    providers.read(file)
+    if providers.others_may_read(file):
+        warn(f"{file} holds secrets, and everybody on this machine may read it. Say: chmod o-r {file}")
 
 
 def _greet(where: str, url: str, invite_owner: bool) -> None:
