@@ -37,7 +37,7 @@ class ProviderProblem(HeedfulError):
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a provider is asked what, by its own document; ``basic``: how it wants to see the secret; ``names_itself``: in what it sends back."""
+    """Where a provider is asked what, and how: the secret as ``basic`` or in the form; whether its answers name it."""
 
     authorization: str
     token: str
