@@ -30,7 +30,12 @@ def label(
         bool, typer.Option(help="Print a link for one more owner, say where the password of the only one is lost.")
     ] = False,
     proxy: Annotated[
-        str | None, typer.Option(help="The reverse proxy whose word on the visitor's address is taken, by its own address.")
+        str | None,
+        typer.Option(
+            envvar="HEEDFUL_PROXY",
+            show_envvar=True,
+            help="The reverse proxy whose word on the visitor's address is taken, by its own address.",
+        ),
     ] = None,
     oidc: Annotated[
         Path | None,
@@ -47,6 +52,7 @@ def label(
     if oidc:
         _check_providers(oidc)
         os.environ["HEEDFUL_OIDC"] = str(oidc.resolve())
+    _check_proxy(proxy, site.secure)
     _greet(where, site.url, invite_owner)
     uvicorn.run(
         "heedful.web.app:from_environment",
@@ -76,6 +82,21 @@ def _local(host: str, port: int) -> str:
             "Name it: --url https://labels.example.org, with a reverse proxy that speaks TLS in front (docs/deploy.md).",
         )
     return f"http://{name}:{port}"
+
+
+def _check_proxy(proxy: str | None, encrypted: bool) -> None:
+    """Raise SettingProblem for a proxy that could never be recognised, or that everybody could be; warn where there must be one."""
+    from ipaddress import ip_network
+
+    from heedful.errors import SettingProblem
+
+    for one in proxy.split(",") if proxy else []:
+        try:
+            ip_network(one.strip())
+        except ValueError:
+            raise SettingProblem(f"the proxy is {one.strip()!r}", "Give the address that it calls from, e.g. --proxy 127.0.0.1") from None
+    if encrypted and not proxy:
+        warn("All visitors seem to come from the proxy, and are slowed down together when one guesses. Name it: --proxy 127.0.0.1")
 
 
 def _check_providers(file: Path) -> None:
