@@ -18,7 +18,7 @@ Visit = Callable[..., Any]
 
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
-    with serve_issuer() as listening:
+    with serve_issuer(host="localhost") as listening:  # to a browser, another site than 127.0.0.1: some cookies would stay behind
         listening.asks = True
         yield listening
 
