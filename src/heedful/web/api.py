@@ -16,7 +16,7 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr
 from heedful.store import Project, Store, accounts, comprehension, instructions, projects, prompts, status
 from heedful.store.comprehension import Question
 from heedful.web import analysis, exporting, labelling, uploads
-from heedful.web.access import MAY, Admitted, adjudicators
+from heedful.web.access import MAY, Admitted
 from heedful.web.bodies import Body, OfTask, Skipped, Submitted
 from heedful.web.rendering import as_json
 
@@ -206,8 +206,7 @@ def read_findings(request: Request, visitor: Admitted) -> dict[str, Any]:
 def work_out(request: Request, visitor: Admitted) -> dict[str, bool]:
     """Work the figures out anew; they are there when it is done."""
     store, name = _store(request), visitor.asked.name
-    judges = store.read(lambda c: adjudicators(c, visitor.project_id)).names
-    request.app.state.worker.start(name, lambda: analysis.work_out(store, name, judges))
+    request.app.state.worker.start(name, lambda: analysis.work_out(store, name))
     return {"started": True}
 
 

@@ -15,7 +15,7 @@ from heedful.feedback.instructions import instructions_for
 from heedful.records import plain_text
 from heedful.store import Project, Store, comprehension, instructions, projects, prompts, slots, status
 from heedful.web import analysis, forms, uploads
-from heedful.web.access import Admitted, Form, Visitor, adjudicators, text
+from heedful.web.access import Admitted, Form, Visitor, text
 from heedful.web.drawings import inline
 from heedful.web.rendering import go, page, sentence
 from heedful.web.security import LARGEST_UPLOAD
@@ -63,7 +63,7 @@ def overview(request: Request, visitor: Admitted) -> Response:
     shown: dict[str, Any] = {"counted": counted, "last_backup": last, "keeps_backups": store.database.file is not None}
     if found:
         figures = {name: inline(drawn) for name, drawn in found.summary.get("figures", {}).items() if drawn}
-        news = sum(counted.judgements.values()) - found.summary.get("tasks", 0)
+        news = sum(counted.judgements.values()) - found.summary.get("judgements", 0)
         shown |= {"run": found.run, "summary": found.summary, "figures": figures, "news": news}
     return page(request, visitor, "manage/overview.html", **shown)
 
@@ -181,6 +181,5 @@ def withdraw(request: Request, visitor: Admitted, came: Form) -> Response:
 def work_out(request: Request, visitor: Admitted) -> Response:
     """Work out the figures anew, after the answer: of a large project it takes minutes."""
     store: Store = request.app.state.store
-    judges = store.read(lambda c: adjudicators(c, visitor.project_id)).names
-    request.app.state.worker.start(visitor.asked.name, lambda: analysis.work_out(store, visitor.asked.name, judges))
+    request.app.state.worker.start(visitor.asked.name, lambda: analysis.work_out(store, visitor.asked.name))
     return go(visitor.manage, "working")
