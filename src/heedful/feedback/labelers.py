@@ -47,6 +47,8 @@ Finding = Literal["fine", "unsure", "random", "upside_down", "careless", "minori
 Array = NDArray[np.float64]
 
 BAD: tuple[Finding, ...] = ("random", "upside_down")
+FLAGGED: tuple[Finding, ...] = (*BAD, "careless")
+"""At whose work a person should look."""
 EARLY_TASKS, EARLY_TURNED, EARLY_CAREFUL = 2, 3.0, 0.05
 """From so many shared tasks there is an alert if the votes are 20 times (``exp(3)``) as probable from an upside-down reader as
 from a careful one, or the labeler is careful with at most this probability;"""
@@ -105,7 +107,7 @@ class LabelerReport(Record):
     @property
     def flagged(self) -> bool:
         """Whether a person should look at this labeler's work before it is used."""
-        return self.verdict in (*BAD, "careless")
+        return self.verdict in FLAGGED
 
 
 def labeler_reports(
