@@ -21,13 +21,13 @@ from postgres import create_database
 from stores import answer, next_task, ready, work
 
 FIXTURES = Path(__file__).with_name("fixtures")
-RELEASED = ("0001", "0002")
+RELEASED = ("0001", "0002", "0003")
 ADDED = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 def upgrade():
     op.add_column("project", sa.Column("colour", sa.String(20)))
@@ -41,10 +41,10 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Tomorrow's heedful: one migration more; returns the file of that migration."""
     scripts = tmp_path / "migrations"
     shutil.copytree(migrate.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    added = scripts / "versions" / "0003_added.py"
+    added = scripts / "versions" / "0004_added.py"
     added.write_text(ADDED)
     monkeypatch.setattr(migrate, "SCRIPTS", scripts)
-    monkeypatch.setattr(schema, "VERSION", "0003")
+    monkeypatch.setattr(schema, "VERSION", "0004")
     return added
 
 
@@ -96,10 +96,10 @@ def test_every_released_schema_still_opens(version: str, database: str, tmp_path
         assert answer(store, next_task(store, "l2"), "l2", key="new").purpose == "calibration"  # and people go on
 
 
-def test_everything_in_a_store_of_0002_is_there(tmp_path: Path) -> None:
+def test_everything_in_a_store_of_0003_is_there(tmp_path: Path) -> None:
     where = tmp_path / "old.db"
     with closing(sqlite3.connect(where)) as connection:
-        connection.executescript((FIXTURES / "schema_0002.sqlite.sql").read_text())
+        connection.executescript((FIXTURES / "schema_0003.sqlite.sql").read_text())
     rows = dump(str(where))
     assert [name for name in schema_access.metadata.tables if not rows[name]] == []
 
@@ -115,19 +115,19 @@ def test_an_old_file_is_copied_and_migrated_when_it_is_opened(tmp_path: Path, sq
     shutil.copy(sqlite_template, path)
     before = dump(str(path))
     with Store.open(path) as store:
-        assert store.schema == "0003"
+        assert store.schema == "0004"
         assert store.read(lambda c: c.execute(sa.text("SELECT count(colour) FROM project")).scalar()) == 0
         [copy] = backup.backups(path)
-        assert "schema-0002" in copy.name
+        assert "schema-0003" in copy.name
         assert store.read(lambda c: c.exec_driver_sql("PRAGMA foreign_keys").scalar()) == 1
     assert dump(str(copy)) == before
 
 
 def test_two_processes_migrate_it_once(where: str, next_schema: Path) -> None:
     first, second = Database(where), Database(where)
-    assert migrate.bring_up_to_date(first, "0002", unattended=False) is None or first.file
-    migrate.bring_up_to_date(second, "0002", unattended=False)  # had looked before the first was done
-    assert migrate.version_of(second) == "0003"
+    assert migrate.bring_up_to_date(first, "0003", unattended=False) is None or first.file
+    migrate.bring_up_to_date(second, "0003", unattended=False)  # had looked before the first was done
+    assert migrate.version_of(second) == "0004"
     first.close()
     second.close()
 
@@ -138,7 +138,7 @@ def test_postgresql_is_migrated_only_when_told_to(postgres_server: str, postgres
     with pytest.raises(StoreProblem, match="Back it up \\(pg_dump\\), then run: heed store migrate"):
         Store.open(where)
     database = Database.existing(where)
-    assert migrate.bring_up_to_date(database, "0002", unattended=False) is None
+    assert migrate.bring_up_to_date(database, "0003", unattended=False) is None
     database.close()
     Store.open(where).close()
 
@@ -148,8 +148,8 @@ def test_a_migration_that_fails_changes_nothing(where: str, next_schema: Path) -
     before = dump(where)
     database = Database.existing(where)
     with pytest.raises(sa.exc.DBAPIError, match="no_such_function"):
-        migrate.bring_up_to_date(database, "0002", unattended=False)
-    assert migrate.version_of(database) == "0002"
+        migrate.bring_up_to_date(database, "0003", unattended=False)
+    assert migrate.version_of(database) == "0003"
     columns = database.read(lambda c: {column["name"] for column in sa.inspect(c).get_columns("project")})
     assert "colour" not in columns
     database.close()
@@ -161,7 +161,7 @@ def test_a_migration_may_not_leave_rows_without_their_parent(tmp_path: Path, sql
     shutil.copy(sqlite_template, path)
     next_schema.write_text(ADDED.partition("    op.add")[0] + "    op.execute('DELETE FROM labeler')\n")
     with pytest.MonkeyPatch.context() as today:
-        today.setattr(schema, "VERSION", "0002")
+        today.setattr(schema, "VERSION", "0003")
         with Store.open(path) as store:
             ready(store, prompts=2, labelers=1)
             work(store, "l0")

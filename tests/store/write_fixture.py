@@ -28,7 +28,9 @@ from heedful.store import (
     Store,
     api_tokens,
     comprehension,
+    departures,
     derived,
+    identities,
     invitations,
     labelers,
     projects,
@@ -37,6 +39,7 @@ from heedful.store import (
     throttle,
 )
 from heedful.store.comprehension import Question
+from heedful.store.departures import Departure
 from heedful.store.derived import DerivedLabeler, DerivedPair
 from stores import Clock, answer, items, join, next_task, project, ready, work
 
@@ -112,13 +115,15 @@ def who_may_come_in(store: Store) -> None:
 
     def work(c: sa.Connection) -> None:
         owner = invitations.accept(c, invitations.make_first(c, now) or "", "olga", "a hash", now)
-        labeler = invitations.accept(c, invitations.make(c, "labeler", 1, {"age": "60+"}, owner, now), "lena", "a hash", now)
+        lena = invitations.accept(c, invitations.make(c, "labeler", 1, {"age": "60+"}, owner, now), "lena", None, now)
         sessions.begin(c, owner.id, "a browser", now)
         api_tokens.make(c, owner, "nightly", ["read"], 30, now)
         throttle.failed(c, ["name lena"], now)
+        identities.link(c, lena, "https://login.example.org", "248289761001", now)
+        departures.leave(c, Departure("sign_in", "/label/1"), "university", "a state", "a cookie", now)
         comprehension.publish(c, "helpful", [Question("What is F?", ["Nonsense", "Fine"], 0)], by, now)
-        comprehension.attempt(c, 1, labeler.labeler_id, [1], now)
-        comprehension.decide(c, 1, labeler.labeler_id, "passed", by, "we talked", now)
+        comprehension.attempt(c, 1, lena.labeler_id, [1], now)
+        comprehension.decide(c, 1, lena.labeler_id, "passed", by, "we talked", now)
         projects.change(c, "polite", by, now, content_warning="Rude words")
 
     store.write(work)

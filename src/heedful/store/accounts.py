@@ -51,16 +51,24 @@ class Member:
 
 
 def create(
-    connection: sa.Connection, name: str, password: str, owner: bool, strata: Mapping[str, str], actor: str, now: datetime
+    connection: sa.Connection, name: str, password: str | None, owner: bool, strata: Mapping[str, str], actor: str, now: datetime
 ) -> Account:
-    """A new account, and the labeler that it judges as; ``password`` is a hash. Raises DataProblem where the name is taken."""
-    if connection.execute(sa.select(_A.id).where(_A.name == name)).first():
-        raise DataProblem(f"there is somebody called {name!r} already", "Choose another name.")
+    """A new account, and the labeler that it judges as; ``password`` is a hash, or ``None`` for who signs in by an identity only.
+
+    Raises DataProblem where the name is taken.
+    """
+    refuse_taken(connection, name)
     labeler_id = labelers.insert(connection, Labeler(name, strata=dict(strata)), now)
     values = {"name": name, "password": password, "labeler_id": labeler_id, "owner": owner, "state": "active", "made_at": now}
     number = add_row(connection, account, **values)
     record(connection, "account.made", actor, now, account=number, labeler=labeler_id, owner=owner)
     return get(connection, number)
+
+
+def refuse_taken(connection: sa.Connection, name: str) -> None:
+    """Raise DataProblem for the name of somebody who is there."""
+    if connection.execute(sa.select(_A.id).where(_A.name == name)).first():
+        raise DataProblem(f"there is somebody called {name!r} already", "Choose another name.")
 
 
 def get(connection: sa.Connection, number: int) -> Account:
@@ -71,8 +79,8 @@ def get(connection: sa.Connection, number: int) -> Account:
     return _account(row)
 
 
-def credentials(connection: sa.Connection, name: str) -> tuple[Account, str] | None:
-    """The account of that name and its password's hash; ``None`` where there is none."""
+def credentials(connection: sa.Connection, name: str) -> tuple[Account, str | None] | None:
+    """The account of that name and its password's hash (``None``: it has no password); ``None`` where there is no account."""
     row = connection.execute(_rows().where(_A.name == name)).first()
     return (_account(row), row.password) if row else None
 

@@ -19,6 +19,8 @@ from heedful.store.names import refuse_bad_strata
 from heedful.store.schema_access import ROLES, invitation
 
 LASTS = timedelta(days=7)
+Which = str | int
+"""An invitation by its secret; or by its number, for somebody who has shown the secret before."""
 _I = invitation.c
 
 
@@ -65,27 +67,27 @@ def make_first(connection: sa.Connection, now: datetime) -> str | None:
     return make(connection, "owner", None, {}, None, now, timedelta(days=1))
 
 
-def look(connection: sa.Connection, secret: str, now: datetime, lock: bool = False) -> Any:
-    """The open invitation of a secret, as a row. Raises AnswerProblem for one that is unknown, used, revoked or too old: all alike."""
-    found = sa.select(invitation).where(_I.sha256 == hashed(secret))
+def look(connection: sa.Connection, which: Which, now: datetime, lock: bool = False) -> Any:
+    """The open invitation, as a row. Raises AnswerProblem for one that is unknown, used, revoked or too old: all alike."""
+    found = sa.select(invitation).where(_I.id == which if isinstance(which, int) else _I.sha256 == hashed(which))
     row = connection.execute(found.with_for_update() if lock else found).first()
     if row is None or _state(row, now) != "open":
         raise AnswerProblem("this invitation is not valid, or no longer", "Ask whoever invited you for a new link.")
     return row
 
 
-def accept(connection: sa.Connection, secret: str, name: str, password: str, now: datetime) -> Account:
-    """Make the account that an invitation is for; ``password`` is a hash."""
-    row = look(connection, secret, now, lock=True)
+def accept(connection: sa.Connection, which: Which, name: str, password: str | None, now: datetime) -> Account:
+    """Make the account that an invitation is for; ``password`` as in :func:`accounts.create`."""
+    row = look(connection, which, now, lock=True)
     actor = f"invitation {row.id}"
     who = accounts.create(connection, name, password, row.role == "owner", row.strata, actor, now)
     _use(connection, row, who, actor, now)
     return who
 
 
-def join(connection: sa.Connection, secret: str, who: Account, now: datetime) -> None:
+def join(connection: sa.Connection, which: Which, who: Account, now: datetime) -> None:
     """Somebody who has an account takes up an invitation to one more project."""
-    row = look(connection, secret, now, lock=True)
+    row = look(connection, which, now, lock=True)
     if row.project_id is None:
         raise AnswerProblem("this invitation is for somebody new", "Sign out first.")
     if row.strata:

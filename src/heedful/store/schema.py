@@ -30,7 +30,7 @@ from heedful.store.columns import Id, Json, Moment, metadata, partial, reference
 
 __all__ = ["VERSION", "metadata", "schema_access"]
 
-VERSION = "0002"
+VERSION = "0003"
 """The newest migration; a store that says otherwise is older or newer than this code."""
 
 criterion = sa.Table(

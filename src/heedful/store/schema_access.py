@@ -3,12 +3,14 @@
     account ── membership ── project     who signs in, and as what in which project
       ├── session                        browsers that are signed in
       ├── api_token                      programs that act for somebody
+      ├── identity                       what a provider of sign-ins calls them
       └── invitation                     links that make an account, once
-    failed_sign_in                       how often guessing a password went wrong, by name and by address
+    departure                            browsers that have left for such a provider and are expected back
+    tries                                how often something was tried that may not be tried for ever
     comprehension ── comprehension_attempt, comprehension_decision     questions on the instructions; who answered how
 
-No secret stands here that could be used: of sessions, tokens and invitations only the sha256, of
-passwords the argon2 hash. ``comprehension``, its attempts and decisions are facts, as in ``schema``.
+No secret stands here that could be used: of sessions, tokens, invitations and departures only the
+sha256, of passwords the argon2 hash. ``comprehension``, its attempts and decisions are facts, as in ``schema``.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ account = sa.Table(
     metadata,
     sa.Column("id", Id, primary_key=True),
     sa.Column("name", sa.String(200), nullable=False, unique=True),
-    sa.Column("password", sa.String(500), nullable=False),
+    sa.Column("password", sa.String(500)),  # null: they sign in by an identity only
     sa.Column("labeler_id", Id, reference("labeler.id"), nullable=False, unique=True),
     sa.Column("owner", sa.Boolean, nullable=False),
     sa.Column("state", sa.String(11), nullable=False),
@@ -93,13 +95,44 @@ api_token = sa.Table(
     sa.Index(None, "account_id"),
 )
 
-failed_sign_in = sa.Table(
-    "failed_sign_in",
+identity = sa.Table(
+    "identity",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("account_id", Id, reference("account.id"), nullable=False),
+    sa.Column("issuer", sa.String(500), nullable=False),
+    sa.Column("subject", sa.String(255), nullable=False),
+    sa.Column("linked_at", Moment, nullable=False),
+    sa.UniqueConstraint("issuer", "subject"),
+    sa.Index(None, "account_id"),
+)
+
+departure = sa.Table(
+    "departure",
+    metadata,
+    sa.Column("sha256", sa.String(64), primary_key=True),  # of the state, which the provider hands back
+    sa.Column("cookie_sha256", sa.String(64), nullable=False),
+    sa.Column("provider", sa.String(40), nullable=False),
+    sa.Column("errand", sa.String(7), nullable=False),
+    sa.Column("path", Json, nullable=False),  # where to go after signing in
+    sa.Column("invitation_id", Id, reference("invitation.id")),
+    sa.Column("name", sa.String(200)),  # of the account that the invitation will make
+    sa.Column("account_id", Id, reference("account.id")),
+    sa.Column("left_at", Moment, nullable=False),
+    words("errand", "sign_in", "join", "link"),
+    sa.CheckConstraint("(errand = 'join') = (invitation_id IS NOT NULL)", name="invitation"),
+    sa.CheckConstraint("(errand = 'join') = (name IS NOT NULL)", name="name"),
+    sa.CheckConstraint("(errand = 'link') = (account_id IS NOT NULL)", name="account"),
+    sa.Index(None, "left_at"),
+)
+
+tries = sa.Table(
+    "tries",
     metadata,
     sa.Column("key", sa.String(64), primary_key=True),
     sa.Column("times", sa.Integer, nullable=False),
-    sa.Column("last_at", Moment, nullable=False),
-    sa.Index(None, "last_at"),
+    sa.Column("at", Moment, nullable=False),
+    sa.Index(None, "at"),
 )
 
 comprehension = sa.Table(
