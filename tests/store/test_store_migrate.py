@@ -26,8 +26,8 @@ ADDED = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 def upgrade():
     op.add_column("project", sa.Column("colour", sa.String(20)))
@@ -41,10 +41,10 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Tomorrow's heedful: one migration more; returns the file of that migration."""
     scripts = tmp_path / "migrations"
     shutil.copytree(migrate.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    added = scripts / "versions" / "0004_added.py"
+    added = scripts / "versions" / "0005_added.py"
     added.write_text(ADDED)
     monkeypatch.setattr(migrate, "SCRIPTS", scripts)
-    monkeypatch.setattr(schema, "VERSION", "0004")
+    monkeypatch.setattr(schema, "VERSION", "0005")
     return added
 
 
@@ -115,19 +115,19 @@ def test_an_old_file_is_copied_and_migrated_when_it_is_opened(tmp_path: Path, sq
     shutil.copy(sqlite_template, path)
     before = dump(str(path))
     with Store.open(path) as store:
-        assert store.schema == "0004"
+        assert store.schema == "0005"
         assert store.read(lambda c: c.execute(sa.text("SELECT count(colour) FROM project")).scalar()) == 0
         [copy] = backup.backups(path)
-        assert "schema-0003" in copy.name
+        assert "schema-0004" in copy.name
         assert store.read(lambda c: c.exec_driver_sql("PRAGMA foreign_keys").scalar()) == 1
     assert dump(str(copy)) == before
 
 
 def test_two_processes_migrate_it_once(where: str, next_schema: Path) -> None:
     first, second = Database(where), Database(where)
-    assert migrate.bring_up_to_date(first, "0003", unattended=False) is None or first.file
-    migrate.bring_up_to_date(second, "0003", unattended=False)  # had looked before the first was done
-    assert migrate.version_of(second) == "0004"
+    assert migrate.bring_up_to_date(first, "0004", unattended=False) is None or first.file
+    migrate.bring_up_to_date(second, "0004", unattended=False)  # had looked before the first was done
+    assert migrate.version_of(second) == "0005"
     first.close()
     second.close()
 
@@ -138,7 +138,7 @@ def test_postgresql_is_migrated_only_when_told_to(postgres_server: str, postgres
     with pytest.raises(StoreProblem, match="Back it up \\(pg_dump\\), then run: heed store migrate"):
         Store.open(where)
     database = Database.existing(where)
-    assert migrate.bring_up_to_date(database, "0003", unattended=False) is None
+    assert migrate.bring_up_to_date(database, "0004", unattended=False) is None
     database.close()
     Store.open(where).close()
 
@@ -148,8 +148,8 @@ def test_a_migration_that_fails_changes_nothing(where: str, next_schema: Path) -
     before = dump(where)
     database = Database.existing(where)
     with pytest.raises(sa.exc.DBAPIError, match="no_such_function"):
-        migrate.bring_up_to_date(database, "0003", unattended=False)
-    assert migrate.version_of(database) == "0003"
+        migrate.bring_up_to_date(database, "0004", unattended=False)
+    assert migrate.version_of(database) == "0004"
     columns = database.read(lambda c: {column["name"] for column in sa.inspect(c).get_columns("project")})
     assert "colour" not in columns
     database.close()
@@ -161,7 +161,7 @@ def test_a_migration_may_not_leave_rows_without_their_parent(tmp_path: Path, sql
     shutil.copy(sqlite_template, path)
     next_schema.write_text(ADDED.partition("    op.add")[0] + "    op.execute('DELETE FROM labeler')\n")
     with pytest.MonkeyPatch.context() as today:
-        today.setattr(schema, "VERSION", "0003")
+        today.setattr(schema, "VERSION", "0004")
         with Store.open(path) as store:
             ready(store, prompts=2, labelers=1)
             work(store, "l0")

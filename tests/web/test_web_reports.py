@@ -116,7 +116,9 @@ def on_the_page(page: str) -> dict[str, tuple[str, str]]:
     found = {}
     for row in re.findall(r"<tr>\s*<th scope=\"row\"><bdi>.*?</tr>", page, re.DOTALL):
         [name] = re.findall(r"<bdi>(.*?)</bdi>", row)
-        [verdict] = re.findall(r'<span class="badge \w*">([\w ]+)</span>', row.partition("<td>")[2].partition("</td>")[0] or row)[:1] or [""]
+        [verdict] = re.findall(r'<span class="badge \w*">([\w ]+)</span>', row.partition("<td>")[2].partition("</td>")[0] or row)[:1] or [
+            ""
+        ]
         found[name] = verdict, plain(row)
     for card in re.findall(r'<section class="card" id="look-\d+">.*?</section>', page, re.DOTALL):
         [name] = re.findall(r"<bdi>(.*?)</bdi>", card)
@@ -204,7 +206,9 @@ def test_agreement_stands_on_the_overview_as_the_command_line_has_it(manager: Br
 
 def test_the_figure_of_coverage_is_the_command_lines(manager: Browser, judged: Store, heed: Told, tmp_path: Any) -> None:
     heed("coverage", judged.database.where, "-o", tmp_path)
-    [drawn] = [figure for figure in re.findall(r"<svg .*?</svg>", manager.get("/projects/1").text, re.DOTALL) if "People by group" in figure]
+    [drawn] = [
+        figure for figure in re.findall(r"<svg .*?</svg>", manager.get("/projects/1").text, re.DOTALL) if "People by group" in figure
+    ]
     words = re.findall(r"<text[^>]*>([^<]+)<", (tmp_path / "coverage.svg").read_text())
     assert re.findall(r"<text[^>]*>([^<]+)<", drawn) == words
     assert "age: not stated" in words

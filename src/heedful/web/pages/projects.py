@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,12 +24,16 @@ from heedful.web.texts import markdown
 
 router = APIRouter(prefix="/projects")
 LONGEST_INSTRUCTIONS = 50_000
+USUALLY_SHOWN = "4"
 
 
 @router.get("/new")
 def new_form(request: Request, visitor: Admitted) -> Response:
     """The form of a new project."""
-    fields = forms.as_fields(Project("a project", "helpfulness", CRITERIA["helpfulness"].question)) | {"name": ""}
+    fields = forms.as_fields(Project("a project", "helpfulness", CRITERIA["helpfulness"].question)) | {
+        "name": "",
+        "max_shown": USUALLY_SHOWN,
+    }
     return page(request, visitor, "manage/new.html", fields=fields, criteria=list(CRITERIA.values()))
 
 
@@ -148,8 +153,8 @@ def add_prompts(request: Request, visitor: Admitted, came: Form) -> Response:
         file = came.form.get("file")
         if not isinstance(file, UploadFile) or not file.size:
             raise SettingProblem("no file was chosen", "Choose one with a row of JSON on each line.")
-        most = forms.numbers(came.form, ("most",)).get("most", prompts.MOST)
-        items = list(uploads.items_of(file.file, most, visitor.asked.seed))
+        asked = replace(visitor.asked, **forms.numbers(came.form, ("max_shown",)))
+        items = list(uploads.items_of(file.file, asked))
         calibration = text(came.form, "calibration") == "yes"
         store.write(lambda c: prompts.add(c, visitor.asked.name, items, calibration, visitor.user.actor, store.clock()))
     except HeedfulError as problem:
