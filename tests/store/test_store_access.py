@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from heedful.errors import AnswerProblem, DataProblem, SettingProblem
-from heedful.store import Store, accounts, api_tokens, invitations, schema_access, sessions, throttle
+from heedful.store import Store, accounts, api_tokens, departures, identities, invitations, schema_access, sessions, throttle
 from heedful.store.accounts import Account
+from heedful.store.departures import Departure
+from heedful.store.schema import event
 from stores import Clock, project
 
 
@@ -25,7 +28,10 @@ def test_secrets_are_in_no_row(store: Store, ann: Account) -> None:
         store.write(lambda c: invitations.make(c, "labeler", 1, {}, ann, now)),
         store.write(lambda c: sessions.begin(c, ann.id, "a browser", now)),
         store.write(lambda c: api_tokens.make(c, ann, "nightly", ["read"], 1, now)),
+        "the state of a departure",
+        "the cookie of a departure",
     ]
+    store.write(lambda c: departures.leave(c, Departure("sign_in"), "there", secrets[3], secrets[4], now))
     rows = store.read(lambda c: [tuple(row) for table in schema_access.metadata.sorted_tables for row in c.execute(sa.select(table))])
     assert len(rows) > 5
     assert not [secret for secret in secrets if secret in repr(rows) or secret.removeprefix("heed_") in repr(rows)]
@@ -123,3 +129,86 @@ def test_the_last_owner_stays(store: Store) -> None:
     store.write(lambda c: accounts.set_state(c, owner.id, "deactivated", "test", store.clock()))
     assert store.read(accounts.any_owner)
     assert other.actor == "account 2"  # the log has no names
+
+
+def test_what_may_be_done_so_often_begins_anew_with_every_window(store: Store, clock: Clock) -> None:
+    spend = lambda key="a": store.write(lambda c: throttle.spend(c, key, 3, timedelta(minutes=1), clock()))  # noqa: E731
+    assert [spend() for _ in range(3)] == 3 * [timedelta(0)]
+    clock.turn(seconds=20)
+    assert [spend() for _ in range(2)] == 2 * [timedelta(seconds=40)]
+    assert spend("b") == timedelta(0)
+    clock.turn(seconds=40)
+    assert [spend() for _ in range(4)] == [*3 * [timedelta(0)], timedelta(minutes=1)]
+    clock.turn(hours=-1)  # a clock that was put right keeps nobody waiting
+    assert spend() == timedelta(0)
+
+
+def test_an_identity_is_one_persons(store: Store, ann: Account) -> None:
+    ben = store.write(lambda c: accounts.create(c, "ben", None, False, {}, "test", store.clock()))
+    for _ in range(2):  # the second time it is there already
+        store.write(lambda c: identities.link(c, ben, "https://there", "1", store.clock()))
+    with pytest.raises(DataProblem, match="belongs to another account"):
+        store.write(lambda c: identities.link(c, ann, "https://there", "1", store.clock()))
+    store.write(lambda c: identities.link(c, ann, "https://elsewhere", "1", store.clock()))
+    found = lambda issuer, subject: store.read(lambda c: identities.find(c, issuer, subject))  # noqa: E731
+    assert found("https://there", "1") == ben
+    assert found("https://elsewhere", "1") == ann
+    for issuer, subject in (("https://there/", "1"), ("https://THERE", "1"), ("https://there", "01"), ("https://there", "")):
+        assert found(issuer, subject) is None
+    with pytest.raises(SettingProblem, match="only way you can sign in"):
+        store.write(lambda c: identities.unlink(c, ben, 1, store.clock()))
+    store.write(lambda c: identities.unlink(c, ben, 2, store.clock()))  # ann's: nothing happens
+    assert found("https://elsewhere", "1") == ann
+    store.write(lambda c: identities.unlink(c, ann, 2, store.clock()))  # she has a password
+    assert found("https://elsewhere", "1") is None
+    log = store.read(lambda c: c.execute(sa.select(event.c.kind, event.c.details)).all())
+    assert [row.kind for row in log if "identity" in row.kind] == ["identity.linked", "identity.linked", "identity.unlinked"]
+    assert not [row for row in log if "there" in repr(row.details)]  # the log cannot forget, so it does not know
+
+
+def test_two_who_link_one_identity_at_once(store: Store, ann: Account) -> None:
+    ben = store.write(lambda c: accounts.create(c, "ben", "a hash", False, {}, "test", store.clock()))
+    ready, problems = threading.Barrier(2), []
+
+    def link(who: Account) -> None:
+        ready.wait(10)
+        try:
+            store.write(lambda c: identities.link(c, who, "https://there", "1", store.clock()))
+        except DataProblem as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=link, args=(who,)) for who in (ann, ben)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(problems) == 1
+    assert store.read(lambda c: c.execute(sa.select(sa.func.count()).select_from(schema_access.identity)).scalar()) == 1
+
+
+def test_one_comes_back_once_in_time_and_as_the_same(store: Store, ann: Account, clock: Clock) -> None:
+    what_for = Departure("link", account_id=ann.id)
+    leave = lambda: store.write(lambda c: departures.leave(c, what_for, "there", "state", "cookie", clock()))  # noqa: E731
+    come_back = lambda *by: store.write(lambda c: departures.come_back(c, *by, clock()))  # noqa: E731
+    leave()
+    for wrong in (("elsewhere", "state", "cookie"), ("there", "State", "cookie"), ("there", "state", "another"), ("there", "", "")):
+        with pytest.raises(AnswerProblem, match="used already, took too long"):
+            come_back(*wrong)
+    clock.turn(minutes=10)
+    assert come_back("there", "state", "cookie") == what_for
+    with pytest.raises(AnswerProblem):
+        come_back("there", "state", "cookie")
+    leave()
+    clock.turn(minutes=10, seconds=1)
+    with pytest.raises(AnswerProblem):
+        come_back("there", "state", "cookie")
+    store.write(lambda c: departures.leave(c, what_for, "there", "another state", "cookie", clock()))
+    assert store.read(lambda c: c.execute(sa.select(sa.func.count()).select_from(schema_access.departure)).scalar()) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [Departure("stay"), Departure("join"), Departure("sign_in", name="x"), Departure("link"), Departure("sign_in", account_id=1)]
+)
+def test_a_departure_says_what_it_is_for_and_no_more(store: Store, ann: Account, wrong: Departure) -> None:
+    with pytest.raises(sa.exc.IntegrityError):
+        store.write(lambda c: departures.leave(c, wrong, "there", "state", "cookie", store.clock()))

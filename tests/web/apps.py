@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from heedful.store import Store, invitations, sessions
 from heedful.store.accounts import Account
 from heedful.web.app import create_app
 from heedful.web.auth import Passwords
+from heedful.web.oidc.providers import Provider
 
 URL = "http://testserver"
 PASSWORD = "a sentence that nobody else would write"
@@ -54,9 +55,9 @@ def csrf_in(page: str) -> str:
 
 
 @contextmanager
-def serving(where: str | Path, clock: Callable[[], Any], url: str = URL) -> Iterator[Any]:
+def serving(where: str | Path, clock: Callable[[], Any], url: str = URL, providers: Iterable[Provider] = ()) -> Iterator[Any]:
     """The app, started."""
-    app = create_app(where, url, clock=clock, passwords=Passwords(QUICK))
+    app = create_app(where, url, clock=clock, passwords=Passwords(QUICK), providers=providers)
     with TestClient(app, base_url=url):
         yield app
 

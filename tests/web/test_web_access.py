@@ -11,6 +11,7 @@ from apps import Browser, person, serving
 from heedful.store import Store, api_tokens, invitations
 from heedful.store.accounts import Account
 from heedful.web.access import MAY, SCOPE
+from heedful.web.oidc.providers import Provider
 from heedful.web.routes import ACCESS
 from stores import Clock, items, project
 
@@ -43,7 +44,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Store
         people["stranger"] = person(store, "stranger", "manager", 2)
         people["victim"] = person(store, "victim", "labeler", 1)  # whom others do things to
         store.add_prompts("theirs", items(5))
-        with serving(path, clock) as app:
+        there = Provider("there", "There", "http://127.0.0.1:9", "heedful", "a secret")
+        with serving(path, clock, providers=[there]) as app:
             yield app, store, people
 
 
@@ -69,7 +71,7 @@ def test_needs_and_scopes_are_known() -> None:
 def address(key: str, project_id: int, member: int) -> tuple[str, str]:
     """A method, and a path with something in every place."""
     method, path = key.split(" ")
-    places = {"{project}": str(project_id), "{number}": str(member), "{name}": "judgements.jsonl", "{secret}": "x"}
+    places = {"{project}": str(project_id), "{number}": str(member), "{name}": "judgements.jsonl", "{secret}": "x", "{provider}": "there"}
     for place, value in places.items():
         path = path.replace(place, value)
     return method, path

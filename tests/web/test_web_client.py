@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def test_what_the_server_refuses_is_told_in_its_words(listening: tuple[str, Stor
 class Scripted(BaseHTTPRequestHandler):
     """Answers by a script: statuses, one after another."""
 
-    script: list[int]
+    script: list[int]  # of 429, the answer says to wait for 7 seconds
     heard: list[str]
 
     def do_POST(self) -> None:
@@ -99,6 +99,8 @@ class Scripted(BaseHTTPRequestHandler):
         self.send_response(status)
         if status == 302:
             self.send_header("location", "https://evil.example/")
+        if status == 429:
+            self.send_header("retry-after", "7")
         self.end_headers()
         self.wfile.write(b'{"stored": true, "added": 1}' if status == 200 else b"<html>a proxy's own page</html>")
 
@@ -106,12 +108,12 @@ class Scripted(BaseHTTPRequestHandler):
         pass
 
 
-def scripted(*script: int) -> Iterator[tuple[Client, list[str]]]:
+def scripted(*script: int, pause: Callable[[float], None] = lambda _: None) -> Iterator[tuple[Client, list[str]]]:
     handler = type("Handler", (Scripted,), {"script": list(script), "heard": []})
     server = HTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield Client(f"http://127.0.0.1:{server.server_port}", "heed_x", pause=lambda _: None), handler.heard  # type: ignore[attr-defined]
+    yield Client(f"http://127.0.0.1:{server.server_port}", "heed_x", pause=pause), handler.heard  # type: ignore[attr-defined]
     server.shutdown()
     server.server_close()
     thread.join()
@@ -131,6 +133,14 @@ def test_what_is_not_safe_to_send_twice_is_sent_once() -> None:
         with pytest.raises(ApiProblem, match="answered 503"):
             client.add_prompts(1, [{"prompt": "x"}])
         assert len(heard) == 1
+
+
+def test_what_came_too_often_is_sent_again_when_the_server_says_so() -> None:
+    paused: list[float] = []
+    for client, heard in scripted(429, 429, 200, pause=paused.append):
+        assert client.add_prompts(1, [{"prompt": "x"}]) == 1
+        assert len(heard) == 3
+    assert paused == [7.0, 7.0]
 
 
 def test_a_token_follows_nobody_elsewhere() -> None:

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from apps import PASSWORD, csrf_in
 
-from heedful.cli.label import _local
+from heedful.cli.label import _check_proxy, _local
 from heedful.errors import SettingProblem
 from heedful.store import Store
 
@@ -82,6 +82,21 @@ def test_from_the_printed_link_to_a_worker_that_is_killed(started: tuple[str, st
     assert len(workers(parent)) == 2  # another one took its place
     with Store.open(tmp_path / "new.db") as store:
         assert store.check().problem == ""
+
+
+@pytest.mark.parametrize("proxy", ["*", "proxy", "10.0.0.2, *", "10.0.0.2:80", "10.0.0.2/8", " "])
+def test_a_proxy_that_nobody_is_or_that_everybody_is_is_refused(proxy: str) -> None:
+    with pytest.raises(SettingProblem, match="Give the address"):
+        _check_proxy(proxy, encrypted=True)
+
+
+def test_where_there_must_be_a_proxy_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for proxy in ("127.0.0.1", "10.0.0.2, 10.1.0.0/16", "::1"):
+        _check_proxy(proxy, encrypted=True)
+    _check_proxy(None, encrypted=False)
+    assert capsys.readouterr().err == ""
+    _check_proxy(None, encrypted=True)
+    assert "Name it: --proxy" in capsys.readouterr().err
 
 
 def test_others_are_let_in_only_under_an_address() -> None:

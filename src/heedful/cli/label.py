@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,7 +30,16 @@ def label(
         bool, typer.Option(help="Print a link for one more owner, say where the password of the only one is lost.")
     ] = False,
     proxy: Annotated[
-        str | None, typer.Option(help="The reverse proxy whose word on the visitor's address is taken, by its own address.")
+        str | None,
+        typer.Option(
+            envvar="HEEDFUL_PROXY",
+            show_envvar=True,
+            help="The reverse proxy whose word on the visitor's address is taken, by its own address.",
+        ),
+    ] = None,
+    oidc: Annotated[
+        Path | None,
+        typer.Option(envvar="HEEDFUL_OIDC", show_envvar=True, help="A file of providers by which people may sign in (docs/deploy.md)."),
     ] = None,
 ) -> None:
     """Serve the labelling app: people rank completions in their browser. The first time it prints a link to set it up."""
@@ -39,6 +49,10 @@ def label(
 
     site = Site(url or _local(host, port))
     os.environ |= {"HEEDFUL_STORE": where, "HEEDFUL_URL": site.url}
+    if oidc:
+        _check_providers(oidc)
+        os.environ["HEEDFUL_OIDC"] = str(oidc.resolve())
+    _check_proxy(proxy, site.secure)
     _greet(where, site.url, invite_owner)
     uvicorn.run(
         "heedful.web.app:from_environment",
@@ -68,6 +82,30 @@ def _local(host: str, port: int) -> str:
             "Name it: --url https://labels.example.org, with a reverse proxy that speaks TLS in front (docs/deploy.md).",
         )
     return f"http://{name}:{port}"
+
+
+def _check_proxy(proxy: str | None, encrypted: bool) -> None:
+    """Raise SettingProblem for a proxy that could never be recognised, or that everybody could be; warn where there must be one."""
+    from ipaddress import ip_network
+
+    from heedful.errors import SettingProblem
+
+    for one in proxy.split(",") if proxy else []:
+        try:
+            ip_network(one.strip())
+        except ValueError:
+            raise SettingProblem(f"the proxy is {one.strip()!r}", "Give the address that it calls from, e.g. --proxy 127.0.0.1") from None
+    if encrypted and not proxy:
+        warn("All visitors seem to come from the proxy, and are slowed down together when one guesses. Name it: --proxy 127.0.0.1")
+
+
+def _check_providers(file: Path) -> None:
+    """Raise FileProblem or SettingProblem now, not in every worker; the file holds secrets, so it should be the server's alone."""
+    from heedful.web.oidc import providers
+
+    providers.read(file)
+    if providers.others_may_read(file):
+        warn(f"{file} holds secrets, and everybody on this machine may read it. Say: chmod o-r {file}")
 
 
 def _greet(where: str, url: str, invite_owner: bool) -> None:

@@ -85,6 +85,11 @@ def credentials(connection: sa.Connection, name: str) -> tuple[Account, str | No
     return (_account(row), row.password) if row else None
 
 
+def has_password(connection: sa.Connection, number: int) -> bool:
+    """Whether somebody can sign in by a password."""
+    return connection.execute(sa.select(_A.password).where(_A.id == number)).scalar() is not None
+
+
 def everybody(connection: sa.Connection) -> list[Account]:
     """All accounts."""
     return [_account(row) for row in connection.execute(_rows().order_by(_A.id))]

@@ -39,7 +39,7 @@ def leave(connection: sa.Connection, what_for: Departure, provider: str, state: 
 
 
 def come_back(connection: sa.Connection, provider: str, state: str, cookie: str, now: datetime) -> Departure:
-    """What somebody left for; it is used up. Raises AnswerProblem for one that is unknown, used, too old or another browser's: all alike."""
+    """What somebody left for; it is used up. Raises AnswerProblem where it is unknown, used, too old or another browser's: all alike."""
     mine = (_D.sha256 == hashed(state), _D.cookie_sha256 == hashed(cookie), _D.provider == provider, _D.left_at >= now - LASTS)
     row = connection.execute(sa.select(departure).where(*mine).with_for_update()).first()
     if row is None:

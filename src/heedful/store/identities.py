@@ -16,7 +16,7 @@ from heedful.store import accounts
 from heedful.store.accounts import Account
 from heedful.store.audit import record
 from heedful.store.columns import add_row
-from heedful.store.schema_access import account, identity
+from heedful.store.schema_access import identity
 
 _I = identity.c
 
@@ -58,8 +58,7 @@ def unlink(connection: sa.Connection, who: Account, number: int, now: datetime) 
     mine = [one.id for one in of_account(connection, who.id)]
     if number not in mine:
         return
-    password = connection.execute(sa.select(account.c.password).where(account.c.id == who.id)).scalar()
-    if password is None and len(mine) == 1:
+    if len(mine) == 1 and not accounts.has_password(connection, who.id):
         raise SettingProblem("this is the only way you can sign in", "Connect another first, or ask an owner for a password.")
     connection.execute(sa.delete(identity).where(_I.id == number))
     record(connection, "identity.unlinked", who.actor, now, account=who.id, identity=number)

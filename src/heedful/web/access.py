@@ -17,12 +17,13 @@ from fastapi import Depends, Request
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
-from heedful.store import Store, accounts, api_tokens, projects, sessions
+from heedful.store import Store, accounts, api_tokens, projects, sessions, throttle
 from heedful.store.accounts import Account
 from heedful.store.projects import Project
 from heedful.store.schema import project as project_table
-from heedful.web.routes import ACCESS
+from heedful.web.routes import ACCESS, PACE
 from heedful.web.security import API, SAFE_METHODS, csrf_of
+from heedful.web.throttling import FREE_LINKS, address_of, refuse_guessing, spend
 
 MAY: dict[str, frozenset[str]] = {
     "viewer": frozenset({"view"}),
@@ -98,6 +99,14 @@ class Refusal(HTTPException):
         self.error = error
 
 
+class BadToken(Refusal):
+    """A token that is nobody's. ``key``: under which the failure counts."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(401, "bad_token", "This token is not valid, or no longer.")
+        self.key = key
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """The form of a request, empty where there is none, and the token that came with it."""
@@ -115,17 +124,23 @@ async def sent(request: Request) -> Sent:
 
 
 def admitted(request: Request, came: Annotated[Sent, Depends(sent)]) -> Visitor:
-    """The visitor, if the tables let them in. Raises Refusal where they do not."""
-    need = ACCESS.get(f"{request.method} {request.scope['route'].path}")
+    """The visitor, if the tables let them in. Raises Refusal where they do not, TooManyTries where it is too often."""
+    route = f"{request.method} {request.scope['route'].path}"
+    need = ACCESS.get(route)
     if need is None:
         raise Refusal(403, "forbidden", "This page is for nobody.")
     store: Store = request.app.state.store
     by = _ByToken(request) if request.url.path.startswith(API) else _ByCookie(request, came)
     now = store.clock()
-    # All in one transaction: every request does this.
-    visitor = store.read(lambda c: _let_in(c, by.visitor(c, need, now), need, request.path_params.get("project")))
+    try:  # All in one transaction: every request does this.
+        visitor = store.read(lambda c: _let_in(c, by.visitor(c, need, now), need, request.path_params.get("project")))
+    except BadToken as problem:
+        store.write(lambda c, key=problem.key: throttle.failed(c, [key], now))  # type: ignore[misc]
+        raise
     if by.due:
         store.write(lambda c: by.touch(c, now))
+    if route in PACE:
+        spend(store, f"{route} {visitor.account.id if visitor.account else address_of(request)}", *PACE[route])
     return visitor
 
 
@@ -158,6 +173,7 @@ class _ByToken:
     def __init__(self, request: Request) -> None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         self.token = token.strip() if scheme.lower() == "bearer" else ""
+        self.key = f"token {address_of(request)}"
         self.due = False
 
     def visitor(self, connection: sa.Connection, need: str, now: datetime) -> Visitor:
@@ -166,9 +182,10 @@ class _ByToken:
             return Visitor("", False)
         if not self.token:
             raise Refusal(401, "no_token", "Send a token: Authorization: Bearer heed_...")
+        refuse_guessing(connection, [self.key], now, FREE_LINKS)
         found = api_tokens.find(connection, self.token, now)
         if found is None:
-            raise Refusal(401, "bad_token", "This token is not valid, or no longer.")
+            raise BadToken(self.key)
         who, scopes, self.due = found
         if SCOPE[need] not in scopes:
             raise Refusal(403, "scope", f"This token lacks the scope {SCOPE[need]!r}.")

@@ -109,6 +109,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         409: "The instructions come first.",
         413: "The body is too large.",
         422: "What was sent does not fit; nothing was stored.",
+        429: "Too often; the header Retry-After says for how many seconds to wait. Nothing was done.",
         503: "The store is busy; the same request may be sent again.",
     }.items()
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,15 @@ from heedful.store import Store
 from heedful.store.store import Clock, utc_now
 from heedful.web import api
 from heedful.web.access import Refusal, admitted
-from heedful.web.auth import Passwords, TooManyTries
+from heedful.web.auth import Passwords
 from heedful.web.labelling import CheckNeeded
-from heedful.web.pages import account, adjudication, entry, exports, label, people, projects
+from heedful.web.oidc.providers import Provider, read
+from heedful.web.oidc.relying import RelyingParty
+from heedful.web.pages import account, adjudication, entry, exports, label, oidc, people, projects
 from heedful.web.rendering import page, sentence
 from heedful.web.security import API, LARGEST_BODY, Guard
 from heedful.web.site import Site
+from heedful.web.throttling import TooManyTries
 from heedful.web.worker import Worker
 
 _log = logging.getLogger("heedful.web")
@@ -44,9 +47,14 @@ _PROBLEMS: list[tuple[type[HeedfulError], int, str]] = [
 
 
 def create_app(
-    store_url: str | Path, public_url: str = "http://127.0.0.1:8000", *, clock: Clock = utc_now, passwords: Passwords | None = None
+    store_url: str | Path,
+    public_url: str = "http://127.0.0.1:8000",
+    *,
+    clock: Clock = utc_now,
+    passwords: Passwords | None = None,
+    providers: Iterable[Provider] = (),
 ) -> FastAPI:
-    """The app over the store at a path or URL; ``public_url`` is where people reach it."""
+    """The app over the store at a path or URL; ``public_url`` is where people reach it, ``providers`` where they may sign in elsewhere."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,10 +76,11 @@ def create_app(
     app.state.site = Site(public_url)
     app.state.passwords = passwords or Passwords()
     app.state.worker = Worker()
+    app.state.parties = {provider.name: RelyingParty(provider, public_url) for provider in providers}
     app.add_middleware(Guard, site=app.state.site)
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")
     app.add_api_route("/health", health, methods=["GET"], include_in_schema=False)
-    for part in (entry, account, projects, people, adjudication, exports, label):
+    for part in (entry, oidc, account, projects, people, adjudication, exports, label):
         app.include_router(part.router, include_in_schema=False)
     app.include_router(api.router)  # side by side: the route of a router inside another does not know its whole address
     app.include_router(api.one)
@@ -82,7 +91,9 @@ def create_app(
 
 def from_environment() -> FastAPI:
     """The app as a worker of ``heed label`` starts it."""
-    return create_app(os.environ["HEEDFUL_STORE"], os.environ["HEEDFUL_URL"])
+    file = os.environ.get("HEEDFUL_OIDC")
+    found = read(Path(file)).values() if file else ()
+    return create_app(os.environ["HEEDFUL_STORE"], os.environ["HEEDFUL_URL"], providers=found)
 
 
 def health(request: Request) -> PlainTextResponse:
@@ -99,7 +110,10 @@ def _on_problem(request: Request, problem: Exception) -> Response:
     if status == 500:
         _log.error("%s", problem)
         return _told(request, status, error, "The store cannot be used just now. Whoever runs this server finds the reason in its log.")
-    return _told(request, status, error, sentence(problem))
+    told = _told(request, status, error, sentence(problem))
+    if isinstance(problem, TooManyTries):
+        told.headers["retry-after"] = str(problem.seconds)
+    return told
 
 
 def _on_refusal(request: Request, problem: Exception) -> Response:

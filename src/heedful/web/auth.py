@@ -6,9 +6,10 @@ import sqlalchemy as sa
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
+from heedful.errors import AnswerProblem, SettingProblem
 from heedful.store import Store, accounts, sessions, throttle
 from heedful.store.accounts import Account
+from heedful.web.throttling import refuse_guessing
 
 SHORTEST_PASSWORD = 12
 LONGEST_PASSWORD = 200
@@ -54,10 +55,6 @@ _COMMON = [
 ]
 
 
-class TooManyTries(HeedfulError):
-    """Guessing is slowed down."""
-
-
 class Passwords:
     """Argon2id with the library's own cost, see its changelog for how that follows RFC 9106."""
 
@@ -98,16 +95,24 @@ def sign_in(store: Store, passwords: Passwords, name: str, password: str, addres
     where name and password do not fit.
     """
     keys = (f"name {name.casefold()}", f"address {address}")
-    now = store.clock()
-    pause = max(store.read(lambda c: [throttle.wait(c, key, now) for key in keys]))
-    if pause:
-        raise TooManyTries("there were too many tries", f"Wait {pause.seconds + 1} seconds, then try again.")
+    store.read(lambda c: refuse_guessing(c, keys, store.clock()))
     found = store.read(lambda c: accounts.credentials(c, name))
     who = found[0] if found else None
     if not passwords.matches(found[1] if found else None, password) or who is None or who.state != "active":
-        store.write(lambda c: throttle.failed(c, keys, now))
+        store.write(lambda c: throttle.failed(c, keys, store.clock()))
         raise AnswerProblem("the name or the password is not right", "Try again, or ask whoever invited you.")
     return begin_session(store, who, agent, keys)
+
+
+def confirm(store: Store, passwords: Passwords, who: Account, password: str) -> None:
+    """Raise SettingProblem where it is not the password of somebody who is signed in, and TooManyTries where that was guessed at."""
+    key = f"password {who.id}"
+    store.read(lambda c: refuse_guessing(c, [key], store.clock()))
+    known = store.read(lambda c: accounts.credentials(c, who.name))
+    if not passwords.matches(known[1] if known else None, password):
+        store.write(lambda c: throttle.failed(c, [key], store.clock()))
+        raise SettingProblem("that is not your password", "Type the one that you sign in with now.")
+    store.write(lambda c: throttle.succeeded(c, [key]))
 
 
 def begin_session(store: Store, who: Account, agent: str, keys: tuple[str, ...] = ()) -> str:

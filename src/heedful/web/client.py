@@ -22,17 +22,23 @@ from typing import Any
 from heedful.errors import DataProblem, HeedfulError
 from heedful.web.site import Site
 
-PASSING = (0, 429, 502, 503, 504)
+TOO_OFTEN = 429
+PASSING = (0, TOO_OFTEN, 502, 503, 504)
 """Answers (0: none came) after which the same request may go better."""
 TRIES = 5
+LONGEST_WAIT = 60.0
+"""Seconds that a server may make us wait, whatever it says."""
 AT_ONCE = 500
 
 
 class ApiProblem(HeedfulError):
-    """What the server says it will not do. ``status`` is HTTP's, 0 where no answer came; ``error`` is one word."""
+    """What the server says it will not do. ``status`` is HTTP's, 0 where no answer came; ``error`` is one word.
 
-    def __init__(self, status: int, error: str, message: str) -> None:
-        self.status, self.error = status, error
+    ``wait``: seconds after which it may do it.
+    """
+
+    def __init__(self, status: int, error: str, message: str, wait: float = 0.0) -> None:
+        self.status, self.error, self.wait = status, error, wait
         super().__init__(message, "See the API's description, /api/v1/openapi.json.")
 
 
@@ -130,16 +136,16 @@ class Client:
         self._call("POST", f"/projects/{project}/skip", {"token": task["token"], "reason": reason})
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
-        # Sent again only where that changes nothing: reading, and answers, which carry a key.
-        tries = TRIES if method == "GET" or path.endswith(("/submit", "/next")) else 1
-        for number in range(1, tries + 1):
+        # Sent again only where that changes nothing: reading, answers, which carry a key, and what came too often to be done.
+        passing = PASSING if method == "GET" or path.endswith(("/submit", "/next")) else (TOO_OFTEN,)
+        for number in range(1, TRIES + 1):
             try:
                 with self._open(method, path, body) as answer:
                     return json.load(answer)
             except ApiProblem as problem:
-                if problem.status not in PASSING or number == tries:
+                if problem.status not in passing or number == TRIES:
                     raise
-                self._pause(0.5 * 2**number)
+                self._pause(max(0.5 * 2**number, problem.wait))
         raise AssertionError("the last try returns or raises")
 
     def _open(self, method: str, path: str, body: Any) -> Any:
@@ -155,8 +161,10 @@ class Client:
 
 
 def _problem(error: urllib.error.HTTPError) -> ApiProblem:
+    after = error.headers.get("retry-after", "")
+    wait = min(float(after), LONGEST_WAIT) if after.isascii() and after.isdigit() else 0.0
     try:
         told = json.load(error)
-        return ApiProblem(error.code, str(told["error"]), str(told["message"]))
+        return ApiProblem(error.code, str(told["error"]), str(told["message"]), wait)
     except (ValueError, KeyError, TypeError):
-        return ApiProblem(error.code, "http", f"the server answered {error.code}")
+        return ApiProblem(error.code, "http", f"the server answered {error.code}", wait)

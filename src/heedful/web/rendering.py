@@ -23,6 +23,7 @@ SAID = {
     "added": "Added.",
     "working": "The figures are being worked out anew. Reload in a moment.",
     "decided": "Decided.",
+    "connected": "Connected: you may sign in that way from now on.",
 }
 """What a page may say after something was done; by a word in the address, so that nobody can make a page say something else."""
 COOKIE_LASTS = 14 * 24 * 3600
@@ -76,6 +77,7 @@ def page(
         "flashes": flashes,
         "user": {"name": user.name, "role": (visitor.role if visitor else None) or ("owner" if user.owner else "")} if user else None,
         "path": request.url.path,
+        "providers": [party.provider for party in request.app.state.parties.values()],
     }
     if visitor and visitor.project:
         common |= {"project": visitor.project, "project_id": visitor.project_id}

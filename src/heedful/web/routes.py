@@ -1,4 +1,4 @@
-"""Every route, and what it takes to be let in.
+"""Every route, and what it takes to be let in; and how often those may be taken that cost much.
 
 ``anyone``; ``account``: whoever is signed in; else what a role has to allow in the project of the
 address (see ``access.MAY``), and ``finish label`` also lets those in who are paused: what they have
@@ -13,11 +13,16 @@ ACCESS: dict[str, str] = {
     "GET /login": "anyone",
     "POST /login": "anyone",
     "POST /logout": "anyone",
+    "POST /oidc/{provider}": "anyone",
+    "GET /oidc/{provider}/callback": "anyone",
     "GET /join/{secret}": "anyone",
     "POST /join/{secret}": "anyone",
+    "POST /join/{secret}/oidc/{provider}": "anyone",
     "GET /account": "account",
     "POST /account/password": "account",
     "POST /account/sessions/end": "account",
+    "POST /account/identities/{provider}": "account",
+    "POST /account/identities/{number}/remove": "account",
     "POST /account/tokens": "account",
     "POST /account/tokens/{number}/revoke": "account",
     "GET /accounts": "own",
@@ -80,3 +85,16 @@ ACCESS: dict[str, str] = {
     "POST /api/v1/projects/{project}/submit": "finish label",
     "POST /api/v1/projects/{project}/skip": "finish label",
 }
+
+PACE: dict[str, tuple[int, int]] = {
+    "POST /oidc/{provider}": (120, 60),
+    "POST /join/{secret}/oidc/{provider}": (120, 60),
+    "POST /account/identities/{provider}": (60, 60),
+    "POST /projects/{project}/prompts": (60, 60),
+    "GET /projects/{project}/exports/{name}": (60, 60),
+    "POST /projects/{project}/findings": (20, 60),
+    "POST /api/v1/projects/{project}/prompts": (300, 60),
+    "GET /api/v1/projects/{project}/judgements": (60, 60),
+    "POST /api/v1/projects/{project}/findings": (20, 60),
+}
+"""What costs much: so many times in so many seconds by one account, or by one address where nobody is signed in."""

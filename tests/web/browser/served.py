@@ -6,7 +6,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from heedful.records import Completion, Prompt, Ranking
 from heedful.store import Store, accounts, projects, sessions
 from heedful.web.app import create_app
 from heedful.web.auth import Passwords
+from heedful.web.oidc.providers import Provider
 from stores import project
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -72,12 +73,12 @@ class Served:
 
 
 @contextmanager
-def serve(store_path: Path) -> Iterator[Served]:
+def serve(store_path: Path, providers: Iterable[Provider] = ()) -> Iterator[Served]:
     """Run the app over a store in a thread of this process."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        app = create_app(store_path, url, passwords=QUICK)
+        app = create_app(store_path, url, passwords=QUICK, providers=providers)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()

@@ -98,7 +98,6 @@ def invite(page: Any, look: Callable[[Any, str], None]) -> str:
 
 
 def rank_everything(page: Any) -> None:
-    follow(page.get_by_role("link", name="Judge helpful"))
     follow(page.get_by_role("button", name="I have read the instructions"))
     page.get_by_label("the most helpful").check()
     follow(page.get_by_role("button", name="Send my answers"))
@@ -152,6 +151,6 @@ def test_an_invitation_works_once(served: Any, visit: Visit) -> None:
     assert "not the same" in page.locator(".flash.bad").inner_text()
     fill_account(page, "ann")
     follow(page.get_by_role("button", name="Accept"))
-    page.get_by_role("link", name="Judge helpful").wait_for()
+    page.get_by_role("button", name="I have read the instructions").wait_for()
     again = visit(None, f"/join/{secret}")
     assert re.search("not valid, or no longer", again.locator("main").inner_text())

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from heedful.errors import HeedfulError, SettingProblem
-from heedful.store import Store, accounts, api_tokens, invitations, labelers, sessions
+from heedful.store import Store, accounts, api_tokens, identities, invitations, labelers, sessions
 from heedful.store.keys import hashed
 from heedful.web import forms
 from heedful.web.access import Admitted, Form, Visitor, text
-from heedful.web.auth import begin_session
+from heedful.web.auth import begin_session, confirm
 from heedful.web.rendering import go, keep_cookie, page, sentence
 
 router = APIRouter()
@@ -24,7 +24,7 @@ router = APIRouter()
 @router.get("/account")
 def account(request: Request, visitor: Admitted) -> Response:
     """One's own account."""
-    return _account(request, visitor)
+    return account_page(request, visitor)
 
 
 @router.post("/account/password")
@@ -33,12 +33,10 @@ def change_password(request: Request, visitor: Admitted, came: Form) -> Response
     store: Store = request.app.state.store
     passwords, who = request.app.state.passwords, visitor.user
     try:
-        known = store.read(lambda c: accounts.credentials(c, who.name))
-        if not passwords.matches(known[1] if known else None, str(came.form.get("old", ""))):
-            raise SettingProblem("that is not your password", "Type the one that you sign in with now.")
+        confirm(store, passwords, who, str(came.form.get("old", "")))
         new = passwords.hash(who.name, forms.new_password(came.form))
     except SettingProblem as problem:
-        return _account(request, visitor, status=422, problem=sentence(problem))
+        return account_page(request, visitor, status=422, problem=sentence(problem))
 
     def work(c: sa.Connection) -> None:
         accounts.set_password(c, who.id, new, who.actor, store.clock())
@@ -67,8 +65,8 @@ def make_token(request: Request, visitor: Admitted, came: Form) -> Response:
         days = forms.numbers(came.form, ("days",)).get("days", 30)
         secret = store.write(lambda c: api_tokens.make(c, visitor.user, text(came.form, "name"), scopes, days, store.clock()))
     except HeedfulError as problem:
-        return _account(request, visitor, status=422, problem=sentence(problem))
-    return _account(request, visitor, token=secret)
+        return account_page(request, visitor, status=422, problem=sentence(problem))
+    return account_page(request, visitor, token=secret)
 
 
 @router.post("/account/tokens/{number}/revoke")
@@ -139,13 +137,20 @@ def give_pseudonym(request: Request, visitor: Admitted, number: int, came: Form)
     return go("/accounts", "saved")
 
 
-def _account(request: Request, visitor: Visitor, **more: Any) -> Response:
-    store: Store = request.app.state.store
+def account_page(request: Request, visitor: Visitor, **more: Any) -> Response:
+    """One's own account, and what came of what was done to it."""
+    store, number = request.app.state.store, visitor.user.id
 
     def look(c: sa.Connection) -> dict[str, Any]:
-        return {"tokens": api_tokens.of_account(c, visitor.user.id), "sessions": sessions.of_account(c, visitor.user.id)}
+        return {
+            "tokens": api_tokens.of_account(c, number),
+            "sessions": sessions.of_account(c, number),
+            "identities": identities.of_account(c, number),
+            "has_password": accounts.has_password(c, number),
+        }
 
     shown = {**store.read(look), "here": hashed(visitor.cookie), "scopes": api_tokens.SCOPES, "now": store.clock()}
+    shown["titles"] = {party.provider.issuer: party.provider.title for party in request.app.state.parties.values()}
     return page(request, visitor, "manage/account.html", **shown, **more)
 
 

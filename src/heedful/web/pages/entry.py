@@ -9,14 +9,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from heedful.errors import AnswerProblem, HeedfulError
-from heedful.store import Store, accounts, invitations, projects, sessions
+from heedful.store import Store, accounts, invitations, projects, sessions, throttle
 from heedful.store.accounts import Account
 from heedful.store.names import refuse_bad_name
 from heedful.web.access import MAY, Admitted, Form, Visitor, text
-from heedful.web.auth import TooManyTries, begin_session, sign_in
+from heedful.web.auth import begin_session, sign_in
 from heedful.web.forms import new_password
 from heedful.web.rendering import go, keep_cookie, page, sentence
 from heedful.web.texts import local_path
+from heedful.web.throttling import FREE_LINKS, TooManyTries, address_of, refuse_guessing
 
 router = APIRouter()
 
@@ -46,11 +47,9 @@ def login_form(request: Request, visitor: Admitted) -> Response:
 def login(request: Request, visitor: Admitted, came: Form) -> Response:
     """Sign in, under a cookie that nobody knew before."""
     name, path = text(came.form, "name"), local_path(text(came.form, "next", "/"))
-    address = request.client.host if request.client else ""
+    store, passwords = request.app.state.store, request.app.state.passwords
     try:
-        secret = sign_in(
-            request.app.state.store, request.app.state.passwords, name, str(came.form.get("password", "")), address, _agent(request)
-        )
+        secret = sign_in(store, passwords, name, str(came.form.get("password", "")), address_of(request), _agent(request))
     except (AnswerProblem, TooManyTries) as problem:
         status = 429 if isinstance(problem, TooManyTries) else 401
         return page(request, visitor, "login.html", status=status, problem=sentence(problem), next=path, name=name)
@@ -72,21 +71,19 @@ def logout(request: Request, visitor: Admitted) -> Response:
 @router.get("/join/{secret}")
 def invitation(request: Request, visitor: Admitted, secret: str) -> Response:
     """What an invitation is for. Looking at it, as mail programs do, uses nothing up."""
-    store: Store = request.app.state.store
-    invited = store.read(lambda c: invitations.look(c, secret, store.clock()))
-    return _invited(request, visitor, invited)
+    return invited_page(request, visitor, looked_up(request, secret), secret)
 
 
 @router.post("/join/{secret}")
 def join(request: Request, visitor: Admitted, secret: str, came: Form) -> Response:
     """Take an invitation up: with a new account, or with the one that somebody is signed in with."""
     store: Store = request.app.state.store
-    invited = store.read(lambda c: invitations.look(c, secret, store.clock()))
+    invited = looked_up(request, secret)
     try:
         who = _accepted(request, visitor.account, secret, came)
     except HeedfulError as problem:
-        return _invited(request, visitor, invited, status=422, problem=sentence(problem), name=text(came.form, "name"))
-    response = go("/")
+        return invited_page(request, visitor, invited, secret, status=422, problem=sentence(problem), name=text(came.form, "name"))
+    response = go(store.read(lambda c: first_page(c, who)))
     keep_cookie(request, response, begin_session(store, who, _agent(request)))
     return response
 
@@ -106,12 +103,34 @@ def _accepted(request: Request, who: Account | None, secret: str, came: Any) -> 
     return store.write(work)
 
 
-def _invited(request: Request, visitor: Visitor, invited: Any, **more: Any) -> Response:
+def looked_up(request: Request, secret: str) -> Any:
+    """The open invitation of a secret. Raises AnswerProblem, and where an address has shown too many that are none, TooManyTries."""
+    store, key = request.app.state.store, f"invitation {address_of(request)}"
+
+    def look(c: sa.Connection) -> Any:
+        refuse_guessing(c, [key], store.clock(), FREE_LINKS)
+        return invitations.look(c, secret, store.clock())
+
+    try:
+        return store.read(look)
+    except AnswerProblem:
+        store.write(lambda c: throttle.failed(c, [key], store.clock()))
+        raise
+
+
+def first_page(connection: sa.Connection, who: Account) -> str:
+    """Where somebody begins who has just come: at their work, where it is all that they are here for."""
+    mine = accounts.projects_of(connection, who)
+    only_labels = len(mine) == 1 and MAY[mine[0][2]] == MAY["labeler"]
+    return f"/label/{mine[0][0]}" if only_labels else "/"
+
+
+def invited_page(request: Request, visitor: Visitor, invited: Any, secret: str, **more: Any) -> Response:
     """What somebody is invited to; the very first one, by the program itself, is to set everything up."""
     store: Store = request.app.state.store
     name = store.read(lambda c: accounts.project_name(c, invited.project_id)) if invited.project_id else ""
     about = {"role": invited.role, "project": name, "strata": invited.strata, "first": invited.made_by is None}
-    return page(request, visitor, "join.html", invited=about, **more)
+    return page(request, visitor, "join.html", invited=about, link=f"/join/{secret}", **more)
 
 
 def _agent(request: Request) -> str:
