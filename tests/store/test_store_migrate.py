@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from heedful.errors import StoreProblem
 from heedful.records import Ranking
-from heedful.store import Store, backup, migrate, schema, schema_access
+from heedful.store import Store, backup, migrate, projects, schema, schema_access
 from heedful.store.database import Database
 from postgres import create_database
 from stores import answer, next_task, ready, work
@@ -92,6 +92,7 @@ def test_every_released_schema_still_opens(version: str, database: str, tmp_path
         assert said[0] == ("p0", "l0", ["p0:a", "p0:c", "p0:b"], [3, 2, 1], "overlap")
         assert said[1] == ("p0", "l1", ["p0:c", "p0:a", "p0:b"], [1, 1, None], "overlap")
         assert said[-1] == ("p2", "elsewhere", ["p2:b", "p2:a"], [1, 2], "overlap")
+        assert store.read(lambda c: projects.find(c, "helpful"))[1].max_shown == 9, "as many as there could be"
         assert [one.kind for one in store.labelers()][:5] == ["person", "person", "person", "person", "ai"]
         assert answer(store, next_task(store, "l2"), "l2", key="new").purpose == "calibration"  # and people go on
 

@@ -10,6 +10,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -59,25 +60,32 @@ def work_out(store: Store, name: str) -> int:
     said, fit = said_in(store, name), FitOnce()
     covered = findings.cover(said)
     agreed = findings.agree(said, fit=fit) if said.counted else None
-    reports = {report.labeler: report for report in (findings.report_all(said, fit) if said.rankings else [])}
-    work = _work(said.judgements)
-    found = [
-        DerivedLabeler(who, reports[who].verdict if who in reports else "unsure", _details(reports.get(who), work[who])) for who in work
-    ]
+    reports = findings.report_all(said, fit) if said.rankings else []
+    found = _of_labelers(said, reports)
     agreements, everybody = findings.agreement_rows(said) if said.counted else ([], None)
-    open_ones = _undecided(agreed.pairs if agreed else [], asked.decided, said.ruled_on)
+    pairs = agreed.pairs if agreed else []
+    undecided = _undecided(pairs, asked.decided, said.ruled_on)
     summary = {
         "panel": everybody.to_dict() if everybody else None,
         "agreements": agreements,
-        "judgements": sum(one["judgements"] for one in work.values()),
+        "judgements": sum(one.details["judgements"] for one in found),
         "set_aside": sorted(said.set_aside),
-        "undecided": [{"prompt_id": prompt_id, "p": p} for prompt_id, p in list(open_ones.items())[:MOST_UNDECIDED]],
-        "figures": _figures(agreements, list(reports.values()), covered),
+        "undecided": [{"prompt_id": prompt_id, "p": p} for prompt_id, p in islice(undecided.items(), MOST_UNDECIDED)],
+        "figures": _figures(agreements, reports, covered),
     }
-    number = _keep(store, said, agreed, [pair for pair in (agreed.pairs if agreed else []) if pair.prompt_id in open_ones], found, summary)
+    number = _keep(store, said, agreed, [pair for pair in pairs if pair.prompt_id in undecided], found, summary)
     if asked.task == "ranking":
         ask_more(store, name)
     return number
+
+
+def _of_labelers(said: Said, reports: Iterable[LabelerReport]) -> list[DerivedLabeler]:
+    """What there is to say of each labeler, and how much they did; of those who ranked nothing only that."""
+    known = {report.labeler: report for report in reports}
+    return [
+        DerivedLabeler(who, known[who].verdict, {**known[who].to_dict(), **done}) if who in known else DerivedLabeler(who, "unsure", done)
+        for who, done in _work(said.judgements).items()
+    ]
 
 
 def _keep(
@@ -112,10 +120,6 @@ def _work(rows: Iterable[Judgement]) -> dict[str, dict[str, Any]]:
         known = [ms / 1000 for ms in times.values() if ms is not None]
         found[who] = {"judgements": len(times), "active_s": statistics.median(known) if known else None, "active_total_s": sum(known)}
     return found
-
-
-def _details(report: LabelerReport | None, work: Mapping[str, Any]) -> dict[str, Any]:
-    return {**(report.to_dict() if report else {}), **work}
 
 
 def _figures(agreements: list[dict[str, Any]], reports: Sequence[LabelerReport], covered: Coverage) -> dict[str, str]:
