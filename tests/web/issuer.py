@@ -9,7 +9,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -156,20 +156,21 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # whoever had enough of a long answer, or of waiting
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         pass
 
 
 @contextmanager
-def serve_issuer(clock: Callable[[], datetime] | None = None) -> Iterator[Issuer]:
-    """The provider, listening."""
+def serve_issuer(clock: Callable[[], datetime] | None = None, host: str = "127.0.0.1") -> Iterator[Issuer]:
+    """The provider, listening; ``host``: how browsers call this machine when they go there."""
     issuer = Issuer(**({"clock": clock} if clock else {}))
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"issuer": issuer}))
     server.daemon_threads = True
-    issuer.url = f"http://127.0.0.1:{server.server_port}"
+    issuer.url = f"http://{host}:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

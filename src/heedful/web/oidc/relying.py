@@ -110,7 +110,7 @@ class RelyingParty:
 
     def _problem(self, reason: Exception) -> ProviderProblem:
         title = self.provider.title
-        _log.warning("signing in by %s: %s", self.provider.name, reason)
+        _log.warning("signing in by %s: %r", self.provider.name, str(reason))
         if isinstance(reason, Unreachable):
             return ProviderProblem(f"{title} cannot be asked who you are just now", "Try again in a while, or sign in with a password.")
         return ProviderProblem(

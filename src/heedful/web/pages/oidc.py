@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
+from heedful.errors import AnswerProblem, DataProblem, HeedfulError, SettingProblem
 from heedful.store import Store, accounts, departures, identities, invitations, throttle
 from heedful.store.accounts import Account
 from heedful.store.departures import Departure
@@ -74,15 +76,13 @@ def unlink(request: Request, visitor: Admitted, number: int) -> Response:
 @router.get("/oidc/{provider}/callback")
 def come_back(request: Request, visitor: Admitted, provider: str) -> Response:
     """Somebody comes back: once, in the browser that left, and with something that the provider signed."""
-    store, party = request.app.state.store, _party(request, provider)
-    key = f"oidc {address_of(request)}"
-    store.read(lambda c: refuse_guessing(c, [key], store.clock(), FREE_LINKS))
+    party = _party(request, provider)
     try:
         what_for, subject = _told(request, visitor, party)
         return _let_in(request, visitor, party, what_for, subject)
-    except HeedfulError as problem:
-        store.write(lambda c: throttle.failed(c, [key], store.clock()))
-        return page(request, visitor, "login.html", status=_status(problem), problem=sentence(problem))
+    except (AnswerProblem, DataProblem, ProviderProblem) as problem:
+        shown: dict[str, Any] = {"status": _status(problem), "problem": sentence(problem)}
+        return account.account_page(request, visitor, **shown) if visitor.account else page(request, visitor, "login.html", **shown)
 
 
 def _status(problem: HeedfulError) -> int:
@@ -109,7 +109,13 @@ def _told(request: Request, visitor: Visitor, party: RelyingParty) -> tuple[Depa
     """What somebody left for, and who the provider says they are."""
     store, given = request.app.state.store, request.query_params
     state, code = given.get("state", "")[:LONGEST_ANSWER], given.get("code", "")[:LONGEST_ANSWER]
-    what_for = store.write(lambda c: departures.come_back(c, party.provider.name, state, visitor.cookie, store.clock()))
+    key = f"oidc {address_of(request)}"
+    store.read(lambda c: refuse_guessing(c, [key], store.clock(), FREE_LINKS))
+    try:
+        what_for = store.write(lambda c: departures.come_back(c, party.provider.name, state, visitor.cookie, store.clock()))
+    except AnswerProblem:
+        store.write(lambda c: throttle.failed(c, [key], store.clock()))
+        raise
     if not code:
         raise AnswerProblem(f"{party.provider.title} did not say who you are", "Begin again, or sign in with a password.")
     return what_for, party.subject(code, given.get("iss"), state, visitor.cookie, store.clock())
