@@ -189,7 +189,7 @@ class Camera:
 
 
 def few(picture: Image.Image) -> Image.Image:
-    """The picture in its 255 most frequent colours, so that large areas keep theirs exactly."""
+    """The picture in its 255 most frequent colours, so that pages have the same background, and badges keep their colour."""
     found = picture.getcolors(picture.width * picture.height) or []
     palette = Image.new("P", (1, 1))
     palette.putpalette([part for _, colour in sorted(found, reverse=True)[:255] for part in colour])  # type: ignore[attr-defined]
