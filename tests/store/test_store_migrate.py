@@ -21,7 +21,7 @@ from postgres import create_database
 from stores import answer, next_task, ready, work
 
 FIXTURES = Path(__file__).with_name("fixtures")
-RELEASED = ("0001", "0002", "0003")
+RELEASED = ("0001", "0002", "0003", "0004")
 ADDED = """
 import sqlalchemy as sa
 from alembic import op
@@ -97,10 +97,10 @@ def test_every_released_schema_still_opens(version: str, database: str, tmp_path
         assert answer(store, next_task(store, "l2"), "l2", key="new").purpose == "calibration"  # and people go on
 
 
-def test_everything_in_a_store_of_0003_is_there(tmp_path: Path) -> None:
+def test_everything_in_a_store_of_0004_is_there(tmp_path: Path) -> None:
     where = tmp_path / "old.db"
     with closing(sqlite3.connect(where)) as connection:
-        connection.executescript((FIXTURES / "schema_0003.sqlite.sql").read_text())
+        connection.executescript((FIXTURES / "schema_0004.sqlite.sql").read_text())
     rows = dump(str(where))
     assert [name for name in schema_access.metadata.tables if not rows[name]] == []
 
