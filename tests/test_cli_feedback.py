@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,8 +18,8 @@ from heedful.feedback.criteria import CRITERIA
 from heedful.feedback.instructions import instructions_for
 from heedful.feedback.simulated import SimulatedLabeler, collect
 from heedful.pairs.formats import rankings as raw
-from heedful.records import Labeler, Ranking, read_jsonl, write_jsonl
-from heedful.store import Answer, Store, derived, labelers
+from heedful.records import Labeler, Prompt, Ranking, read_jsonl, write_jsonl
+from heedful.store import Answer, Store, derived, labelers, place
 from stores import items, project, ready, work
 
 Heed = Callable[..., Any]
@@ -246,6 +247,8 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("consensus", "rankings.jsonl", "--save"), "is a file, and a consensus is kept in a store"),
     (("consensus", "rankings.jsonl", "--criterion", "toxicity"), "no rankings by 'toxicity'"),
     (("coverage", "rankings.jsonl", "--criterion", "wit"), "there is no built-in criterion 'wit'"),
+    (("labelers", "rankings.jsonl", "--higher-is", "worse"), "--higher-is worse is said of no criterion. Name it with --criterion"),
+    (("import", "new.db", "rankings.jsonl", "--higher-is", "better"), "--higher-is better is said of no criterion"),
     (("import", "new.db", "bad.jsonl"), "is not JSON"),
     (("import", "new.db", "rankings.jsonl"), "there is no prompt"),
     (("import", "new.db", "thumbs.jsonl"), "only rankings can be put into a store"),
@@ -264,6 +267,69 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(heed: Heed, file: str, tmp
     code, said = heed(*words)
     assert (code, problem in said) == (2, True), said
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_known_answers_come_with_the_prompts_of_a_file_too(heed: Heed, file: str, tmp_path: Path) -> None:
+    """The order of the ids is the right one, say the prompts: whoever ranked by something else did not read."""
+    gold = [Prompt(p.id, p.prompt, columns={"gold_ranks": {c.id: n for n, c in enumerate(shown, 1)}}) for p, shown in PROMPTS]
+    raw.write(tmp_path / "known.jsonl", [*gold, *RANKINGS])
+    report = {row["labeler"]: row for row in heed("labelers", "known.jsonl", "--json")}["careful 0"]
+    right = [
+        (row.rank_of(a) or 9) < (row.rank_of(b) or 9)
+        for row in RANKINGS
+        if row.labeler == "careful 0"
+        for a, b in combinations(sorted(row.completion_ids), 2)
+        if row.rank_of(a) != row.rank_of(b)
+    ]
+    assert report["gold"] == pytest.approx(sum(right) / len(right))
+    assert (report["verdict"], "gold" in report["signs"]) == ("careless", True)
+    assert "gold" not in heed("labelers", file, "--json")[0]
+    raw.write(tmp_path / "bad.jsonl", [Prompt("p0", "q", columns={"gold_ranks": ["p0:a"]}), *RANKINGS])
+    assert "the column gold_ranks of prompt 'p0' is" in heed("labelers", "bad.jsonl")[1]
+
+
+def test_agreement_is_drawn(heed: Heed, source: str, tmp_path: Path) -> None:
+    heed("agreement", source, "-o", tmp_path / "figures")
+    drawn = (tmp_path / "figures/agreement.svg").read_text()
+    assert "language: native (" in drawn
+    assert "published labelers, 72 to 77 %" in drawn
+
+
+def test_corrections_are_counted(heed: Heed, where: str) -> None:
+    with Store.open(where) as store:
+        ready(store, prompts=2, labelers=1, completions=2, task="correction", overlap=1)
+        work(store, "l0", how=lambda task: Answer(corrections={0: "better"}))
+    assert heed("coverage", where, "--json")[0]["judgements"] == {"overlap": 2}
+    assert "holds corrections only" in heed("labelers", where)[1]
+
+
+def test_a_direction_that_is_not_the_projects_is_refused(heed: Heed, full: str) -> None:
+    code, said = heed("labelers", full, "--criterion", "helpfulness", "--higher-is", "worse")
+    assert (code, "more helpfulness is better, not worse" in said) == (2, True), said
+
+
+@pytest.mark.parametrize("words", [("labelers",), ("export", "out.jsonl"), ("quarantine", "guesser", "--why", "x")])
+def test_a_store_that_will_not_last_is_told_once(
+    words: tuple[str, ...], tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the file system here is, the kernel's list says that it is memory."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text("36 35 98:0 / / rw - tmpfs tmpfs rw\n")
+    path = tmp_path / "labels.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    with Store.open(path) as store:
+        store.create_project(project(overlap=5))
+        store.add_prompts("helpful", PROMPTS)
+        store.import_rankings("helpful", RANKINGS[:30])
+    monkeypatch.setattr(place, "_MOUNTS", mounts)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["heed", "feedback", words[0], str(path), *words[1:], "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert not ended.value.code
+    assert said.err.count("heed: warning: ") == said.err.count("Keep it on a disk") == 1
+    assert all(json.loads(line) for line in said.out.splitlines())
 
 
 def test_decisions_that_cannot_be_made(heed: Heed, full: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from heedful.errors import DataProblem
-from heedful.feedback.agreement import PUBLISHED, agreement_by_stratum, agreement_by_version, panel_agreement
+from heedful.feedback.agreement import PUBLISHED, agreement_by_stratum, agreement_by_version, panel_agreement, self_agreement
 from heedful.feedback.criteria import CRITERIA
 from heedful.maths.agreement import kendall_w, krippendorff_alpha
 from heedful.records import Labeler, Ranking
@@ -89,3 +89,35 @@ def test_nothing_shared_and_nobody_left() -> None:
     assert "not known" in alone.sentence
     with pytest.raises(DataProblem, match="no rankings"):
         panel_agreement([Ranking("p", "x", ["a", "b"], [1, 2], "helpfulness", "v")], HELPFULNESS, exclude=["x"])
+
+
+def twice(who: str, prompt: str, first: list[int | None], again: list[int | None]) -> list[Ranking]:
+    ids = [f"{prompt}{c}" for c in "abcd"[: len(first)]]
+    one = Ranking(prompt, who, ids, first, "helpfulness", "v1")
+    return [one, replace(one, ranks=again, completion_ids=ids, purpose="repeat")]
+
+
+def test_agreement_with_oneself_by_hand() -> None:
+    """x exchanges two of three; y ties two again, which decides nothing, and gives an F, which takes no part; z judged once."""
+    rows = [
+        *twice("x", "p", [1, 2, 3], [1, 3, 2]),
+        *twice("y", "p", [1, 2, 3], [1, 1, 2]),
+        *twice("y", "q", [1, 2, 3, 4], [1, 2, 3, None]),
+        *twice("z", "p", [3, 2, 1], [3, 2, 1])[:1],
+    ]
+    found = self_agreement(rows, HELPFULNESS, resamples=10)
+    assert found
+    assert (found.labelers, found.prompts, found.pairs) == (2, 2, 3 + 2 + 3)
+    assert found.agreement == pytest.approx((2 + 2 + 3) / 8)
+    assert found.tau_b == pytest.approx((1 / 3 + kendalltau([1, 2, 3], [1, 1, 2]).statistic + 1) / 3)
+    assert self_agreement([row for row in rows if row.purpose != "repeat"], HELPFULNESS) is None
+    alone = [row for row in rows if row.purpose == "repeat"]
+    assert self_agreement(alone, HELPFULNESS) is None, "whose first judgement is gone is compared with nobody"
+
+
+def test_a_labeler_who_meets_themselves_is_drawn_once() -> None:
+    """x keeps two decisions of three, y all: with two exponential weights the share of x is uniform, and the agreement 1 - share / 3."""
+    rows = [*twice("x", "p", [1, 2, 3], [1, 3, 2]), *twice("y", "p", [1, 2, 3], [1, 2, 3])]
+    found = self_agreement(rows, HELPFULNESS, resamples=4000)
+    assert found
+    assert (found.low, found.high) == (pytest.approx(1 - 0.975 / 3, abs=0.004), pytest.approx(1 - 0.025 / 3, abs=0.004))

@@ -91,3 +91,16 @@ def test_nothing_to_draw_is_an_empty_string() -> None:
     assert figures.coverage([{"stratum": "s", "group": "g", "people": 0}]) == ""
     assert figures.consensus_calibration([{"predicted": 0.5}]) == ""
     assert figures.judgements_over_time([{"day": "2025-03-01", "judgements": 3}, {"day": "soon", "judgements": 3}]) == ""
+
+
+def test_groups_stand_in_order_and_one_alone_is_not_drawn() -> None:
+    share = {"estimate": 0.7, "low": 0.6, "high": 0.8}
+    rows = [
+        {"kind": "all", "of": "all", "decisions": 120, "agreement": share},
+        {"kind": "stratum", "of": "age: <b>", "decisions": 0, "agreement": None},
+        {"kind": "again", "of": "the same labeler again", "decisions": 40, "agreement": share},
+    ]
+    found = texts(figures.group_agreement(rows))
+    assert [text for text in found if "(" in text and "shared" not in text] == ["all (120)", "the same labeler again (40)"]
+    assert "published labelers, 72 to 77 %" in found
+    assert figures.group_agreement(rows[:2]) == ""

@@ -47,7 +47,7 @@ def filled(where: str) -> str:
 
 def test_status(filled: str, heed: Heed) -> None:
     found = heed("status", filled, "--json")
-    assert (found["schema"], found["last_backup"]) == ("0003", "see pg_dump" if "://" in filled else "never")
+    assert (found["schema"], found["last_backup"]) == ("0004", "see pg_dump" if "://" in filled else "never")
     [project] = found["projects"]
     assert (project["places"], project["places_open"], project["judgements"], project["labelers"]) == (4, 2, {"overlap": 2}, {"l0": 2})
     shown = heed("status", filled)

@@ -15,19 +15,19 @@ import sqlalchemy as sa
 
 from heedful.errors import StoreProblem
 from heedful.records import Ranking
-from heedful.store import Store, backup, migrate, schema, schema_access
+from heedful.store import Store, backup, migrate, projects, schema, schema_access
 from heedful.store.database import Database
 from postgres import create_database
 from stores import answer, next_task, ready, work
 
 FIXTURES = Path(__file__).with_name("fixtures")
-RELEASED = ("0001", "0002", "0003")
+RELEASED = ("0001", "0002", "0003", "0004")
 ADDED = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 def upgrade():
     op.add_column("project", sa.Column("colour", sa.String(20)))
@@ -41,10 +41,10 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Tomorrow's heedful: one migration more; returns the file of that migration."""
     scripts = tmp_path / "migrations"
     shutil.copytree(migrate.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    added = scripts / "versions" / "0004_added.py"
+    added = scripts / "versions" / "0005_added.py"
     added.write_text(ADDED)
     monkeypatch.setattr(migrate, "SCRIPTS", scripts)
-    monkeypatch.setattr(schema, "VERSION", "0004")
+    monkeypatch.setattr(schema, "VERSION", "0005")
     return added
 
 
@@ -92,14 +92,15 @@ def test_every_released_schema_still_opens(version: str, database: str, tmp_path
         assert said[0] == ("p0", "l0", ["p0:a", "p0:c", "p0:b"], [3, 2, 1], "overlap")
         assert said[1] == ("p0", "l1", ["p0:c", "p0:a", "p0:b"], [1, 1, None], "overlap")
         assert said[-1] == ("p2", "elsewhere", ["p2:b", "p2:a"], [1, 2], "overlap")
+        assert store.read(lambda c: projects.find(c, "helpful"))[1].max_shown == 9, "as many as there could be"
         assert [one.kind for one in store.labelers()][:5] == ["person", "person", "person", "person", "ai"]
         assert answer(store, next_task(store, "l2"), "l2", key="new").purpose == "calibration"  # and people go on
 
 
-def test_everything_in_a_store_of_0003_is_there(tmp_path: Path) -> None:
+def test_everything_in_a_store_of_0004_is_there(tmp_path: Path) -> None:
     where = tmp_path / "old.db"
     with closing(sqlite3.connect(where)) as connection:
-        connection.executescript((FIXTURES / "schema_0003.sqlite.sql").read_text())
+        connection.executescript((FIXTURES / "schema_0004.sqlite.sql").read_text())
     rows = dump(str(where))
     assert [name for name in schema_access.metadata.tables if not rows[name]] == []
 
@@ -115,19 +116,19 @@ def test_an_old_file_is_copied_and_migrated_when_it_is_opened(tmp_path: Path, sq
     shutil.copy(sqlite_template, path)
     before = dump(str(path))
     with Store.open(path) as store:
-        assert store.schema == "0004"
+        assert store.schema == "0005"
         assert store.read(lambda c: c.execute(sa.text("SELECT count(colour) FROM project")).scalar()) == 0
         [copy] = backup.backups(path)
-        assert "schema-0003" in copy.name
+        assert "schema-0004" in copy.name
         assert store.read(lambda c: c.exec_driver_sql("PRAGMA foreign_keys").scalar()) == 1
     assert dump(str(copy)) == before
 
 
 def test_two_processes_migrate_it_once(where: str, next_schema: Path) -> None:
     first, second = Database(where), Database(where)
-    assert migrate.bring_up_to_date(first, "0003", unattended=False) is None or first.file
-    migrate.bring_up_to_date(second, "0003", unattended=False)  # had looked before the first was done
-    assert migrate.version_of(second) == "0004"
+    assert migrate.bring_up_to_date(first, "0004", unattended=False) is None or first.file
+    migrate.bring_up_to_date(second, "0004", unattended=False)  # had looked before the first was done
+    assert migrate.version_of(second) == "0005"
     first.close()
     second.close()
 
@@ -138,7 +139,7 @@ def test_postgresql_is_migrated_only_when_told_to(postgres_server: str, postgres
     with pytest.raises(StoreProblem, match="Back it up \\(pg_dump\\), then run: heed store migrate"):
         Store.open(where)
     database = Database.existing(where)
-    assert migrate.bring_up_to_date(database, "0003", unattended=False) is None
+    assert migrate.bring_up_to_date(database, "0004", unattended=False) is None
     database.close()
     Store.open(where).close()
 
@@ -148,8 +149,8 @@ def test_a_migration_that_fails_changes_nothing(where: str, next_schema: Path) -
     before = dump(where)
     database = Database.existing(where)
     with pytest.raises(sa.exc.DBAPIError, match="no_such_function"):
-        migrate.bring_up_to_date(database, "0003", unattended=False)
-    assert migrate.version_of(database) == "0003"
+        migrate.bring_up_to_date(database, "0004", unattended=False)
+    assert migrate.version_of(database) == "0004"
     columns = database.read(lambda c: {column["name"] for column in sa.inspect(c).get_columns("project")})
     assert "colour" not in columns
     database.close()
@@ -161,7 +162,7 @@ def test_a_migration_may_not_leave_rows_without_their_parent(tmp_path: Path, sql
     shutil.copy(sqlite_template, path)
     next_schema.write_text(ADDED.partition("    op.add")[0] + "    op.execute('DELETE FROM labeler')\n")
     with pytest.MonkeyPatch.context() as today:
-        today.setattr(schema, "VERSION", "0003")
+        today.setattr(schema, "VERSION", "0004")
         with Store.open(path) as store:
             ready(store, prompts=2, labelers=1)
             work(store, "l0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -70,6 +71,21 @@ def test_a_project_from_its_first_prompt_to_its_judgements(listening: tuple[str,
     owner.work_out(project)
     app.state.worker.wait()
     assert owner.findings(project)["panel"]["agreement"] == 1.0
+
+
+def test_a_program_chooses_how_many_completions_a_task_shows(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project = owner.create_project("support", "helpfulness", "Which helps most?", max_shown=2)
+    rows = [{"id": name, "prompt": "q", "completions": ["a", "b", "c", "d"]} for name in ("first", "second", "third")]
+    owner.add_prompts(project, rows[:1])
+    owner.add_prompts(project, rows[1:2], max_shown=3)
+    assert owner.change_project(project, max_shown=4)["max_shown"] == 4
+    owner.add_prompts(project, rows[2:])
+    assert Counter(c.prompt_id for c in store.completions("support")) == {"first": 2, "second": 3, "third": 4}
+    with pytest.raises(ApiProblem, match="one completion cannot be ranked") as refused:
+        owner.change_project(project, max_shown=1)
+    assert refused.value.status == 422
 
 
 def test_what_the_server_refuses_is_told_in_its_words(listening: tuple[str, Store, Any]) -> None:

@@ -103,7 +103,7 @@ def test_hostile_text_is_text_on_every_page(app: Any, store: Store, payload: str
     row = {"prompt": payload, "completions": [{"text": text} for text in texts]}
     chat = {"prompt": [{"role": "user", "content": payload}], "completions": texts}
     lines = "\n".join(json.dumps(one) for one in (row, chat)).encode()
-    owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "most": "3"}, files={"file": (f"{name}.jsonl", lines)})
+    owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "max_shown": "3"}, files={"file": (f"{name}.jsonl", lines)})
     who = person(store, name, "labeler", 1, group=name)
     browser = Browser(app).sign_in(store, who)
     browser.headers["user-agent"] = name

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from apps import PASSWORD, Browser, person
 
 from heedful.feedback.asking import ask
 from heedful.store import Answer, Store, accounts, comprehension, instructions, invitations, labelers, projects
+from heedful.web import uploads
 from stores import Clock, answer, items, project
 
 QUESTIONS = "? What is a tie?\n- A race\n* Equally good\n! Read the part on ties.\n\n? What is F?\n* Nonsense\n- Fine"
@@ -44,7 +47,7 @@ def test_from_the_first_link_to_the_export(app: Any, store: Store, clock: Clock)
     assert owner.fill("/projects/1/instructions", text="Rank them.\r\n\r\n*Ties* sparingly.", questions=QUESTIONS).status_code == 303
     rows = [{"prompt": f"question {i}", "completions": [f"answer {c} to {i}" for c in "abc"]} for i in range(4)]
     file = ("prompts.jsonl", "\n".join(map(json.dumps, rows)).encode())
-    uploaded = owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "most": "3"}, files={"file": file})
+    uploaded = owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "max_shown": "3"}, files={"file": file})
     assert uploaded.status_code == 303, uploaded.text
     links = []
     for _ in range(3):
@@ -184,19 +187,78 @@ def test_a_mistake_is_told_in_a_sentence_and_changes_nothing(
 def test_a_bad_row_keeps_the_whole_file_out(store: Store, owner: Browser, line: bytes, told: str) -> None:
     store.create_project(project())
     good = b'{"prompt": "q", "id": "twice", "completions": ["a", "b"]}\n'
-    answered = owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "most": "4"}, files={"file": ("x.jsonl", good + line)})
+    answered = owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "max_shown": "4"}, files={"file": ("x.jsonl", good + line)})
     assert answered.status_code == 422
     assert told.lower() in answered.text.lower()
     assert store.status()[0].prompts == 0
 
 
-def test_as_many_completions_are_shown_as_was_chosen(store: Store, owner: Browser) -> None:
-    store.create_project(project())
-    row = {"prompt": "q", "id": "p", "completions": [{"text": f"text {i}", "model": f"m{i}", "id": f"c{i}"} for i in range(9)]}
-    owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "most": "4"}, files={"file": ("x.jsonl", json.dumps(row).encode())})
-    shown = [completion.id for completion in store.completions("helpful")]
-    assert len(set(shown)) == 4
-    assert set(shown) <= {f"c{i}" for i in range(9)}
+def upload(owner: Browser, *rows: dict[str, Any], **fields: str) -> Any:
+    """A file of rows, as the page of prompts sends it."""
+    file = ("x.jsonl", "\n".join(map(json.dumps, rows)))
+    return owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), **fields}, files={"file": file})
+
+
+def row_of(name: str, completions: int) -> dict[str, Any]:
+    return {
+        "prompt": "q",
+        "id": name,
+        "completions": [{"text": f"text {i}", "model": f"m{i}", "id": f"{name}{i}"} for i in range(completions)],
+    }
+
+
+def shown_of(store: Store) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for completion in store.completions("helpful"):
+        found.setdefault(completion.prompt_id, set()).add(completion.id)
+    return found
+
+
+def test_as_many_completions_are_shown_as_the_project_says_or_the_file(store: Store, owner: Browser) -> None:
+    store.create_project(project(max_shown=4))
+    assert upload(owner, row_of("many", 9), row_of("few", 2)).status_code == 303
+    shown = shown_of(store)
+    assert {name: len(ids) for name, ids in shown.items()} == {"many": 4, "few": 2}, "a row with fewer is shown whole"
+    assert shown["many"] <= {f"many{i}" for i in range(9)}
+    upload(owner, row_of("six", 9), max_shown="6")
+    assert owner.fill("/projects/1/settings", max_shown="3", tie_policy="free", state="active").status_code == 303
+    upload(owner, row_of("three", 9))
+    assert {name: len(ids) for name, ids in shown_of(store).items()} == {"many": 4, "few": 2, "six": 6, "three": 3}
+    assert 'name="max_shown" value="3"' in owner.get("/projects/1/prompts").text
+    for strange, told in (("1", "one completion cannot be ranked"), ("10", "Choose a number from 1 to 9")):
+        answered = upload(owner, row_of("strange", 9), max_shown=strange)
+        assert (answered.status_code, told in answered.text) == (422, True)
+    assert "strange" not in shown_of(store)
+
+
+def test_which_completions_are_shown_depends_on_seed_and_prompt_alone() -> None:
+    """Worked out here by the rule that the manual states, in another order and beside other rows."""
+    asked = project(max_shown=3, seed=7)
+    given = [row_of(f"p{n}", 8) for n in range(50)]
+    chosen = {name: [c.id for c in made] for row in given for name, made in [(row["id"], uploads.item_of(row, "row", asked)[1])]}
+    again = {p.id: [c.id for c in made] for p, made in uploads.items_of((json.dumps(row).encode() for row in reversed(given)), asked)}
+    assert chosen == again
+    other = {row["id"]: [c.id for c in uploads.item_of(row, "row", replace(asked, seed=8))[1]] for row in given}
+    assert sum(chosen[name] == other[name] for name in chosen) < 10
+    places = Counter(int(i[-1]) for ids in chosen.values() for i in ids)
+    assert len(places) == 8, "each completion has its chance"
+    assert max(places.values()) < 35
+
+
+def test_known_answers_are_kept_of_what_is_shown_and_never_told(app: Any, store: Store, owner: Browser) -> None:
+    store.create_project(project(max_shown=3))
+    assert upload(owner, {**row_of("p", 5), "gold_ranks": [1, 2, 3, 4, None]}).status_code == 303
+    [prompt] = store.prompts("helpful")
+    right = dict(zip((f"p{i}" for i in range(5)), [1, 2, 3, 4, None], strict=True))
+    assert prompt.columns == {"gold_ranks": {i: right[i] for i in shown_of(store)["p"]}}
+    version = store.publish("helpful", "Read.")
+    ann = person(store, "ann", "labeler")
+    store.acknowledge("helpful", "ann", version)
+    assert "gold" not in Browser(app).sign_in(store, ann).fetch("/label/1/next").text
+    for wrong in ([1, 2], [1, 2, 3, 4, 0], [1, 2, 3, 4, True], "12345", {"p0": 1}):
+        answered = upload(owner, {**row_of("q", 5), "gold_ranks": wrong})
+        assert (answered.status_code, "Write 5 ranks" in answered.text) == (422, True), wrong
+    assert store.status()[0].prompts == 1
 
 
 def test_two_tries_at_the_questions_then_a_person_decides(app: Any, store: Store, clock: Clock, owner: Browser) -> None:

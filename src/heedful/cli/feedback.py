@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from heedful.cli.common import AsJson, Quiet, make_progress, show, table
+from heedful.cli.common import AsJson, Quiet, make_progress, show, table, warn
 from heedful.cli.pairs import Columns, HigherIs, criterion_of, named
 from heedful.cli.store import HERE
 
 if TYPE_CHECKING:
-    from heedful.jobs.said import Said
+    from heedful.feedback.criteria import Criterion as Judged
+    from heedful.feedback.said import Said
 
 Source = Annotated[
     str,
@@ -97,12 +98,13 @@ def agreement(
     criterion: Criterion = None,
     higher_is: HigherIs = None,
     people: Labelers = None,
+    output: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """How well labelers agree: two by two, Krippendorff's alpha, Kendall's tau-b and W; all, by version of the instructions, by group."""
+    """How well labelers agree: two by two, Krippendorff's alpha, Kendall's tau-b and W; all, by version, by group, with themselves."""
     from heedful.jobs.feedback import agreements
 
-    rows, sentence = agreements(_said(source, project, criterion, higher_is, people))
+    rows, sentence = agreements(_said(source, project, criterion, higher_is, people), output)
     table("Agreement", rows if as_json else [_agreement_line(row) for row in rows], as_json)
     if not as_json:
         typer.echo(sentence)
@@ -140,7 +142,7 @@ def export_judgements(
     from heedful.jobs.said import project_of
     from heedful.store import Store
 
-    with Store.open(store, actor="heed feedback") as opened:
+    with Store.open(store, actor="heed feedback", warn=warn) as opened:
         counts = export_said(opened, project_of(opened, project), target, as_of, strata)
     show({**counts, "file": str(target), "sha256": file_sha256(target)}, as_json)
 
@@ -165,7 +167,7 @@ def import_judgements(
     from heedful.jobs.exchange import import_said
     from heedful.pairs.convert import Choices
 
-    judged = criterion_of(criterion, higher_is) if criterion else None
+    judged = _judged(criterion, higher_is)
     choices = Choices(judged or criterion_of("helpfulness", None), columns=named(columns), say=make_progress(quiet).say)
     texts = {"prompts": prompts, "completions": completions}
     found = import_said(store, rankings, project, judged, choices, from_name=from_name, texts=texts)
@@ -192,7 +194,7 @@ def _decide(where: str, labeler: str, quarantined: bool, why: str, project: str,
     from heedful.store import Store
     from heedful.store import labelers as people
 
-    with Store.open(where, actor="heed feedback") as store:
+    with Store.open(where, actor="heed feedback", warn=warn) as store:
         name = project_of(store, project)
         store.write(lambda c: people.decide(c, name, labeler, quarantined, by or getuser(), why, store.clock()))
         decisions = [row for row in store.read(lambda c: people.decisions(c, name)) if row["labeler"] == labeler]
@@ -204,7 +206,18 @@ def _decide(where: str, labeler: str, quarantined: bool, why: str, project: str,
 def _said(source: str, project: str, criterion: str | None, higher_is: str | None, people: Path | None = None) -> Said:
     from heedful.jobs.said import read_said
 
-    return read_said(source, project, criterion_of(criterion, higher_is) if criterion else None, people)
+    return read_said(source, project, _judged(criterion, higher_is), people, warn=warn)
+
+
+def _judged(criterion: str | None, higher_is: str | None) -> Judged | None:
+    """The criterion that was named, if any. Raises SettingProblem for a direction without what it is the direction of."""
+    from heedful.errors import SettingProblem
+
+    if criterion:
+        return criterion_of(criterion, higher_is)
+    if higher_is:
+        raise SettingProblem(f"--higher-is {higher_is} is said of no criterion", "Name it with --criterion, or leave --higher-is out.")
+    return None
 
 
 def _labeler_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,7 +244,7 @@ def _agreement_line(row: Mapping[str, Any]) -> dict[str, Any]:
     coefficients = {
         name: value and f"{value['estimate']:.2f}" for name, value in row.items() if isinstance(value, Mapping) or value is None
     }
-    return {**row, **coefficients, "agreement": _percents(row["agreement"])}
+    return {name: value for name, value in {**row, **coefficients}.items() if name != "kind"} | {"agreement": _percents(row["agreement"])}
 
 
 def _coverage_lines(found: Mapping[str, Any]) -> dict[str, Any]:

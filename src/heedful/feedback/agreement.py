@@ -7,10 +7,11 @@ Data that nobody read gives an alpha and a tau-b of about 0, and an agreement of
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heedful.feedback.criteria import Criterion
 from heedful.feedback.table import Part, Table, table
@@ -54,17 +55,20 @@ def panel_agreement(
     rankings: Iterable[Ranking], criterion: Criterion, exclude: Collection[str] = (), resamples: int = 400, seed: int = 0
 ) -> PanelAgreement:
     """Agreement of all labelers but the excluded; raises DataProblem where nobody is left."""
+    judged = table(latest((r for r in rankings if r.labeler not in exclude), criterion), criterion)
+    return _agreement(meetings(judged), len(judged.labelers), sum(len(part.prompt_ids) for part in judged.parts), resamples, seed)
+
+
+def _agreement(met: Meetings, labelers: int, prompts: int, resamples: int, seed: int) -> PanelAgreement:
     from heedful.maths.meetings import DECIDED, intervals
 
-    judged = table(latest((r for r in rankings if r.labeler not in exclude), criterion), criterion)
-    met = meetings(judged)
     found = intervals(met, resamples=resamples, seed=seed)
     share, pairs = found["agreement"], int(met.sums[:, DECIDED].sum())
     estimate, low, high = (share.estimate, share.low, share.high) if share else (0.5, 0.0, 1.0)
     alert = share is not None and share.estimate < ALERT_BELOW
     return PanelAgreement(
-        len(judged.labelers),
-        sum(len(part.prompt_ids) for part in judged.parts),
+        labelers,
+        prompts,
         pairs,
         estimate,
         low,
@@ -83,6 +87,29 @@ def agreement_by_version(rankings: Iterable[Ranking], criterion: Criterion) -> d
     return _by(rankings, criterion, lambda r: [r.instructions_version])
 
 
+def self_agreement(rankings: Iterable[Ranking], criterion: Criterion, resamples: int = 400, seed: int = 0) -> PanelAgreement | None:
+    """How well labelers agree with themselves on prompts that they judged again; ``None`` where nobody did.
+
+    The same measures and two-way intervals as of two labelers: each first judgement meets the one that repeats it.
+    """
+    told: dict[bool, dict[tuple[str, str], Ranking]] = {False: {}, True: {}}
+    for row in rankings:
+        if row.criterion == criterion.name:
+            told[row.purpose == "repeat"][row.prompt_id, row.labeler] = row
+    both = sorted(told[False].keys() & told[True].keys())
+    if not both:
+        return None
+    # For the table every such task is a prompt of its own, judged by two who are then found to be one.
+    rows = [replace(told[again][key], prompt_id=f"{n:09}", labeler=str(again)) for n, key in enumerate(both) for again in told]
+    judged = table(rows, criterion)
+    task = np.array([int(unit) for part in judged.parts for unit in part.prompt_ids])
+    prompts, labelers = _numbers([prompt_id for prompt_id, _ in both]), _numbers([labeler for _, labeler in both])
+    met = meetings(judged)
+    who = labelers[task[met.prompt]]
+    met = replace(met, prompt=prompts[task[met.prompt]], first=who, second=who)
+    return _agreement(met, len(set(labelers.tolist())), len(set(prompts.tolist())), resamples, seed)
+
+
 def agreement_by_stratum(rankings: Iterable[Ranking], criterion: Criterion, labelers: Iterable[Labeler]) -> dict[str, PanelAgreement]:
     """Agreement among the labelers of each stratum, as ``"age: 30-44"``; strata in which nobody shares a prompt say so in ``pairs``."""
     strata = {labeler.name: [f"{name}: {value}" for name, value in labeler.strata.items()] for labeler in labelers}
@@ -95,6 +122,11 @@ def _by(rankings: Iterable[Ranking], criterion: Criterion, groups_of: Callable[[
         for name in groups_of(row):
             groups.setdefault(name, []).append(row)
     return {name: panel_agreement(groups[name], criterion) for name in sorted(groups)}
+
+
+def _numbers(names: Sequence[str]) -> NDArray[np.int64]:
+    """A number for each name, the same for the same."""
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def _estimate(interval: Interval | None) -> float | None:

@@ -52,12 +52,16 @@ class Known:
 
 @dataclass(frozen=True)
 class Habits:
-    """One labeler's shares of tied pairs, of Fs, and of pairs in which what was shown earlier is preferred; self-consistency."""
+    """One labeler's shares of tied pairs, of Fs, and of pairs in which what was shown earlier is preferred.
+
+    ``consistency`` with themselves and how often they are right on ``gold`` are ``None`` where nothing of the kind was asked.
+    """
 
     ties: float
     flags: float
     earlier: float
     consistency: Interval | None
+    gold: Interval | None
     signs: Signs
 
 
@@ -69,15 +73,16 @@ def habits(tasks: Mapping[str, Sequence[Ranking]], criterion: Criterion, known: 
     for name, own in tasks.items():
         ties, flags, earlier = shares[name]
         consistency = _same_again(own, known.repeats.get(name, ()), criterion)
+        right, wrong = _gold(own, known.gold, criterion)
         signs: Signs = {
             **_positions(own),
             **_odd("ties", "Ties", "of pairs", ties, [s[0] for n, s in shares.items() if n != name], len(own)),
             **_odd("flags", "Gives an F to", "of completions", flags, [s[1] for n, s in shares.items() if n != name], len(own)),
-            **_gold(own, known.gold, criterion),
+            **wrong,
             **hurry.get(name, {}),
             **_inconsistent(consistency, len(known.repeats.get(name, ()))),
         }
-        found[name] = Habits(ties, flags, earlier, consistency, signs)
+        found[name] = Habits(ties, flags, earlier, consistency, right, signs)
     return found
 
 
@@ -129,16 +134,18 @@ def _odd(sign: Sign, does: str, of: str, share: float, others: Sequence[float], 
     return {sign: f"{does} {share:.0%} {of}; the others' median is {middle:.0%}."}
 
 
-def _gold(own: Sequence[Ranking], gold: Mapping[str, Ranking], criterion: Criterion) -> Signs:
-    """Right too seldom on prompts whose answer is known."""
+def _gold(own: Sequence[Ranking], gold: Mapping[str, Ranking], criterion: Criterion) -> tuple[Interval | None, Signs]:
+    """How often a labeler is right on prompts whose answer is known, and a sign where that is too seldom."""
     from heedful.maths.agreement import clustered_share
 
     compared = [_same(task, gold[task.prompt_id], criterion) for task in own if task.prompt_id in gold]
     hits, sizes = [hit for hit, _ in compared], [size for _, size in compared]
+    if not sum(sizes):
+        return None, {}
     share = clustered_share(hits, sizes, confidence=0.9)
     if sum(size > 0 for size in sizes) < LEAST or share.high >= GOLD_CUT:
-        return {}
-    return {
+        return share, {}
+    return share, {
         "gold": f"Right on {share.estimate:.0%} of {sum(sizes)} pairs with a known answer (90% interval up to {share.high:.0%}); "
         f"{GOLD_CUT:.0%} are expected."
     }

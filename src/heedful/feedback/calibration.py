@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heedful.feedback.criteria import Criterion
-from heedful.feedback.panel import HeldOutVotes, fit_panel
+from heedful.feedback.panel import Fit, HeldOutVotes, fit_panel
 from heedful.feedback.table import table
 from heedful.feedback.votes import latest
 from heedful.records import Ranking
@@ -21,16 +21,16 @@ LEAST_VOTES = 20
 """Votes per bin below which there are fewer bins."""
 
 
-def calibration(rankings: Iterable[Ranking], criterion: Criterion) -> list[dict[str, float]]:
+def calibration(rankings: Iterable[Ranking], criterion: Criterion, fit: Fit = fit_panel) -> list[dict[str, float]]:
     """Bins of held-out votes by how probable the model thought them, lowest first: ``predicted``, ``observed``, ``low``, ``high``, ``n``.
 
     ``predicted`` is the mean probability, at least 0.5, of the completion that was expected to win;
     ``observed`` the share of votes for it, with a 95 % interval that counts votes on one prompt as
-    the repetitions that they are. Nothing where no two labelers judged the same prompt.
+    the repetitions that they are. Nothing where no two labelers judged the same prompt. ``fit`` as of the consensus.
 
     Raises DataProblem where there are no rankings by this criterion.
     """
-    fitted = fit_panel(table(latest(rankings, criterion), criterion))
+    fitted = fit(table(latest(rankings, criterion), criterion))
     votes = fitted.held_out_votes()
     if not len(votes.logits):
         return []

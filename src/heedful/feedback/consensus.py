@@ -28,7 +28,7 @@ from heedful.errors import SettingProblem, nearest
 from heedful.feedback import majority as by_majority
 from heedful.feedback.agreed import DECIDED, LEAST_LABELERS, Consensus, ConsensusPair, Method
 from heedful.feedback.criteria import Criterion
-from heedful.feedback.panel import FittedPanel, fit_panel
+from heedful.feedback.panel import Fit, FittedPanel, fit_panel
 from heedful.feedback.table import Part, Table, table
 from heedful.feedback.votes import latest
 from heedful.records import Ranking
@@ -51,6 +51,7 @@ def consensus(
     method: Method | Literal["auto"] = "auto",
     least_rankings: float = LEAST_RANKINGS,
     assumed: PanelPrior | None = None,
+    fit: Fit = fit_panel,
 ) -> Consensus:
     """How probable it is, of every two completions that somebody ranked together, that one is better than the other.
 
@@ -60,11 +61,14 @@ def consensus(
         method: ``auto`` takes the model where there are at least three labelers, ``least_rankings``
             rankings per labeler, and prompts that several labelers judged.
         assumed: what the model believes before anybody has judged.
+        fit: a :class:`heedful.feedback.panel.FitOnce` shares the model's fit with whatever else reads these rankings.
 
     Raises:
         DataProblem: there are no rankings by this criterion.
         SettingProblem: the method is unknown, a labeler to leave out has ranked nothing, or nobody is left.
     """
+    from heedful.maths.panel import PanelPrior
+
     rows = latest(rankings, criterion)
     _check(method, {row.labeler for row in rows}, exclude)
     rows = [row for row in rows if row.labeler not in exclude]
@@ -88,7 +92,9 @@ def consensus(
             parameters=parameters,
             input_sha256=judged.sha256,
         )
-    return _modelled(judged, sorted(exclude), reason if method == "auto" else "The model was asked for.", stamp, assumed)
+    told = reason if method == "auto" else "The model was asked for."
+    fitted = fit(judged) if assumed is None else fit_panel(judged, assumed)
+    return _modelled(fitted, sorted(exclude), told, stamp, assumed or PanelPrior())
 
 
 def _check(method: str, names: set[str], exclude: Collection[str]) -> None:
@@ -118,11 +124,8 @@ def _enough(judged: Table) -> str:
     return f"Model: {labelers} labelers with {judged.rankings / labelers:.3g} rankings each show whom to believe."
 
 
-def _modelled(judged: Table, excluded: list[str], reason: str, stamp: dict[str, Any], assumed: PanelPrior | None) -> Consensus:
-    from heedful.maths.panel import PanelPrior
-
-    assumed = assumed or PanelPrior()
-    fitted = fit_panel(judged, assumed)
+def _modelled(fitted: FittedPanel, excluded: list[str], reason: str, stamp: dict[str, Any], assumed: PanelPrior) -> Consensus:
+    judged = fitted.table
     temperature, flags = fitted.temperature(), fitted.flag_probabilities()
     found = [_pairs(fitted, number, flags[number], temperature) for number in range(len(judged.parts))]
     parameters = {

@@ -34,7 +34,7 @@ from heedful.feedback.agreed import LEAST_LABELERS
 from heedful.feedback.agreement import meetings
 from heedful.feedback.behaviour import CARELESS, Habits, Known, habits
 from heedful.feedback.criteria import Criterion
-from heedful.feedback.panel import FittedPanel, fit_panel
+from heedful.feedback.panel import Fit, FittedPanel, fit_panel
 from heedful.feedback.population import Difference, differences
 from heedful.feedback.table import table
 from heedful.feedback.votes import latest
@@ -47,6 +47,8 @@ Finding = Literal["fine", "unsure", "random", "upside_down", "careless", "minori
 Array = NDArray[np.float64]
 
 BAD: tuple[Finding, ...] = ("random", "upside_down")
+FLAGGED: tuple[Finding, ...] = (*BAD, "careless")
+"""At whose work a person should look."""
 EARLY_TASKS, EARLY_TURNED, EARLY_CAREFUL = 2, 3.0, 0.05
 """From so many shared tasks there is an alert if the votes are 20 times (``exp(3)``) as probable from an upside-down reader as
 from a careful one, or the labeler is careful with at most this probability;"""
@@ -74,7 +76,8 @@ class LabelerReport(Record):
     disagreement; ``p_guessing`` is how often guessing is as far from even. ``odds``: the probabilities of
     ``careful``, ``guessing`` and ``upside_down``. ``reliability``: 1 always right, 0 guesses, below 0 upside
     down. ``earlier_share``: how often what was shown earlier is preferred. ``consistency``: how often a prompt
-    shown again is decided as the first time. ``by_version``: agreement under each version of the
+    shown again is decided as the first time; ``gold``: how often pairs with a known answer are decided rightly;
+    ``None`` where there are no such prompts. ``by_version``: agreement under each version of the
     instructions. ``signs``: habits worth a look, each a sentence.
     """
 
@@ -97,13 +100,14 @@ class LabelerReport(Record):
     f_share: float
     earlier_share: float
     consistency: float | None = None
+    gold: float | None = None
     by_version: dict[str, dict[str, Any]] = field(default_factory=dict)
     signs: dict[str, str] = field(default_factory=dict)
 
     @property
     def flagged(self) -> bool:
         """Whether a person should look at this labeler's work before it is used."""
-        return self.verdict in (*BAD, "careless")
+        return self.verdict in FLAGGED
 
 
 def labeler_reports(
@@ -112,6 +116,7 @@ def labeler_reports(
     labelers: Iterable[Labeler] = (),
     words: Mapping[str, int] | None = None,
     gold: Iterable[Ranking] = (),
+    fit: Fit = fit_panel,
 ) -> list[LabelerReport]:
     """A report for every labeler who ranked by this criterion, in order of name.
 
@@ -120,13 +125,14 @@ def labeler_reports(
         labelers: whose strata are known.
         words: how many each completion has, by id, for judging whether somebody read them.
         gold: rankings whose answers are known to be right.
+        fit: a :class:`heedful.feedback.panel.FitOnce` shares the model's fit with whatever else reads these rankings.
 
     Raises DataProblem where there are no rankings by this criterion.
     """
     everything = list(rankings)
     rows = latest(everything, criterion)
     judged = table(rows, criterion)
-    compared = _Compared.of(fit_panel(judged))
+    compared = _Compared.of(fit(judged))
     tasks, repeats = _by_labeler(rows), _by_labeler(r for r in everything if _is_repeat(r, criterion))
     known = Known(words or {}, {r.prompt_id: r for r in gold if r.criterion == criterion.name}, repeats)
     seen = habits(tasks, criterion, known)
@@ -272,6 +278,7 @@ def _report(
         f_share=seen.flags,
         earlier_share=seen.earlier,
         consistency=None if seen.consistency is None else seen.consistency.estimate,
+        gold=None if seen.gold is None else seen.gold.estimate,
         by_version={r.version: {"tasks": r.tasks, "verdict": r.verdict(), **r.share.to_dict()} for r in versions},
         signs=seen.signs,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ Array = NDArray[np.float64]
 
 TEMPERATURE_SD = 0.2
 """Of the prior on the log of the calibration's temperature: as firm as some 50 votes."""
+
+
+Fit = Callable[[Table], "FittedPanel"]
+"""How the model is fitted to rankings: :func:`fit_panel`, or :class:`FitOnce`."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,19 @@ def fit_panel(judged: Table, assumed: PanelPrior | None = None) -> FittedPanel:
     from heedful.maths import panel
 
     return FittedPanel(judged, panel.fit(judged.blocks, len(judged.readers), assumed))
+
+
+class FitOnce:
+    """Fits the model as :func:`fit_panel` does, but the same rankings only once: for several calculations on them in a row."""
+
+    def __init__(self) -> None:
+        self._last: FittedPanel | None = None
+
+    def __call__(self, judged: Table) -> FittedPanel:
+        """The model of these rankings, fitted now or the last time."""
+        if self._last is None or not self._last.table.holds_the_same(judged):
+            self._last = fit_panel(judged)
+        return self._last
 
 
 def _flags(part: Part) -> Array:

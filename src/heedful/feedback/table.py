@@ -85,9 +85,14 @@ class Part:
 class Table:
     """All rankings by one criterion, in parts; who read what (``readers``); the hash of all of it."""
 
+    criterion: Criterion
     readers: list[Reader]
     parts: list[Part]
     sha256: str
+
+    def holds_the_same(self, other: Table) -> bool:
+        """Whether both hold the same rankings, read in the same direction."""
+        return (self.sha256, self.criterion) == (other.sha256, other.criterion)
 
     @property
     def rankings(self) -> int:
@@ -123,9 +128,8 @@ def table(rankings: Iterable[Ranking], criterion: Criterion) -> Table:
         for row in judged:
             digest.update(_canonical(row))
         by_size.setdefault(len({i for row in judged for i in row.completion_ids}), []).append(judged)
-    return Table(
-        readers, [_part(chunk, number, criterion) for size in sorted(by_size) for chunk in _chunks(by_size[size], size)], digest.hexdigest()
-    )
+    parts = [_part(chunk, number, criterion) for size in sorted(by_size) for chunk in _chunks(by_size[size], size)]
+    return Table(criterion, readers, parts, digest.hexdigest())
 
 
 def _canonical(row: Ranking) -> bytes:

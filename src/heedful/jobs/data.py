@@ -71,14 +71,16 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
     from heedful.feedback.agreement import panel_agreement
     from heedful.feedback.consensus import consensus
     from heedful.feedback.labelers import flagged, labeler_reports
+    from heedful.feedback.panel import FitOnce
 
     criterion = criterion_of(ws)
     collected = collect(ws, folder, criterion)
     rankings = collected.rankings
     words = {c.id: len(c.text.split()) for c in ws.completions()}
-    reports = labeler_reports(rankings, criterion, collected.labelers, words)
+    fit = FitOnce()
+    reports = labeler_reports(rankings, criterion, collected.labelers, words, fit=fit)
     in_doubt = flagged(reports)
-    agreed = consensus(rankings, criterion)
+    agreed = consensus(rankings, criterion, fit=fit)
     if agreed.method == "majority" and ws.settings.feedback.quarantine_flagged:
         agreed = consensus(rankings, criterion, exclude=in_doubt)
     write_jsonl(folder / "rankings.jsonl", rankings)

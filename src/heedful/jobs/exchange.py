@@ -59,7 +59,7 @@ def import_said(
     file = sqlite_file(where)
     new = file is not None and not file.exists()
     try:
-        with Store.open(where, create=True, actor="heed feedback") as store:
+        with Store.open(where, create=True, actor="heed feedback", warn=choices.say) as store:
             return store.write(lambda c: _put(c, store, project, criterion, found, path.name))
     except BaseException:
         if new and file:

@@ -1,21 +1,24 @@
-"""What can be told of feedback outside a run: consensus, labelers, agreement, coverage; in rows, and in figures for people."""
+"""What can be told of feedback outside a run: consensus, labelers, agreement, coverage; in rows, and in figures for people.
+
+What is found is found by :mod:`heedful.feedback.findings`, as in the app.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from heedful.errors import DataProblem, SettingProblem
-from heedful.jobs.said import Said
-from heedful.records import Ranking, write_atomically, write_jsonl
+from heedful.errors import SettingProblem
+from heedful.feedback.said import Said
+from heedful.records import write_atomically, write_jsonl
 
 if TYPE_CHECKING:
     from heedful.feedback.agreed import Consensus
-    from heedful.feedback.agreement import PanelAgreement
-    from heedful.feedback.labelers import LabelerReport
     from heedful.feedback.labels import LabelConsensus
+    from heedful.feedback.panel import Fit
+    from heedful.store import Snapshot
 
 
 def agree(
@@ -28,30 +31,34 @@ def agree(
 
     Raises DataProblem where nothing was said, SettingProblem for labelers who said nothing.
     """
-    from heedful.feedback.consensus import consensus
+    from heedful.feedback import findings
+    from heedful.feedback.panel import FitOnce
     from heedful.pairs.build import for_review
 
     if said.thumbs and not said.rankings:
         return _agree_on_thumbs(said, method, save_in, folder)
-    agreed = consensus(said.counted, said.criterion, exclude, method)
+    if save_in and not said.snapshot:
+        raise SettingProblem(f"{said.name} is a file, and a consensus is kept in a store", "Leave --save out, or name a store.")
+    fit = FitOnce()
+    agreed = findings.agree(said, exclude, method, fit)
     facts = {
         **_name(said),
         **_how(agreed),
-        "rankings": len(said.counted),
+        "rankings": len(said.settled),
         "labelers": len(agreed.labelers),
         "left_out": sorted({*agreed.excluded, *said.set_aside}),
-        "prompts": len({row.prompt_id for row in said.counted}),
+        "prompts": len({row.prompt_id for row in said.settled}),
         "pairs": len(agreed.pairs),
         "decided": len(agreed.decided),
         "completions_F": sum(map(len, agreed.flagged.values())),
-        "prompts_for_review": len(for_review(said.counted, said.criterion)),
+        "prompts_for_review": len(for_review(said.settled, said.criterion)),
         "reliability": agreed.reliability,
         "input_sha256": agreed.input_sha256,
     }
-    if save_in:
-        facts |= _save(save_in, said, agreed)
     if folder:
-        facts["written"] = _write_consensus(said, agreed, folder)
+        facts["written"] = _write_consensus(said, agreed, fit, folder)
+    if save_in and said.snapshot:
+        facts |= _save(save_in, said, said.snapshot, agreed, fit)
     return facts
 
 
@@ -60,61 +67,47 @@ def report_labelers(said: Said, folder: Path | None = None) -> list[dict[str, An
 
     Raises DataProblem where nothing was ranked.
     """
-    from heedful.feedback.labelers import labeler_reports
+    from heedful.feedback import findings
 
-    _refuse_without_rankings(said)
-    reports = labeler_reports(said.rankings, said.criterion, said.labelers, said.words)
+    findings.refuse_without_rankings(said)
+    reports = findings.report_all(said)
     if folder:
         from heedful.report.feedback_figures import labeler_agreement
 
-        _draw(folder / "labelers.svg", labeler_agreement([_figure_row(report) for report in reports]))
+        _draw(folder / "labelers.svg", labeler_agreement(findings.labeler_rows(reports)))
     return [{**report.to_dict(), "flagged": report.flagged, "set_aside": said.set_aside.get(report.labeler, "")} for report in reports]
 
 
-def agreements(said: Said) -> tuple[list[dict[str, Any]], str]:
-    """Agreement of all who are not set aside, by version of the instructions, and by group of at least five people; and a sentence.
+def agreements(said: Said, folder: Path | None = None) -> tuple[list[dict[str, Any]], str]:
+    """Agreement of all who count, of groups and of labelers with themselves, and a sentence; ``folder`` gets a figure of all.
 
     Raises DataProblem where nothing was ranked.
     """
-    from heedful.feedback.agreement import agreement_by_stratum, agreement_by_version, panel_agreement
+    from heedful.feedback import findings
 
-    _refuse_without_rankings(said)
-    rankings = said.counted
-    everybody = panel_agreement(rankings, said.criterion)
-    rows = [_agreement_row("all", everybody)]
-    versions = agreement_by_version(rankings, said.criterion)
-    if len(versions) > 1:
-        rows += [_agreement_row(f"version {name}", found) for name, found in versions.items()]
-    told = _told(rankings, said)
-    strata = agreement_by_stratum(rankings, said.criterion, said.labelers)
-    rows += [_agreement_row(name, found) for name, found in strata.items() if name in told]
+    findings.refuse_without_rankings(said)
+    rows, everybody = findings.agreement_rows(said)
+    if folder:
+        from heedful.report.feedback_figures import group_agreement
+
+        _draw(folder / "agreement.svg", group_agreement(rows))
     return rows, everybody.sentence
 
 
 def cover(said: Said, folder: Path | None = None) -> dict[str, Any]:
     """Who was asked how often, small groups hidden; ``folder`` gets figures of the groups and of the days."""
-    from heedful.feedback.coverage import coverage
+    from heedful.feedback import findings
     from heedful.maths.disclosure import SMALLEST, shown_cells
 
-    if not (said.rankings or said.thumbs):
-        raise DataProblem(f"nobody has judged anything in {said.name} yet", "Ask people first.")
-    found = coverage([*said.rankings, *said.thumbs], said.labelers)
+    found = findings.cover(said)
     cells = {name: shown_cells(groups) for name, groups in found.strata.items()}
     groups = {name: {**one.shown, **({f"groups below {SMALLEST}": one.hidden} if one.hidden_groups else {})} for name, one in cells.items()}
     if folder:
-        from heedful.report.feedback_figures import coverage as groups_drawn
-        from heedful.report.feedback_figures import judgements_over_time
+        from heedful.report.feedback_figures import coverage, judgements_over_time
 
-        rows = [{"stratum": name, "group": group, "people": n} for name, of in found.strata.items() for group, n in of.items()]
-        _draw(folder / "coverage.svg", groups_drawn(rows))
-        _draw(folder / "time.svg", judgements_over_time([{"day": day, "judgements": n} for day, n in found.days.items()]))
+        _draw(folder / "coverage.svg", coverage(findings.group_rows(found)))
+        _draw(folder / "time.svg", judgements_over_time(findings.day_rows(found)))
     return {**_name(said), **found.to_dict(), "strata": groups}
-
-
-def _refuse_without_rankings(said: Said) -> None:
-    if not said.rankings:
-        what = "thumbs only" if said.thumbs else "nothing by this criterion"
-        raise DataProblem(f"{said.name} holds {what}, and no rankings by {said.criterion.name!r}", "Collect rankings first.")
 
 
 def _name(said: Said) -> dict[str, Any]:
@@ -150,30 +143,29 @@ def _agree_on_thumbs(said: Said, method: Literal["auto", "model", "majority"], s
     return facts
 
 
-def _save(where: str, said: Said, agreed: Consensus) -> dict[str, Any]:
+def _save(where: str, said: Said, made_from: Snapshot, agreed: Consensus, fit: Fit) -> dict[str, Any]:
     """Keep a consensus in the store that it was made from, and open places where it is undecided."""
     from heedful.feedback.asking import ask_more
-    from heedful.feedback.labelers import labeler_reports
+    from heedful.feedback.findings import report_all
     from heedful.jobs.judgements import save
     from heedful.store import Store
 
-    if said.snapshot is None:
-        raise SettingProblem(f"{said.name} is a file, and a consensus is kept in a store", "Leave --save out, or name a store.")
-    reports = labeler_reports(said.rankings, said.criterion, said.labelers, said.words)
-    with Store.open(where, actor="heed feedback") as store:
-        run = save(store, said.snapshot, agreed, reports)
+    reports = report_all(said, fit)
+    # What opening the store has to say was said when it was read.
+    with Store.open(where, actor="heed feedback", warn=lambda _: None) as store:
+        run = save(store, made_from, agreed, reports)
         return {"derived_run": run, "asked_once_more": ask_more(store, said.name)}
 
 
-def _write_consensus(said: Said, agreed: Consensus, folder: Path) -> list[str]:
+def _write_consensus(said: Said, agreed: Consensus, fit: Fit, folder: Path) -> list[str]:
     from heedful.feedback.calibration import calibration
     from heedful.report.feedback_figures import consensus_calibration
 
     write_jsonl(folder / "consensus.jsonl", agreed.pairs)
     written = [str(folder / "consensus.jsonl")]
     if agreed.method == "model":  # a majority predicts nobody's votes
-        counted = [row for row in said.counted if row.labeler not in agreed.excluded]
-        _draw(folder / "calibration.svg", consensus_calibration(calibration(counted, said.criterion)))
+        counted = [row for row in said.settled if row.labeler not in agreed.excluded]
+        _draw(folder / "calibration.svg", consensus_calibration(calibration(counted, said.criterion, fit)))
         written.append(str(folder / "calibration.svg"))
     return written
 
@@ -182,27 +174,3 @@ def _draw(path: Path, figure: str) -> None:
     """A figure as a file; where there is nothing to draw there is none."""
     if figure:
         write_atomically(path, figure.encode())
-
-
-def _figure_row(report: LabelerReport) -> dict[str, Any]:
-    named = {"labeler": report.labeler, "judgements": report.tasks, "flagged": report.flagged}
-    return {**named, "agreement": report.agreement if report.pairs else None, "low": report.low, "high": report.high}
-
-
-def _agreement_row(name: str, found: PanelAgreement) -> dict[str, Any]:
-    intervals: Mapping[str, Any] = found.intervals
-    counts = {"of": name, "labelers": found.labelers, "prompts": found.prompts, "decisions": found.pairs}
-    return {**counts, **{measure: intervals[key] for key, measure in _MEASURES.items()}}
-
-
-_MEASURES = {"agreement": "agreement", "alpha": "alpha", "tau_b": "tau-b", "w": "W"}
-"""Krippendorff's alpha, ordinal; Kendall's tau-b and W."""
-
-
-def _told(rankings: Sequence[Ranking], said: Said) -> set[str]:
-    """The groups, like ``"age: 30-44"``, of so many people that one may tell how well they agree."""
-    from heedful.feedback.coverage import coverage
-    from heedful.maths.disclosure import shown_cells
-
-    strata = coverage(rankings, said.labelers).strata
-    return {f"{name}: {group}" for name, groups in strata.items() for group in shown_cells(groups).shown}

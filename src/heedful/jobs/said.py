@@ -2,57 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heedful.errors import SettingProblem
 from heedful.feedback.criteria import Criterion, criterion_named
-from heedful.records import Completion, Labeler, Ranking, Thumb
+from heedful.feedback.said import Said, known_answers, said_in, words_of
 
 if TYPE_CHECKING:
-    from heedful.store import Snapshot, Store
+    from heedful.records import Correction, Ranking, Thumb
+    from heedful.store import Store
 
 ROWS = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 """Endings of files that are rows, and no store."""
 _SQLITE = b"SQLite format 3\0"
 
 
-@dataclass(frozen=True)
-class Said:
-    """What was said by one criterion, in a store's project or in a file.
-
-    ``set_aside``: whose judgements do not count by a person's decision, and why. ``words``: how many
-    each completion has whose text is known. ``snapshot`` names what was taken from a store.
-    """
-
-    name: str
-    criterion: Criterion
-    rankings: list[Ranking]
-    thumbs: list[Thumb]
-    labelers: list[Labeler]
-    words: dict[str, int]
-    set_aside: Mapping[str, str]
-    snapshot: Snapshot | None = None
-
-    @property
-    def counted(self) -> list[Ranking]:
-        """The rankings of those who are not set aside."""
-        return [row for row in self.rankings if row.labeler not in self.set_aside]
-
-
-def read_said(source: str, project: str = "", criterion: Criterion | None = None, labelers: Path | None = None) -> Said:
+def read_said(
+    source: str, project: str = "", criterion: Criterion | None = None, labelers: Path | None = None, *, warn: Callable[[str], None]
+) -> Said:
     """What people said, by the file or URL of a store, or from a file of judgements as JSON lines.
 
     ``project`` may be left out where the store has but one, ``criterion`` where the file's
     judgements are all by one that is built in. ``labelers``: rows of who they are, for a file
-    without them.
+    without them. ``warn`` hears what opening a store has to say.
 
     Raises SettingProblem where that is not so, and what reading raises.
     """
     file = _rows(source)
-    return _of_store(source, project, criterion) if file is None else _of_file(file, criterion, labelers)
+    return _of_store(source, project, criterion, warn) if file is None else _of_file(file, criterion, labelers)
 
 
 def project_of(store: Store, name: str) -> str:
@@ -78,27 +57,20 @@ def _rows(source: str) -> Path | None:
         return None if handle.read(len(_SQLITE)) == _SQLITE else file
 
 
-def _of_store(where: str, name: str, criterion: Criterion | None) -> Said:
-    from heedful.store import Store, labelers, projects
+def _of_store(where: str, name: str, criterion: Criterion | None, warn: Callable[[str], None]) -> Said:
+    from heedful.store import Store
 
-    with Store.open(where, actor="heed feedback") as store:
-        project = project_of(store, name)
-        _, asked = store.read(lambda c: projects.find(c, project))
-        judged = Criterion(asked.criterion, asked.question, asked.higher_is)
-        if criterion and (criterion.name, criterion.higher_is) != (judged.name, judged.higher_is):
-            raise SettingProblem(f"project {project!r} is about {judged.name!r}, not {criterion.name!r}", "Leave --criterion out.")
-        snapshot = store.snapshot(project)
-        rows = list(store.judgements(project, snapshot.event))
-        return Said(
-            project,
-            judged,
-            [row for row in rows if isinstance(row, Ranking)],
-            [row for row in rows if isinstance(row, Thumb)],
-            store.labelers(),
-            _words(store.completions(project)),
-            store.read(lambda c: labelers.quarantined(c, project)),
-            snapshot,
+    with Store.open(where, actor="heed feedback", warn=warn) as store:
+        found = said_in(store, project_of(store, name))
+    judged = found.criterion
+    if criterion and criterion.name != judged.name:
+        raise SettingProblem(f"project {found.name!r} is about {judged.name!r}, not {criterion.name!r}", "Leave --criterion out.")
+    if criterion and criterion.higher_is != judged.higher_is:
+        raise SettingProblem(
+            f"in project {found.name!r} more {judged.name} is {judged.higher_is}, not {criterion.higher_is}",
+            "Leave --criterion and --higher-is out.",
         )
+    return found
 
 
 def _of_file(path: Path, criterion: Criterion | None, labelers: Path | None) -> Said:
@@ -108,15 +80,17 @@ def _of_file(path: Path, criterion: Criterion | None, labelers: Path | None) -> 
     found = gather(rankings.read(path))
     if labelers:
         gather(rankings.read(labelers, default="labeler"), found)
-    judged = criterion or only_criterion(path, {r.criterion for r in found.rankings} | {t.criterion for t in found.thumbs})
+    said: list[Ranking | Thumb | Correction] = [*found.rankings, *found.thumbs, *found.corrections]
+    judged = criterion or only_criterion(path, {row.criterion for row in said})
     return Said(
         path.name,
         judged,
         [row for row in found.rankings if row.criterion == judged.name],
         [row for row in found.thumbs if row.criterion in ("", judged.name)],
+        [row for row in found.corrections if row.criterion in ("", judged.name)],
         list(found.labelers.values()),
-        _words(found.completions.values()),
-        {},
+        words_of(found.completions.values()),
+        known_answers(found.prompts.values(), judged),
     )
 
 
@@ -126,7 +100,3 @@ def only_criterion(path: Path, names: set[str]) -> Criterion:
     if len(named) > 1:
         raise SettingProblem(f"{path} holds judgements by {', '.join(named)}", "Choose one with --criterion.")
     return criterion_named(named[0]) if named else criterion_named("helpfulness")
-
-
-def _words(completions: Iterable[Completion]) -> dict[str, int]:
-    return {c.id: len(c.text.split()) for c in completions}

@@ -7,6 +7,7 @@ a matrix product.
 Source of the interval: Owen & Eckles (2012), "Bootstrapping data arrays of arbitrary order": each
 prompt and each labeler gets an exponential weight of mean 1, and a meeting the product of its
 three. It never leaves a sample empty, as drawing three labelers of three with replacement would.
+A labeler may meet themselves, on a prompt that they judged twice: then there are two weights.
 """
 
 from __future__ import annotations
@@ -91,13 +92,14 @@ def intervals(meetings: Meetings, confidence: float = 0.95, resamples: int = 400
     total = float(meetings.coincidences.sum())  # alpha corrects for the number of ratings, which a resample leaves as it is
     random = np.random.default_rng(seed)
     prompts, labelers = _numbered(meetings)
+    alone = meetings.first == meetings.second  # who meets themselves has one weight, not two
     drawn: list[dict[str, float]] = []
     for start in range(0, resamples + 1, 16):
         rows = min(16, resamples + 1 - start)
         by_prompt, by_labeler = random.exponential(size=(rows, prompts)), random.exponential(size=(rows, labelers))
         if start == 0:
             by_prompt[0], by_labeler[0] = 1, 1  # the sample itself
-        weight = by_prompt[:, meetings.prompt] * by_labeler[:, meetings.first] * by_labeler[:, meetings.second]
+        weight = by_prompt[:, meetings.prompt] * by_labeler[:, meetings.first] * np.where(alone, 1, by_labeler[:, meetings.second])
         sums, coincidences = weight @ meetings.sums, weight @ meetings.coincidences
         coincidences *= total / np.maximum(coincidences.sum(axis=1, keepdims=True), 1e-300)
         drawn += [

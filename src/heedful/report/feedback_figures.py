@@ -32,20 +32,40 @@ def labeler_agreement(labelers: Sequence[Row]) -> str:
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        axes.axvspan(*PUBLISHED, color=BEFORE, alpha=0.25, linewidth=0, label="published labelers, 72 to 77 %")
-        axes.axvline(0.5, color=INK, linewidth=1, linestyle=":", label="guessing")
+        _beside_published(axes, len(rows))
         for y, row in enumerate(rows):
             interval_point(axes, row["agreement"], y, row.get("low"), row.get("high"), THIRD if row.get("flagged") else AFTER)
         if any(row.get("flagged") for row in rows):
             axes.plot([], [], "o", color=THIRD, label="to look at")
         axes.set_yticks(range(len(rows)), [_with_count(row) for row in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(0, 1)
         counted = "\n(judgements in brackets)" if any(row.get("judgements") is not None for row in rows) else ""
         axes.set_xlabel(f"agreement with the consensus of the others{counted}")
         legend(figure)
 
     return svg(draw, 1.4 + 0.3 * len(rows), "labelers", f"Agreement of {len(rows)} labelers with the others, with intervals")
+
+
+def group_agreement(rows: Sequence[Row]) -> str:
+    """How well labelers agree with each other, all together, by version, within groups, and with themselves, beside what is published.
+
+    Rows are ``{kind, of, decisions, agreement}``, agreement ``{estimate, low, high}`` or ``None``; at most 30, and nothing where
+    there is but one. Labelers with themselves stand out: that is no agreement between people, but what it can hardly exceed.
+    """
+    rows = [r for r in rows if r.get("agreement")][:MOST_LABELERS]
+    if len(rows) < 2:
+        return ""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        _beside_published(axes, len(rows))
+        for y, row in enumerate(rows):
+            found = row["agreement"]
+            interval_point(axes, found["estimate"], y, found["low"], found["high"], INK if row.get("kind") == "again" else AFTER)
+        axes.set_yticks(range(len(rows)), [f"{short(str(row['of']), 22)} ({row['decisions']})" for row in rows])
+        axes.set_xlabel("agreement, two by two, with 95 % intervals\n(shared decisions in brackets)")
+        legend(figure)
+
+    return svg(draw, 1.4 + 0.3 * len(rows), "groups", f"Agreement between labelers in {len(rows)} groups, with intervals")
 
 
 def coverage(rows: Sequence[Row]) -> str:
@@ -148,6 +168,14 @@ def judgements_over_time(rows: Sequence[Row]) -> str:
         figure.align_ylabels()
 
     return svg(draw, 3.4, "time", f"{int(sum(counts))} judgements over {len(days)} {'days' if step == 1 else 'weeks'}")
+
+
+def _beside_published(axes: Any, rows: int) -> None:
+    """Agreement from 0 to 1, a row below the other, with what is published and what guessing reaches."""
+    axes.axvspan(*PUBLISHED, color=BEFORE, alpha=0.25, linewidth=0, label="published labelers, 72 to 77 %")
+    axes.axvline(0.5, color=INK, linewidth=1, linestyle=":", label="guessing")
+    axes.set_ylim(rows - 0.4, -0.6)
+    axes.set_xlim(0, 1)
 
 
 def _with_count(row: Row) -> str:

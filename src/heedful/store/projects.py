@@ -19,6 +19,8 @@ from heedful.store.schema import criterion, project
 TaskType = Literal["ranking", "thumbs", "correction"]
 TiePolicy = Literal["none", "sparing", "free"]
 LEAST_RANDOM_SHARE = 0.2
+MOST_COMPLETIONS = 9
+"""More nobody can compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Project:
     to do so sparingly, or freely.
     ``overlap``: how many different labelers judge a prompt; where their consensus stays
     undecided (no pair has probability ``decided``), more are asked, up to ``max_overlap``.
+    ``max_shown``: how many completions of a prompt a task shows at most. Of a prompt that is uploaded with more,
+    so many are drawn; what was there before it was changed stays as it is.
     ``coverage``: places of every prompt that are kept for a stratum of the population, like
     ``{"language": {"native": 1}}``.
     ``random_share``: at least this share of tasks is drawn uniformly at random, so that figures
@@ -48,6 +52,7 @@ class Project:
     tie_policy: TiePolicy = "sparing"
     overlap: int = 3
     max_overlap: int = 5
+    max_shown: int = MOST_COMPLETIONS
     decided: float = 0.75
     coverage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     random_share: float = 0.25
@@ -70,6 +75,8 @@ class Project:
                 raise _problem(self, name, f"Choose a number from {low:g} to {high:g}.")
         if self.max_overlap < self.overlap:
             raise _problem(self, "max_overlap", f"It is at least the overlap, {self.overlap}.")
+        if self.task == "ranking" and self.max_shown < 2:
+            raise _problem(self, "max_shown", f"Choose 2 to {MOST_COMPLETIONS}: one completion cannot be ranked.")
         if self.random_share + self.calibration_share + self.repeat_share > 1:
             raise _problem(self, "random_share", "With calibration_share and repeat_share it adds up to at most 1.")
         self._check_coverage()
@@ -104,6 +111,7 @@ _ALLOWED = {
 _RANGES: dict[str, tuple[float, float]] = {
     "overlap": (1, 100),
     "max_overlap": (1, 100),
+    "max_shown": (1, MOST_COMPLETIONS),
     "decided": (0.5, 1),
     "random_share": (LEAST_RANDOM_SHARE, 1),
     "calibration_share": (0, 1 - LEAST_RANDOM_SHARE),
@@ -115,6 +123,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 CHANGEABLE = (
     "tie_policy",
     "max_overlap",
+    "max_shown",
     "decided",
     "random_share",
     "calibration_share",

@@ -17,14 +17,13 @@ from heedful.store.audit import Digest, hold_chain, prompt_sha256, record
 from heedful.store.columns import canonical
 from heedful.store.database import take_stock
 from heedful.store.names import LONGEST_ID, refuse_bad_name
-from heedful.store.projects import Project
+from heedful.store.projects import MOST_COMPLETIONS, Project
 from heedful.store.schema import completion, completion_origin, prompt, slot
 
 Item = tuple[Prompt, Sequence[Completion]]
 """A prompt and the completions of it that a labeler sees."""
 
-MOST = 9
-"""More completions nobody can compare."""
+MOST = MOST_COMPLETIONS
 _AT_ONCE = 1000
 
 

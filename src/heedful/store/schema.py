@@ -30,7 +30,7 @@ from heedful.store.columns import Id, Json, Moment, metadata, partial, reference
 
 __all__ = ["VERSION", "metadata", "schema_access"]
 
-VERSION = "0003"
+VERSION = "0004"
 """The newest migration; a store that says otherwise is older or newer than this code."""
 
 criterion = sa.Table(
@@ -64,6 +64,7 @@ project = sa.Table(
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String(8), nullable=False),
     sa.Column("content_warning", Json),
+    sa.Column("max_shown", sa.Integer, nullable=False, server_default="9"),
     words("state", "active", "paused", "archived"),
     words("task", "ranking", "thumbs", "correction"),
     words("tie_policy", "none", "sparing", "free"),

@@ -231,21 +231,6 @@ def _not_here() -> Refusal:
     return Refusal(404, "not_found", "There is no such page, or it is not for you.")
 
 
-@dataclass(frozen=True, slots=True)
-class Adjudicators:
-    """Who may settle what others left undecided: the names they judge under, and their numbers as labelers."""
-
-    names: frozenset[str]
-    labeler_ids: frozenset[int]
-
-
-def adjudicators(connection: sa.Connection, project_id: int) -> Adjudicators:
-    """Whose role in a project allows it."""
-    found = [m.account for m in accounts.members(connection, project_id) if "adjudicate" in MAY[m.role]]
-    found += [who for who in accounts.everybody(connection) if who.owner]
-    return Adjudicators(frozenset(who.labeler for who in found), frozenset(who.labeler_id for who in found))
-
-
 Admitted = Annotated[Visitor, Depends(admitted)]
 Form = Annotated[Sent, Depends(sent)]
 

@@ -5,6 +5,7 @@ Its description is OpenAPI, at /api/v1/openapi.json; ``client.py`` speaks it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr
 from heedful.store import Project, Store, accounts, comprehension, instructions, projects, prompts, status
 from heedful.store.comprehension import Question
 from heedful.web import analysis, exporting, labelling, uploads
-from heedful.web.access import MAY, Admitted, adjudicators
+from heedful.web.access import MAY, Admitted
 from heedful.web.bodies import Body, OfTask, Skipped, Submitted
 from heedful.web.rendering import as_json
 
@@ -42,6 +43,7 @@ class NewProject(Body):
     tie_policy: Literal["none", "sparing", "free"] = "sparing"
     overlap: StrictInt = Field(3, ge=1, le=100)
     max_overlap: StrictInt = Field(5, ge=1, le=100)
+    max_shown: StrictInt = Field(prompts.MOST, ge=1, le=prompts.MOST)
     coverage: dict[str, dict[str, StrictInt]] = Field({}, max_length=20)
     seed: StrictInt = Field(0, ge=0, le=2**62)
 
@@ -51,6 +53,7 @@ class Changes(Body):
 
     tie_policy: Literal["none", "sparing", "free"] | None = None
     max_overlap: StrictInt | None = Field(None, ge=1, le=100)
+    max_shown: StrictInt | None = Field(None, ge=1, le=prompts.MOST)
     decided: float | None = Field(None, ge=0.5, le=1)
     random_share: float | None = Field(None, ge=0.2, le=1)
     calibration_share: float | None = Field(None, ge=0, le=0.8)
@@ -84,10 +87,10 @@ class Acknowledged(Body):
 
 
 class NewPrompts(Body):
-    """Rows as in an uploaded file; see heedful.web.uploads."""
+    """Rows as in an uploaded file, see heedful.web.uploads; ``max_shown`` that is null is the project's."""
 
     items: list[dict[str, Any]] = Field(min_length=1, max_length=10_000)
-    most: StrictInt = Field(prompts.MOST, ge=1, le=prompts.MOST)
+    max_shown: StrictInt | None = Field(None, ge=1, le=prompts.MOST)
     calibration: StrictBool = False
 
 
@@ -179,7 +182,8 @@ def publish(request: Request, visitor: Admitted, body: Publication) -> dict[str,
 def add_prompts(request: Request, visitor: Admitted, body: NewPrompts) -> dict[str, int]:
     """Add prompts with their completions: all of them, or none."""
     store = _store(request)
-    items = [uploads.item_of(row, f"item {n}", body.most, visitor.asked.seed) for n, row in enumerate(body.items, 1)]
+    shown = visitor.asked if body.max_shown is None else replace(visitor.asked, max_shown=body.max_shown)
+    items = [uploads.item_of(row, f"item {n}", shown) for n, row in enumerate(body.items, 1)]
     by = visitor.user.actor
     return {"added": store.write(lambda c: prompts.add(c, visitor.asked.name, items, body.calibration, by, store.clock()))}
 
@@ -207,8 +211,7 @@ def read_findings(request: Request, visitor: Admitted) -> dict[str, Any]:
 def work_out(request: Request, visitor: Admitted) -> dict[str, bool]:
     """Work the figures out anew; they are there when it is done."""
     store, name = _store(request), visitor.asked.name
-    judges = store.read(lambda c: adjudicators(c, visitor.project_id)).names
-    request.app.state.worker.start(name, lambda: analysis.work_out(store, name, judges))
+    request.app.state.worker.start(name, lambda: analysis.work_out(store, name))
     return {"started": True}
 
 

@@ -92,10 +92,10 @@ class Client:
         """Publish instructions; returns their version."""
         return str(self._call("POST", f"/projects/{project}/instructions", {"text": text, "questions": questions})["version"])
 
-    def add_prompts(self, project: int, items: Sequence[Mapping[str, Any]], most: int = 9, calibration: bool = False) -> int:
-        """Add prompts with completions, 500 at a time; returns their number."""
+    def add_prompts(self, project: int, items: Sequence[Mapping[str, Any]], max_shown: int | None = None, calibration: bool = False) -> int:
+        """Add prompts with completions, 500 at a time; returns their number. ``max_shown``: instead of the project's own."""
         lots = (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))
-        bodies = ({"items": lot, "most": most, "calibration": calibration} for lot in lots)
+        bodies = ({"items": lot, "max_shown": max_shown, "calibration": calibration} for lot in lots)
         return sum(int(self._call("POST", f"/projects/{project}/prompts", body)["added"]) for body in bodies)
 
     def judgements(self, project: int) -> Iterator[dict[str, Any]]:

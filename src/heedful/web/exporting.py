@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from heedful.errors import DataProblem
-from heedful.feedback.consensus import consensus
-from heedful.feedback.criteria import Criterion
+from heedful.feedback import findings
+from heedful.feedback.said import said_in
 from heedful.pairs.build import from_consensus, from_corrections, from_flags, from_thumbs
 from heedful.pairs.formats import trl
 from heedful.pairs.formats.files import write_rows
-from heedful.records import Correction, Ranking, Thumb
-from heedful.store import Store, labelers, projects
-from heedful.store.reading import Judgement
+from heedful.store import Store
 from heedful.web import analysis
 
-Writer = Callable[[Store, str, frozenset[str], Path], object]
+Writer = Callable[[Store, str, Path], object]
+SENTENCES = ("evidence", "recommendation")
+NUMBERS = (
+    *("judgements", "tasks", "pairs", "agreement", "low", "high", "reliability"),
+    *("tie_share", "f_share", "earlier_share", "consistency", "gold", "active_s"),
+)
+"""Columns of the table of labelers."""
 
 
 def judgement_lines(store: Store, project: str) -> Iterator[bytes]:
@@ -27,41 +31,41 @@ def judgement_lines(store: Store, project: str) -> Iterator[bytes]:
         yield json.dumps({"type": type(row).__name__.lower(), **row.to_dict()}).encode() + b"\n"
 
 
-def write_pairs(store: Store, project: str, judges: frozenset[str], path: Path) -> object:
+def write_pairs(store: Store, project: str, path: Path) -> object:
     """Preferences by consensus, as TRL and others read them."""
-    criterion = _criterion(store, project)
-    agreed = consensus(analysis.settled(_rankings(_counting(store, project)), judges), criterion)
-    return trl.write_pairs(path, from_consensus(agreed, store.prompts(project), store.completions(project), criterion.name))
+    said = said_in(store, project)
+    agreed = findings.agree(said)
+    return trl.write_pairs(path, from_consensus(agreed, store.prompts(project), store.completions(project), said.criterion.name))
 
 
-def write_unpaired(store: Store, project: str, judges: frozenset[str], path: Path) -> object:
+def write_unpaired(store: Store, project: str, path: Path) -> object:
     """Completions that are wanted or not: from thumbs, or from Fs."""
-    rows = _counting(store, project)
-    thumbs = [row for row in rows if isinstance(row, Thumb)]
+    said = said_in(store, project)
+    thumbs = [row for row in said.thumbs if row.labeler not in said.set_aside and row.purpose != "repeat"]
     texts = (store.prompts(project), store.completions(project))
     if thumbs:
         return trl.write_unpaired(path, from_thumbs(thumbs, *texts))
-    return trl.write_unpaired(path, from_flags(analysis.settled(_rankings(rows), judges), *texts, _criterion(store, project)))
+    rankings = [row for row in said.settled if row.purpose != "repeat"]
+    return trl.write_unpaired(path, from_flags(rankings, *texts, said.criterion))
 
 
-def write_demonstrations(store: Store, project: str, judges: frozenset[str], path: Path) -> object:
+def write_demonstrations(store: Store, project: str, path: Path) -> object:
     """Prompts with what should have been answered, from corrections."""
-    corrections = [row for row in _counting(store, project) if isinstance(row, Correction)]
+    said = said_in(store, project)
+    corrections = [row for row in said.corrections if row.labeler not in said.set_aside and row.purpose != "repeat"]
     return trl.write_demonstrations(path, from_corrections(corrections, store.prompts(project), store.completions(project)))
 
 
-def write_labelers(store: Store, project: str, judges: frozenset[str], path: Path) -> object:
+def write_labelers(store: Store, project: str, path: Path) -> object:
     """What was found of each labeler, as a table that a spreadsheet opens without harm."""
     found = analysis.newest(store, project)
     if found is None:
         raise DataProblem("nothing was worked out yet", "Work the figures out first.")
-    numbers = ("tasks", "pairs", "agreement", "low", "high", "reliability", "tie_share", "f_share", "earlier_share", "active_s")
+    columns = ("labeler", "verdict", *SENTENCES, *NUMBERS)
     rows = [
-        {"labeler": one.labeler, "finding": one.finding, "evidence": one.details.get("evidence", "")}
-        | {name: one.details.get(name) for name in numbers}
-        for one in found.labelers
+        {"labeler": one.labeler, "verdict": one.finding} | {name: one.details.get(name) for name in columns[2:]} for one in found.labelers
     ]
-    return write_rows(path, rows, dict.fromkeys(("labeler", "finding", "evidence", *numbers), "text"))
+    return write_rows(path, rows, dict.fromkeys(columns, "text"))
 
 
 WRITERS: dict[str, Writer] = {
@@ -73,12 +77,12 @@ WRITERS: dict[str, Writer] = {
 """Files by name; ``judgements.jsonl`` is sent as it is read."""
 
 
-def written(store: Store, project: str, judges: frozenset[str], name: str) -> Path:
+def written(store: Store, project: str, name: str) -> Path:
     """One of these files in a place of its own, for whoever asked to remove."""
     folder = Path(tempfile.mkdtemp(prefix="heedful-"))
     path = folder / name
     try:
-        WRITERS[name](store, project, judges, path)
+        WRITERS[name](store, project, path)
     except BaseException:
         remove(path)
         raise
@@ -89,17 +93,3 @@ def remove(path: Path) -> None:
     """A file that was sent, and its folder."""
     path.unlink(missing_ok=True)
     path.parent.rmdir()
-
-
-def _counting(store: Store, project: str) -> list[Judgement]:
-    aside = store.read(lambda c: labelers.quarantined(c, project))
-    return [row for row in store.judgements(project) if row.labeler not in aside and row.purpose != "repeat"]
-
-
-def _rankings(rows: Iterable[Judgement]) -> list[Ranking]:
-    return [row for row in rows if isinstance(row, Ranking)]
-
-
-def _criterion(store: Store, project: str) -> Criterion:
-    _, asked = store.read(lambda c: projects.find(c, project))
-    return Criterion(asked.criterion, asked.question, asked.higher_is)

@@ -11,7 +11,7 @@ from heedful.store.comprehension import Question
 from heedful.store.projects import CHANGEABLE, Project
 from heedful.web.access import text
 
-WHOLE = ("overlap", "max_overlap", "seed")
+WHOLE = ("overlap", "max_overlap", "max_shown", "seed")
 SHARES = ("random_share", "calibration_share", "repeat_share", "decided")
 MINUTES = {"lease": 60, "repeat_after": 3600}
 """Durations as people give them, lease in minutes and repeat_after in hours, and how many seconds that is."""
@@ -27,7 +27,12 @@ def project_of(form: Any) -> Project:
 
 def changes_of(form: Any, before: Project) -> dict[str, Any]:
     """What a form changes of a project; nothing else may change once people are asked."""
-    given = {**_changeable(form), **numbers(form, ("max_overlap",)), "tie_policy": text(form, "tie_policy"), "state": text(form, "state")}
+    given = {
+        **_changeable(form),
+        **numbers(form, ("max_overlap", "max_shown")),
+        "tie_policy": text(form, "tie_policy"),
+        "state": text(form, "state"),
+    }
     return {name: value for name, value in given.items() if name in CHANGEABLE and value != getattr(before, name)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,27 @@ def when(moment: datetime | None) -> str:
     return "never" if moment is None else moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
+def percent(share: float | None) -> str:
+    """A share for people."""
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def interval(found: Mapping[str, float] | None, as_: str = "") -> str:
+    """A figure and its interval, with two digits or ``as_="percent"``; a dash where it is undefined."""
+    if not found:
+        return "–"
+    if as_ == "percent":
+        return f"{percent(found['estimate'])} ({100 * found['low']:.0f}–{percent(found['high'])})"
+    return f"{found['estimate']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+
+
 environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.Undefined, trim_blocks=True, lstrip_blocks=True
 )
 environment.globals["url_for"] = _url_for
 environment.filters["when"] = when
-environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.0f} %"
+environment.filters["percent"] = percent
+environment.filters["interval"] = interval
 
 
 def page(

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from heedful.errors import DataProblem
+from heedful.feedback.said import GOLD, is_rank
 from heedful.records import Completion, Prompt
-from heedful.store.prompts import MOST, Item
+from heedful.store.projects import Project
+from heedful.store.prompts import Item
 
 LONGEST_LINE = 2**20
 MOST_ROWS = 100_000
 EXAMPLE = '{"prompt": "...", "completions": ["...", {"text": "...", "model": "..."}]}'
 
 
-def items_of(lines: Iterable[bytes], most: int, seed: int) -> Iterator[Item]:
-    """The rows of an uploaded file, each with at most ``most`` of its completions, drawn at random.
+def items_of(lines: Iterable[bytes], asked: Project) -> Iterator[Item]:
+    """The rows of an uploaded file, each with at most ``asked.max_shown`` of its completions.
 
     A row is ``{"prompt", "completions"}``, the prompt a text or chat messages, a completion a text or
-    ``{"text", "model"?, "id"?}``; ``id`` and ``reference`` are welcome. Raises DataProblem, naming the line.
+    ``{"text", "model"?, "id"?}``; ``id``, ``reference`` and ``gold_ranks`` (the right rank of each completion,
+    null for an F) are welcome. Of more completions than are shown, so many are drawn without replacement, by the project's
+    seed and the prompt's id: the same file always gives the same. Raises DataProblem, naming the line.
     """
-    if not 1 <= most <= MOST:
-        raise DataProblem(f"{most} completions should be shown", f"Choose 1 to {MOST}.")
     rows = 0
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST_LINE:
@@ -33,10 +35,10 @@ def items_of(lines: Iterable[bytes], most: int, seed: int) -> Iterator[Item]:
         rows += 1
         if rows > MOST_ROWS:
             raise DataProblem(f"there are more than {MOST_ROWS} rows", "Upload them in several files. Nothing was added.")
-        yield item_of(_object(line, number), f"line {number}", most, seed)
+        yield item_of(_object(line, number), f"line {number}", asked)
 
 
-def item_of(row: Mapping[str, Any], where: str, most: int, seed: int) -> Item:
+def item_of(row: Mapping[str, Any], where: str, asked: Project) -> Item:
     """One row; ``where`` it stands is for the sentence of a DataProblem."""
     content = row.get("prompt")
     if not (isinstance(content, str) and content.strip()) and not _is_chat(content):
@@ -46,11 +48,23 @@ def item_of(row: Mapping[str, Any], where: str, most: int, seed: int) -> Item:
         raise DataProblem(f"the completions of {where} are no list of texts", f"Write a row like {EXAMPLE}. Nothing was added.")
     prompt_id = str(row.get("id") or where)
     reference = row.get("reference")
-    prompt = Prompt(prompt_id, content, [reference] if isinstance(reference, str) else reference)  # type: ignore[arg-type]
     found = [_completion(prompt_id, number, one) for number, one in enumerate(given)]
-    if len(found) > most:
-        found = Random(f"shown {(seed, prompt_id)!r}").sample(found, most)
-    return prompt, found
+    gold = _gold(row, found, where)
+    if len(found) > asked.max_shown:
+        found = Random(f"shown {(asked.seed, prompt_id)!r}").sample(found, asked.max_shown)
+    columns = {GOLD: {c.id: gold[c.id] for c in found}} if gold else {}
+    return Prompt(prompt_id, content, [reference] if isinstance(reference, str) else reference, columns), found  # type: ignore[arg-type]
+
+
+def _gold(row: Mapping[str, Any], found: Sequence[Completion], where: str) -> dict[str, int | None]:
+    """The right ranks by completion id, empty where they are not known."""
+    ranks = row.get(GOLD)
+    if ranks is None:
+        return {}
+    if not isinstance(ranks, list) or len(ranks) != len(found) or not all(is_rank(rank) for rank in ranks):
+        what = f"{GOLD} of {where} is {str(ranks)[:60]!r}"
+        raise DataProblem(what, f"Write {len(found)} ranks, one for each completion, null for an F. Nothing was added.")
+    return dict(zip((c.id for c in found), ranks, strict=True))
 
 
 def _object(line: bytes, number: int) -> dict[str, Any]:

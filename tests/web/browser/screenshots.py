@@ -62,27 +62,41 @@ SHOWN: list[tuple[Any, list[str]]] = [
     ),
 ]
 ANSWERS = ["a full answer with its reasons", "an answer that is short of reasons", "an answer to half of it", "something beside the point"]
-PEOPLE = {"amal": 2.2, "gus": -2.0, "boris": 1.9, "chen": 2.4, "emil": 0.0, "dara": 1.6, "fay": 2.0, "hiro": 2.1}
+SKILLS = {"amal": 2.2, "gus": -2.0, "boris": 1.9, "chen": 2.4, "emil": 0.0, "dara": 1.6, "fay": 2.0, "hiro": 2.1, "ivo": 1.0, "june": 2.3}
 """How well they see what is better; emil guesses, gus reads the scale upside down."""
+HASTY = "ivo"
+TASKS = 10
+"""Under each of the two versions of the instructions; who is hasty does half of the first."""
 
 
 def build(store: Store) -> None:
-    """The project, forty prompts, and what seven labelers said about most of them."""
-    store.create_project(Project("garden-helper", "helpfulness", CRITERIA["helpfulness"].question, calibration_share=0.2))
-    version = store.publish("garden-helper", instructions_for(CRITERIA["helpfulness"]).text)
+    """The project, forty prompts, and what ten labelers said about most of them, under two versions of the instructions."""
+    asked = CRITERIA["helpfulness"].question
+    shares = {"calibration_share": 0.2, "repeat_share": 0.15, "repeat_after": 4 * 3600}
+    store.create_project(Project("garden-helper", "helpfulness", asked, overlap=5, max_overlap=6, max_shown=4, **shares))  # type: ignore[arg-type]
     others = [(f"How do I grow {plant}?", [f"{plant.title()}: {text}." for text in ANSWERS]) for plant in PLANTS]
-    items = [(Prompt(f"p{i:02}", asked), completions(f"p{i:02}", texts)) for i, (asked, texts) in enumerate(others)]
+    items = [item(f"p{i:02}", asked, texts, known=i >= len(others) - 4) for i, (asked, texts) in enumerate(others)]
     store.add_prompts("garden-helper", items[:-4])
     store.add_prompts("garden-helper", items[-4:], calibration=True)
-    store.add_labelers(*(Labeler(name) for name in PEOPLE))
+    groups = [{"language": "native" if number % 2 else "learnt"} for number in range(len(SKILLS))]
+    store.add_labelers(*(Labeler(name, strata=strata) for name, strata in zip(SKILLS, groups, strict=True)))
     quality = {completion.text: -i for _, shown in items for i, completion in enumerate(shown)}
-    for name, skill in PEOPLE.items():
-        store.acknowledge("garden-helper", name, version)
-        work(store, name, skill, quality, Random(name))
+    told = instructions_for(CRITERIA["helpfulness"]).text
+    for number, words in enumerate((told, f"{told}\nA longer answer is not a better one.\n")):
+        version = store.publish("garden-helper", words)
+        for name, skill in SKILLS.items():
+            if name != HASTY or not number:
+                store.acknowledge("garden-helper", name, version)
+                work(store, name, skill, quality, Random(f"{name} {number}"))
     analysis.work_out(store, "garden-helper")
-    store.add_prompts(
-        "garden-helper", [(Prompt(f"shown{i}", asked), completions(f"shown{i}", texts)) for i, (asked, texts) in enumerate(SHOWN)]
-    )
+    store.add_prompts("garden-helper", [item(f"shown{i}", asked, texts) for i, (asked, texts) in enumerate(SHOWN)])
+
+
+def item(prompt_id: str, asked: Any, texts: list[str], known: bool = False) -> tuple[Prompt, list[Completion]]:
+    """A prompt with texts as four models would have written them, the best first; ``known``: and with that as its right answer."""
+    made = [Completion(f"{prompt_id}:{i}", prompt_id, text, [1], "stop", i, f"model-{i}", {}) for i, text in enumerate(texts)]
+    gold = {"gold_ranks": {c.id: i for i, c in enumerate(made, 1)}} if known else {}
+    return Prompt(prompt_id, asked, columns=gold), made
 
 
 PLANTS = [
@@ -127,14 +141,9 @@ PLANTS = [
 ]
 
 
-def completions(prompt_id: str, texts: list[str]) -> list[Completion]:
-    """Texts as four models would have written them, the best first."""
-    return [Completion(f"{prompt_id}:{i}", prompt_id, text, [1], "stop", i, f"model-{i}", {}) for i, text in enumerate(texts)]
-
-
 def work(store: Store, name: str, skill: float, quality: dict[str, int], chance: Random) -> None:
-    """One labeler's answers to up to twenty tasks: the true order seen through noise, now and then a tie or an F."""
-    for number in range(20):
+    """One labeler's answers to some tasks: the true order seen through noise, now and then a tie or an F."""
+    for _ in range(TASKS // 2 if name == HASTY else TASKS):
         if (task := ask(store, "garden-helper", name)) is None:
             return
         seen = [skill * quality[text] + chance.gauss(0, 1.2) for text in task.completions]
@@ -144,9 +153,9 @@ def work(store: Store, name: str, skill: float, quality: dict[str, int], chance:
             ranks[order[1]] = 1
         if chance.random() < 0.15:
             ranks[order[-1]] = None
-        said = Answer(ranks=ranks, active_ms=int(chance.lognormvariate(4.2, 0.4) * 1000))
+        took = chance.lognormvariate(4.2, 0.4) * (20 if name == HASTY else 1000)
         store.clock.turn(minutes=chance.uniform(2, 60))  # type: ignore[attr-defined]
-        store.submit(task.token, name, f"{name} {number}", said, task.instructions_version)
+        store.submit(task.token, name, task.token, Answer(ranks=ranks, active_ms=int(took)), task.instructions_version)
 
 
 def lead_to(store: Store, name: str, prompt: Any) -> None:
@@ -171,12 +180,20 @@ class Camera:
         return page
 
     def shoot(self, page: Any, name: str, whole: bool = False) -> None:
-        """A PNG of 255 colours: a third of the size, and nobody sees the difference."""
+        """A PNG of few colours: a third of the size, and nobody sees the difference."""
         target = self.folder / f"{name}.png"
         page.wait_for_timeout(150)
         page.screenshot(path=target, full_page=whole)
         with Image.open(target) as picture:
-            picture.convert("RGB").quantize(255, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(target, optimize=True)
+            few(picture.convert("RGB")).save(target, optimize=True)
+
+
+def few(picture: Image.Image) -> Image.Image:
+    """The picture in its 255 most frequent colours, so that pages have the same background, and badges keep their colour."""
+    found = picture.getcolors(picture.width * picture.height) or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for _, colour in sorted(found, reverse=True)[:255] for part in colour])  # type: ignore[attr-defined]
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def ranked(page: Any, how_many: int) -> Any:

@@ -9,7 +9,7 @@ from starlette.background import BackgroundTask
 from heedful.errors import HeedfulError
 from heedful.store import Store
 from heedful.web import exporting
-from heedful.web.access import Admitted, Refusal, adjudicators
+from heedful.web.access import Admitted, Refusal
 from heedful.web.rendering import page, sentence
 
 router = APIRouter(prefix="/projects/{project}/exports")
@@ -32,9 +32,8 @@ def export(request: Request, visitor: Admitted, name: str) -> Response:
         )
     if name not in exporting.WRITERS:
         raise Refusal(404, "not_found", "There is no such file.")
-    judges = store.read(lambda c: adjudicators(c, visitor.project_id)).names
     try:
-        path = exporting.written(store, visitor.asked.name, judges, name)
+        path = exporting.written(store, visitor.asked.name, name)
     except HeedfulError as problem:
         return page(request, visitor, "manage/exports.html", status=422, problem=sentence(problem))
     kind = "text/csv" if name.endswith(".csv") else "application/x-ndjson"

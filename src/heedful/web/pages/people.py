@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from heedful.errors import DataProblem, HeedfulError, SettingProblem
+from heedful.feedback.labelers import FLAGGED
 from heedful.store import Store, accounts, comprehension, invitations, labelers
 from heedful.store.accounts import Member
 from heedful.store.schema_access import ROLES
@@ -19,6 +20,8 @@ from heedful.web.rendering import go, page, sentence
 
 router = APIRouter(prefix="/projects/{project}")
 LONGEST_INVITATION = 60
+TELLING = (*FLAGGED, "minority")
+"""Verdicts whose evidence stands above the table, for a person to decide on."""
 
 
 @router.get("/people")
@@ -139,4 +142,5 @@ def _people(request: Request, visitor: Visitor, **more: Any) -> Response:
     shown = store.read(look)
     reports = {one.labeler: one for one in (found.labelers if found else [])}
     outside = [one for name, one in reports.items() if name not in {m.account.labeler for m in shown["members"]}]
-    return page(request, visitor, "manage/people.html", **shown, roles=ROLES, reports=reports, outside=outside, **more)
+    shown |= {"reports": reports, "outside": outside, "look_at": [one for one in reports.values() if one.finding in TELLING]}
+    return page(request, visitor, "manage/people.html", **shown, roles=ROLES, **more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from heedful.feedback.instructions import instructions_for
 from heedful.records import plain_text
 from heedful.store import Project, Store, comprehension, instructions, projects, prompts, slots, status
 from heedful.web import analysis, forms, uploads
-from heedful.web.access import Admitted, Form, Visitor, adjudicators, text
+from heedful.web.access import Admitted, Form, Visitor, text
 from heedful.web.drawings import inline
 from heedful.web.rendering import go, page, sentence
 from heedful.web.security import LARGEST_UPLOAD
@@ -23,12 +24,16 @@ from heedful.web.texts import markdown
 
 router = APIRouter(prefix="/projects")
 LONGEST_INSTRUCTIONS = 50_000
+USUALLY_SHOWN = "4"
 
 
 @router.get("/new")
 def new_form(request: Request, visitor: Admitted) -> Response:
     """The form of a new project."""
-    fields = forms.as_fields(Project("a project", "helpfulness", CRITERIA["helpfulness"].question)) | {"name": ""}
+    fields = forms.as_fields(Project("a project", "helpfulness", CRITERIA["helpfulness"].question)) | {
+        "name": "",
+        "max_shown": USUALLY_SHOWN,
+    }
     return page(request, visitor, "manage/new.html", fields=fields, criteria=list(CRITERIA.values()))
 
 
@@ -63,7 +68,7 @@ def overview(request: Request, visitor: Admitted) -> Response:
     shown: dict[str, Any] = {"counted": counted, "last_backup": last, "keeps_backups": store.database.file is not None}
     if found:
         figures = {name: inline(drawn) for name, drawn in found.summary.get("figures", {}).items() if drawn}
-        news = sum(counted.judgements.values()) - found.summary.get("tasks", 0)
+        news = sum(counted.judgements.values()) - found.summary.get("judgements", 0)
         shown |= {"run": found.run, "summary": found.summary, "figures": figures, "news": news}
     return page(request, visitor, "manage/overview.html", **shown)
 
@@ -148,8 +153,8 @@ def add_prompts(request: Request, visitor: Admitted, came: Form) -> Response:
         file = came.form.get("file")
         if not isinstance(file, UploadFile) or not file.size:
             raise SettingProblem("no file was chosen", "Choose one with a row of JSON on each line.")
-        most = forms.numbers(came.form, ("most",)).get("most", prompts.MOST)
-        items = list(uploads.items_of(file.file, most, visitor.asked.seed))
+        asked = replace(visitor.asked, **forms.numbers(came.form, ("max_shown",)))
+        items = list(uploads.items_of(file.file, asked))
         calibration = text(came.form, "calibration") == "yes"
         store.write(lambda c: prompts.add(c, visitor.asked.name, items, calibration, visitor.user.actor, store.clock()))
     except HeedfulError as problem:
@@ -181,6 +186,5 @@ def withdraw(request: Request, visitor: Admitted, came: Form) -> Response:
 def work_out(request: Request, visitor: Admitted) -> Response:
     """Work out the figures anew, after the answer: of a large project it takes minutes."""
     store: Store = request.app.state.store
-    judges = store.read(lambda c: adjudicators(c, visitor.project_id)).names
-    request.app.state.worker.start(visitor.asked.name, lambda: analysis.work_out(store, visitor.asked.name, judges))
+    request.app.state.worker.start(visitor.asked.name, lambda: analysis.work_out(store, visitor.asked.name))
     return go(visitor.manage, "working")

@@ -1,0 +1,113 @@
+"""What people said by one criterion, with all that is known of it: what the command line and the app report on alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from heedful.errors import DataProblem
+from heedful.feedback.criteria import Criterion
+from heedful.records import Completion, Correction, Labeler, Prompt, Ranking, Thumb
+
+if TYPE_CHECKING:
+    from heedful.store import Snapshot, Store
+
+GOLD = "gold_ranks"
+"""The column of a prompt that holds its right ranks by completion id, where they are known."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was said by one criterion, in a store's project or in a file.
+
+    ``words``: how many each completion has whose text is known; ``gold``: rankings that are known to be right.
+    ``set_aside``: whose judgements do not count by a person's decision, and why; ``adjudicators``: who
+    settles what others left undecided. ``snapshot`` names what was taken from a store.
+    """
+
+    name: str
+    criterion: Criterion
+    rankings: list[Ranking]
+    thumbs: list[Thumb] = field(default_factory=list)
+    corrections: list[Correction] = field(default_factory=list)
+    labelers: list[Labeler] = field(default_factory=list)
+    words: Mapping[str, int] = field(default_factory=dict)
+    gold: list[Ranking] = field(default_factory=list)
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    adjudicators: frozenset[str] = frozenset()
+    snapshot: Snapshot | None = None
+
+    @property
+    def judgements(self) -> list[Ranking | Thumb | Correction]:
+        """Everything, of every kind."""
+        return [*self.rankings, *self.thumbs, *self.corrections]
+
+    @property
+    def counted(self) -> list[Ranking]:
+        """The rankings of those who are not set aside."""
+        return [row for row in self.rankings if row.labeler not in self.set_aside]
+
+    @property
+    def settled(self) -> list[Ranking]:
+        """The rankings that a consensus is made of: of a prompt that an adjudicator judged beyond its overlap, theirs alone."""
+        ruled = self.ruled_on
+        return [row for row in self.counted if row.prompt_id not in ruled or self._rules(row)]
+
+    @property
+    def ruled_on(self) -> set[str]:
+        """The prompts that an adjudicator has settled."""
+        return {row.prompt_id for row in self.counted if self._rules(row)}
+
+    def _rules(self, row: Ranking) -> bool:
+        return row.purpose == "extra" and row.labeler in self.adjudicators
+
+
+def said_in(store: Store, name: str) -> Said:
+    """What was said in a store's project up to now. Raises SettingProblem where there is none of that name."""
+    from heedful.store import accounts, labelers, projects
+
+    project_id, asked = store.read(lambda c: projects.find(c, name))
+    criterion = Criterion(asked.criterion, asked.question, asked.higher_is)
+    snapshot = store.snapshot(name)
+    rows = list(store.judgements(name, snapshot.event))
+    return Said(
+        name,
+        criterion,
+        [row for row in rows if isinstance(row, Ranking)],
+        [row for row in rows if isinstance(row, Thumb)],
+        [row for row in rows if isinstance(row, Correction)],
+        store.labelers(),
+        words_of(store.completions(name)),
+        known_answers(store.prompts(name), criterion),
+        store.read(lambda c: labelers.quarantined(c, name)),
+        frozenset(who.labeler for who in store.read(lambda c: accounts.adjudicators(c, project_id))),
+        snapshot,
+    )
+
+
+def words_of(completions: Iterable[Completion]) -> dict[str, int]:
+    """How many words each completion has, by its id."""
+    return {c.id: len(c.text.split()) for c in completions}
+
+
+def known_answers(prompts: Iterable[Prompt], criterion: Criterion) -> list[Ranking]:
+    """The right rankings that prompts bring along in their column ``gold_ranks``, as rankings by ``gold``.
+
+    It maps completion ids to ranks: 1 holds most of the criterion, null is an F. Raises DataProblem where it holds anything else.
+    """
+    return [_known_answer(prompt, criterion) for prompt in prompts if GOLD in prompt.columns]
+
+
+def _known_answer(prompt: Prompt, criterion: Criterion) -> Ranking:
+    ranks = prompt.columns[GOLD]
+    if not isinstance(ranks, dict) or not all(is_rank(rank) for rank in ranks.values()):
+        raise DataProblem(
+            f"the column {GOLD} of prompt {prompt.id!r} is {str(ranks)[:60]!r}", "Write a rank for each completion id, null for an F."
+        )
+    return Ranking(prompt.id, "gold", list(ranks), list(ranks.values()), criterion.name, "")
+
+
+def is_rank(value: object) -> bool:
+    """A whole number from 1 on, or ``None`` for an F."""
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
