@@ -68,7 +68,7 @@ def full(where: str) -> str:
         ready(store, prompts=0, labelers=0, overlap=5)
         store.add_prompts("helpful", PROMPTS)
         store.add_labelers(*(one.as_labeler() for one in PANEL))
-        store.import_rankings("helpful", RANKINGS)
+        store.import_judgements("helpful", RANKINGS)
     return where
 
 
@@ -92,7 +92,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path
         store.create_project(project(overlap=5))
         store.add_prompts("helpful", PROMPTS)
         store.add_labelers(*(one.as_labeler() for one in PANEL))
-        store.import_rankings("helpful", RANKINGS)
+        store.import_judgements("helpful", RANKINGS)
     return str(path)
 
 
@@ -160,7 +160,7 @@ def test_a_store_and_its_export_say_the_same(heed: Heed, full: str, tmp_path: Pa
 def test_what_is_personal_stays_unless_asked_for_and_an_event_can_be_named(heed: Heed, full: str) -> None:
     with Store.open(full) as store:
         before = store.snapshot("helpful").event
-        store.import_rankings("helpful", [Ranking("p0", "late", ["p0:a", "p0:b"], [1, 2], "helpfulness", "v")])
+        store.import_judgements("helpful", [Ranking("p0", "late", ["p0:a", "p0:b"], [1, 2], "helpfulness", "v")])
     assert heed("export", full, "then.jsonl", "--as-of", before, "--json")[0]["ranking"] == 400
     assert heed("export", full, "now.jsonl", "--json")[0]["ranking"] == 401
     assert "native" not in Path("now.jsonl").read_text()
