@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -218,12 +219,15 @@ def test_import_from_files_that_stand_apart(heed: Heed, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "completions.jsonl", [c for _, shown in PROMPTS for c in shown])
     write_jsonl(tmp_path / "rankings.jsonl", RANKINGS[:50])
     words = ("import", "new.db", "rankings.jsonl", "--prompts", "prompts.jsonl", "--completions", "completions.jsonl", "-q", "--json")
-    assert heed(*words)[0] == {"store": "new.db", "project": "run", "prompts": 80, "labelers": 0, "rankings": 50}
+    assert heed(*words)[0] == {"store": "new.db", "project": "run", "prompts": 80, "labelers": 10, "judgements": 50, "there_before": 0}
     write_jsonl(tmp_path / "more.jsonl", RANKINGS[50:])
-    assert heed("import", "new.db", "more.jsonl", "--json")[0]["rankings"] == 350
-    code, said = heed("import", "new.db", "more.jsonl")
+    assert heed("import", "new.db", "more.jsonl", "--json")[0]["judgements"] == 350
+    assert heed("import", "new.db", "more.jsonl", "--json")[0]["there_before"] == 350
+    turned = [dataclasses.replace(row, ranks=row.ranks[::-1]) for row in RANKINGS[50:] if row.ranks != row.ranks[::-1]]
+    write_jsonl(tmp_path / "turned.jsonl", turned)
+    code, said = heed("import", "new.db", "turned.jsonl")
     assert code == 2
-    assert "ranking 1 of more.jsonl: labeler" in said
+    assert "row 1 of turned.jsonl: labeler" in said
     assert "has judged prompt" in said
 
 
@@ -235,6 +239,11 @@ def test_thumbs_have_a_consensus_too(heed: Heed, where: str) -> None:
     [found] = heed("consensus", where, "--json")
     assert (found["thumbs"], found["completions"], found["up"], found["down"]) == (18, 6, 3, 3)
     assert heed("coverage", where, "--json")[0]["overlap"] == {"3": 3}
+    before = {name: found[name] for name in ("thumbs", "up", "down", "input_sha256")}
+    heed("export", where, "thumbs.jsonl")
+    assert heed("import", "again.db", "thumbs.jsonl", "--json")[0]["judgements"] == 9
+    [again] = heed("consensus", "again.db", "--json")
+    assert {name: again[name] for name in before} == before, "out, in, and the same is thought of them"
     assert heed("labelers", where) == (2, "heed: helpful holds thumbs only, and no rankings by 'helpfulness'. Collect rankings first.\n")
 
 
@@ -248,7 +257,8 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("coverage", "rankings.jsonl", "--criterion", "wit"), "there is no built-in criterion 'wit'"),
     (("import", "new.db", "bad.jsonl"), "is not JSON"),
     (("import", "new.db", "rankings.jsonl"), "there is no prompt"),
-    (("import", "new.db", "thumbs.jsonl"), "only rankings can be put into a store"),
+    (("import", "new.db", "thumbs.jsonl"), "row 1 of thumbs.jsonl: there is no prompt 'p'"),
+    (("import", "new.db", "mixed.jsonl"), "row 2 of mixed.jsonl: it is a thumb, and the project asks for rankings"),
     (("export", "nothing.db", "out.jsonl"), "there is no store nothing.db"),
     (("quarantine", "nothing.db", "uma", "--why", "x"), "there is no store nothing.db"),
 ]
@@ -257,9 +267,9 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
 @pytest.mark.parametrize(("words", "problem"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
 def test_a_mistake_is_one_sentence_and_leaves_nothing(heed: Heed, file: str, tmp_path: Path, words: tuple[str, ...], problem: str) -> None:
     (tmp_path / "bad.jsonl").write_text("{not json\n")
-    (tmp_path / "thumbs.jsonl").write_text(
-        json.dumps({"record": "thumb", "prompt_id": "p", "labeler": "a", "completion_id": "c", "label": True})
-    )
+    thumb = {"record": "thumb", "prompt_id": "p", "labeler": "a", "completion_id": "c", "label": True}
+    write_jsonl(tmp_path / "thumbs.jsonl", [thumb])
+    write_jsonl(tmp_path / "mixed.jsonl", [{**RANKINGS[0].to_dict(), "prompt_id": "p"}, thumb])
     before = sorted(path.name for path in tmp_path.iterdir())
     code, said = heed(*words)
     assert (code, problem in said) == (2, True), said

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from heedful.errors import DataProblem
+from heedful.feedback.agreed import DECIDED
 from heedful.feedback.consensus import consensus
 from heedful.feedback.criteria import Criterion
-from heedful.pairs.build import from_consensus, from_corrections, from_flags, from_thumbs
+from heedful.feedback.labels import share_up, thumb_consensus
+from heedful.pairs.build import from_consensus, from_corrections, from_flags, from_thumbs, pairs_from_corrections, pairs_from_thumbs
 from heedful.pairs.formats import trl
 from heedful.pairs.formats.files import write_rows
 from heedful.records import Correction, Ranking, Thumb
@@ -24,14 +26,21 @@ Writer = Callable[[Store, str, frozenset[str], Path], object]
 def judgement_lines(store: Store, project: str) -> Iterator[bytes]:
     """Everything that was said, a line of JSON each, in constant memory."""
     for row in store.judgements(project):
-        yield json.dumps({"type": type(row).__name__.lower(), **row.to_dict()}).encode() + b"\n"
+        yield json.dumps({"record": type(row).__name__.lower(), **row.to_dict()}).encode() + b"\n"
 
 
 def write_pairs(store: Store, project: str, judges: frozenset[str], path: Path) -> object:
-    """Preferences by consensus, as TRL and others read them."""
-    criterion = _criterion(store, project)
-    agreed = consensus(analysis.settled(_rankings(_counting(store, project)), judges), criterion)
-    return trl.write_pairs(path, from_consensus(agreed, store.prompts(project), store.completions(project), criterion.name))
+    """Preferences by consensus of rankings or thumbs, and corrections before what they correct, as TRL and others read them."""
+    criterion, rows = _criterion(store, project), _counting(store, project)
+    texts = list(store.prompts(project)), list(store.completions(project))
+    thumbs, corrections = [r for r in rows if isinstance(r, Thumb)], [r for r in rows if isinstance(r, Correction)]
+    mended = pairs_from_corrections(corrections, *texts, criterion.name)
+    if thumbs:
+        up = share_up(thumb_consensus(thumbs))
+        return trl.write_pairs(path, [*pairs_from_thumbs(thumbs, *texts, criterion.name, up, least=DECIDED), *mended])
+    ranked = analysis.settled(_rankings(rows), judges)
+    agreed = from_consensus(consensus(ranked, criterion), *texts, criterion.name) if ranked or not mended else []
+    return trl.write_pairs(path, [*agreed, *mended])
 
 
 def write_unpaired(store: Store, project: str, judges: frozenset[str], path: Path) -> object:
