@@ -219,7 +219,15 @@ def test_import_from_files_that_stand_apart(heed: Heed, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "completions.jsonl", [c for _, shown in PROMPTS for c in shown])
     write_jsonl(tmp_path / "rankings.jsonl", RANKINGS[:50])
     words = ("import", "new.db", "rankings.jsonl", "--prompts", "prompts.jsonl", "--completions", "completions.jsonl", "-q", "--json")
-    assert heed(*words)[0] == {"store": "new.db", "project": "run", "prompts": 80, "labelers": 10, "judgements": 50, "there_before": 0}
+    assert heed(*words)[0] == {
+        "store": "new.db",
+        "project": "run",
+        "prompts": 80,
+        "labelers": 10,
+        "judgements": 50,
+        "there_before": 0,
+        "naming_their_model": 0,
+    }
     write_jsonl(tmp_path / "more.jsonl", RANKINGS[50:])
     assert heed("import", "new.db", "more.jsonl", "--json")[0]["judgements"] == 350
     assert heed("import", "new.db", "more.jsonl", "--json")[0]["there_before"] == 350
@@ -245,6 +253,23 @@ def test_thumbs_have_a_consensus_too(heed: Heed, where: str) -> None:
     [again] = heed("consensus", "again.db", "--json")
     assert {name: again[name] for name in before} == before, "out, in, and the same is thought of them"
     assert heed("labelers", where) == (2, "heed: helpful holds thumbs only, and no rankings by 'helpfulness'. Collect rankings first.\n")
+
+
+def test_completions_that_name_their_model_are_told_of_and_stay(heed: Heed, where: str) -> None:
+    named = [(p, [dataclasses.replace(cs[0], text="I'm Claude, made by Anthropic."), *cs[1:]]) for p, cs in PROMPTS[:3]]
+    write_jsonl(Path("prompts.jsonl"), [p for p, _ in named])
+    write_jsonl(Path("completions.jsonl"), [c for _, cs in named for c in cs])
+    write_jsonl(Path("rankings.jsonl"), [row for row in RANKINGS if row.prompt_id in ("p0", "p1", "p2")])
+    words = ("import", where, "rankings.jsonl", "--prompts", "prompts.jsonl", "--completions", "completions.jsonl")
+    assert heed(*words, "--json")[0]["naming_their_model"] == 3
+    assert heed("import", where, "rankings.jsonl", "--json")[0]["there_before"] == 15
+    [found] = heed("check", where, "--json")
+    assert (found["completions"], found["naming"], found["names"]) == (12, 3, {"Claude": 3})
+    assert [example["completion_id"] for example in found["examples"]] == ["p0:a", "p1:a", "p2:a"]
+    assert "3 of 12 completions say who wrote them: Claude (3)." in heed("check", where)
+    assert heed("check", "completions.jsonl", "--prompts", "prompts.jsonl", "--json") == [found], "a file says the same"
+    write_jsonl(Path("asked.jsonl"), [{"id": p.id, "prompt": "Are you Claude of Anthropic?"} for p, _ in named])
+    assert heed("check", "completions.jsonl", "--prompts", "asked.jsonl") == "None of 12 completions says who wrote it.\n"
 
 
 MISTAKES: list[tuple[tuple[str, ...], str]] = [

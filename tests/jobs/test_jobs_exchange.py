@@ -87,7 +87,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_rows_of_an_answer_need_not_stand_together(tmp_path: Path, file: Path) -> None:
-    assert bring_in(tmp_path / "new.db", file) == {"prompts": 2, "labelers": 2, "judgements": 4, "there_before": 0}
+    assert bring_in(tmp_path / "new.db", file) == {"prompts": 2, "labelers": 2, "judgements": 4, "there_before": 0, "naming_their_model": 0}
     with Store.open(tmp_path / "new.db") as store:
         assert [status.complete for status in store.status()] == [0], "of an overlap of three"
         said = list(store.judgements("helpful"))

@@ -1,4 +1,4 @@
-"""heed feedback: whom to believe, how well people agree, who was asked what; judgements in and out; decisions about labelers."""
+"""heed feedback: whom to believe, how well people agree, who was asked what, blindly or not; judgements in and out; decisions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Why = Annotated[str, typer.Option("--why", help="The reason: somebody will ask."
 By = Annotated[str, typer.Option("--by", help="Who decides; by default the user of this machine.")]
 
 feedback = typer.Typer(
-    name="feedback", help="Judgements: consensus, labelers, agreement, coverage; export, import; quarantine.", no_args_is_help=True
+    name="feedback", help="Judgements: consensus, labelers, agreement, coverage, check; export, import; quarantine.", no_args_is_help=True
 )
 
 
@@ -123,6 +123,26 @@ def coverage(
 
     found = cover(_said(source, project, criterion, higher_is, people), output)
     show(found if as_json else _coverage_lines(found), as_json)
+
+
+@feedback.command()
+def check(
+    source: Source = HERE,
+    project: Project = "",
+    prompts: Annotated[Path | None, typer.Option(help="The prompts, for a file that does not hold them.")] = None,
+    completions: Annotated[Path | None, typer.Option(help="The completions, likewise.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether completions say who wrote them ("As ChatGPT, I ..."): whoever reads that no longer judges blindly. Nothing is left out."""
+    from heedful.jobs.exchange import check_blindness
+
+    found = check_blindness(source, project, prompts, completions)
+    if as_json:
+        show(found.to_dict(), as_json=True)
+        return
+    typer.echo(found.sentence or f"None of {found.completions} completions says who wrote it.")
+    if found.examples:
+        table("Examples, of different prompts", found.examples, as_json=False)
 
 
 @feedback.command("export")

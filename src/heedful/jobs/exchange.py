@@ -14,6 +14,7 @@ from heedful.records import Labeler
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from heedful.feedback.blindness import Blindness
     from heedful.feedback.criteria import Criterion
     from heedful.pairs.convert import Choices
     from heedful.pairs.formats.judgements import Gathered, Item
@@ -46,11 +47,13 @@ def import_said(
 
     Where there is no such store or project they are made; what a new project asks for is what the file
     holds: rankings, thumbs, or corrections alone. What is there already, just so, is left as it is.
-    ``texts``: files of ``prompts`` and ``completions`` that the file itself does not hold. Returns how
-    many of each are new, and how many ``judgements`` were ``there_before``.
+    ``texts``: files of ``prompts`` and ``completions`` that the file itself does not hold. Completions
+    that say who wrote them come in as well, and are warned of. Returns how many of each are new, how
+    many ``judgements`` were ``there_before``, and how many completions are ``naming_their_model``.
 
     Raises DataProblem, naming the row, where one does not fit; the store is then as before.
     """
+    from heedful.feedback.blindness import blindness
     from heedful.jobs.dataset import gather_judgements
     from heedful.store import Store
     from heedful.store.database import sqlite_file
@@ -61,11 +64,40 @@ def import_said(
     rows = _together(found, f"{'row' if from_name == 'rankings' else 'record'} {{}} of {path.name}")
     try:
         with Store.open(where, create=True, actor="heed feedback") as store:
-            return store.write(lambda c: _put(c, store, project, criterion, found, rows, path))
+            counts = store.write(lambda c: _put(c, store, project, criterion, found, rows, path))
     except BaseException:
         if new and file:
             _remove(file)
         raise
+    told = blindness(found.prompts.values(), found.completions.values())
+    if told.sentence:
+        choices.say(told.sentence)
+    return {**counts, "naming_their_model": told.naming}
+
+
+def check_blindness(source: str, project: str = "", prompts: Path | None = None, completions: Path | None = None) -> Blindness:
+    """Whether the completions in a store's project, or in a file of judgements or completions, say who wrote them.
+
+    ``prompts`` and ``completions``: further files, for a file that does not hold them.
+
+    Raises what reading raises.
+    """
+    from heedful.feedback.blindness import blindness
+    from heedful.jobs.dataset import read_completions, read_prompts
+    from heedful.jobs.said import project_of, rows_file
+    from heedful.pairs.formats import rankings
+    from heedful.pairs.formats.judgements import gather
+    from heedful.store import Store
+
+    file = rows_file(source)
+    if file is None:
+        with Store.open(source, actor="heed feedback") as store:
+            name = project_of(store, project)
+            return blindness(store.prompts(name), store.completions(name))
+    found = gather(rankings.read(file, default="completion"))
+    gather(read_completions(completions) if completions else [], found)
+    gather(read_prompts(prompts) if prompts else [], found)
+    return blindness(found.prompts.values(), found.completions.values())
 
 
 def _items(store: Store, project: str, as_of: int | None, strata: bool) -> Iterator[Item]:

@@ -51,7 +51,7 @@ def read_said(source: str, project: str = "", criterion: Criterion | None = None
 
     Raises SettingProblem where that is not so, and what reading raises.
     """
-    file = _rows(source)
+    file = rows_file(source)
     return _of_store(source, project, criterion) if file is None else _of_file(file, criterion, labelers)
 
 
@@ -65,7 +65,7 @@ def project_of(store: Store, name: str) -> str:
     return store.read(lambda c: projects.find(c, name or known[0]))[1].name
 
 
-def _rows(source: str) -> Path | None:
+def rows_file(source: str) -> Path | None:
     """The file of judgements; ``None`` where the source is a store."""
     from heedful.store.database import sqlite_file
 
