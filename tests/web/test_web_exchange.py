@@ -1,4 +1,4 @@
-"""Files that are taken away from a project: what people were asked for decides what is in them."""
+"""What comes into a project and goes out of it, as files: what people were asked for decides what is in them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apps import Browser, person
 
 from heedful.errors import DataProblem
 from heedful.jobs.exchange import import_said
 from heedful.pairs.convert import Choices
 from heedful.store import Answer, Store, labelers
 from heedful.web import exporting
-from stores import ready, work
+from stores import project, ready, work
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -69,3 +70,15 @@ def test_judgements_that_were_taken_away_can_be_brought_in(store: Store, tmp_pat
         found = import_said(str(again), tmp_path / "judgements.jsonl", "helpful", None, choices, from_name="rankings", texts={})
         assert (found["prompts"], found["labelers"], found["judgements"], found["there_before"]) == (0, 1, 2, 0)
         assert list(other.judgements("helpful")) == list(store.judgements("helpful"))
+
+
+def test_completions_that_name_their_model_are_added_and_told_of(app: Any, store: Store) -> None:
+    owner = Browser(app).sign_in(store, person(store, "olga", "owner", None))
+    store.create_project(project())
+    rows = [{"prompt": f"question {n}", "completions": ["Yes.", "I'm Claude <b>&</b> I can."]} for n in range(2)]
+    file = ("x.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    answered = owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "most": "4"}, files={"file": file})
+    assert answered.status_code == 200
+    assert "2 of 4 completions say who wrote them: Claude (2)." in answered.text
+    assert "<b>&</b>" not in answered.text
+    assert len(list(store.completions("helpful"))) == 4
