@@ -188,8 +188,8 @@ def cost(sizes: Sequence[int], plot: Path | None) -> None:
         counts = f"{found.judgements} | {found.labelers} | {found.seconds:.1f} | {each[0]} | {found.rounds}"
         print(f"| {counts} | {found.rows:.0f} | {found.on_top:.0f} | {each[1]} |", flush=True)
     if len(measured) > 2:
-        counts = [float(one.judgements) for one in measured]
-        orders = (exponent(counts, [getattr(one, name) for one in measured]) for name in ("seconds", "on_top"))
+        grown = [float(one.judgements) for one in measured]
+        orders = (exponent(grown, [getattr(one, name) for one in measured]) for name in ("seconds", "on_top"))
         print("\nOrder of growth: time {:.2f}, memory on top {:.2f}.".format(*orders))
     if plot:
         draw_cost(measured, plot)
