@@ -127,6 +127,12 @@ def test_what_most_labelers_call_an_f_is_below_and_two_of_them_are_no_pair() -> 
     assert from_rankings(nothing, PROMPTS, COMPLETIONS, BETTER, ties=True) == []
 
 
+@pytest.mark.parametrize(("by_rank", "by_flag", "source"), [(2, 1, "rank"), (2, 2, "rank"), (1, 2, "flag")])
+def test_a_pair_comes_from_an_f_where_most_of_its_votes_do(by_rank: int, by_flag: int, source: str) -> None:
+    rows = [ranking([1, 2] if n < by_rank else [1, None], f"x{n}") for n in range(by_rank + by_flag)]
+    assert [(p.source, p.n_for) for p in from_rankings(rows, PROMPTS, COMPLETIONS, BETTER)] == [(source, by_rank + by_flag)]
+
+
 def test_the_majority_of_the_consensus_module_says_the_same() -> None:
     """An independent count: smoothing and flags aside, the same completion is preferred with the same votes."""
     rows = [
