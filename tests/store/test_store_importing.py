@@ -215,7 +215,8 @@ def test_the_same_again_changes_nothing(thumbs: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"label": False}, {"active_ms": 901}, {"instructions_version": "v2"}, {"judged_at": "2025-05-05T05:05Z"}]
+    "change",
+    [{"label": False}, {"active_ms": 901}, {"instructions_version": "v2"}, {"judged_at": "2025-05-05T05:05Z"}, {"purpose": "extra"}],
 )
 def test_whoever_said_something_else_is_not_overwritten(thumbs: Store, change: dict[str, Any]) -> None:
     thumbs.import_judgements("helpful", [as_record(thumb("p0", "ann", "a", True))])
