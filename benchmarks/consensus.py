@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 import resource
 import sys
 import time
@@ -27,6 +28,7 @@ import numpy as np
 
 from benchmarks.annotators import METHODS, real
 from benchmarks.drawing import save
+from benchmarks.orders import exponent
 from benchmarks.texts import shared_folder
 from heedful.feedback.agreement import panel_agreement
 from heedful.feedback.assign import assign
@@ -174,24 +176,52 @@ def many(size: int, seed: int = 0) -> list[Ranking]:
 
 
 def cost(sizes: Sequence[int], plot: Path | None) -> None:
-    """Seconds and memory of a consensus against the number of judgements."""
-    print("| judgements | labelers | seconds | microseconds each | rounds | peak memory, MB |")
-    print("|---|---|---|---|---|---|")
+    """Processor time and memory of a consensus against the number of judgements, each size in a process of its own."""
+    print("| judgements | labelers | seconds | microseconds each | rounds | judgements as rows, MiB | consensus on top, MiB | bytes each |")
+    print("|---|---|---|---|---|---|---|---|")
     measured = []
     for size in sizes:
-        rankings = many(size)
-        gc.collect()
-        began = time.perf_counter()
-        agreed = consensus(rankings, CRITERION)
-        took = time.perf_counter() - began
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        measured.append((len(rankings), took))
-        each = f"{1e6 * took / len(rankings):.0f}"
-        print(
-            f"| {len(rankings)} | {len(agreed.labelers)} | {took:.1f} | {each} | {agreed.parameters['rounds']} | {memory:.0f} |", flush=True
-        )
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found = pool.apply(spent, (size,))
+        measured.append(found)
+        each = f"{1e6 * found.seconds / found.judgements:.0f}", f"{2**20 * found.on_top / found.judgements:.0f}"
+        counts = f"{found.judgements} | {found.labelers} | {found.seconds:.1f} | {each[0]} | {found.rounds}"
+        print(f"| {counts} | {found.rows:.0f} | {found.on_top:.0f} | {each[1]} |", flush=True)
+    if len(measured) > 2:
+        grown = [float(one.judgements) for one in measured]
+        orders = (exponent(grown, [getattr(one, name) for one in measured]) for name in ("seconds", "on_top"))
+        print("\nOrder of growth: time {:.2f}, memory on top {:.2f}.".format(*orders))
     if plot:
         draw_cost(measured, plot)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a consensus took: processor ``seconds``; MiB of the judgements as rows, and of what comes on top at the peak."""
+
+    judgements: int
+    labelers: int
+    seconds: float
+    rounds: int
+    rows: float
+    on_top: float
+
+
+def spent(size: int) -> Spent:
+    """One consensus on so many judgements."""
+    empty = peak()
+    rankings = many(size)
+    gc.collect()
+    began, before = time.process_time(), peak()
+    agreed = consensus(rankings, CRITERION)
+    took = time.process_time() - began
+    rounds = int(agreed.parameters["rounds"])
+    return Spent(len(rankings), len(agreed.labelers), took, rounds, before - empty, peak() - before)
+
+
+def peak() -> float:
+    """The most memory that this process has held so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def draw_calibration(rows: dict[tuple[str, int], Figures], path: Path) -> None:
@@ -242,18 +272,24 @@ def draw_found(curves: dict[str, list[tuple[int, float, float, float]]], path: P
     save(figure, path)
 
 
-def draw_cost(measured: Sequence[tuple[int, float]], path: Path) -> None:
-    """Seconds against judgements, both logarithmic, beside a straight line through the last point."""
+def draw_cost(measured: Sequence[Spent], path: Path) -> None:
+    """Seconds and memory against judgements, all logarithmic, beside straight lines through the last points."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-    axes = figure.subplots()
-    sizes, seconds = zip(*measured, strict=True)
-    axes.loglog(sizes, seconds, "o-", color="#2f6f8f", label="measured")
-    axes.loglog(sizes, [seconds[-1] * n / sizes[-1] for n in sizes], "--", color="#999999", linewidth=1, label="proportional")
-    axes.set(xlabel="judgements (rankings of four)", ylabel="seconds, one core", title="Cost of a consensus")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+    sizes = [one.judgements for one in measured]
+    panels = (("seconds", "seconds of one core", "#2f6f8f"), ("on_top", "MiB beyond the judgements", "#3a8f5c"))
+    for axes, (name, label, colour) in zip(figure.subplots(1, 2), panels, strict=True):
+        values = [getattr(one, name) for one in measured]
+        axes.loglog(sizes, values, "o-", color=colour, markersize=4, label="measured")
+        axes.loglog(sizes, [values[-1] * n / sizes[-1] for n in sizes], "--", color="#999999", linewidth=1, label="proportional")
+        for n, value in zip(sizes, values, strict=True):
+            axes.annotate(
+                f"{value:,.0f}" if value >= 10 else f"{value:.1f}", (n, value), (0, 6), textcoords="offset points", ha="right", fontsize=8
+            )
+        axes.set(xlabel="judgements (rankings of four, three to a prompt)", ylabel=label)
+        axes.legend(frameon=False, loc="lower right")
+        axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
 

@@ -148,7 +148,7 @@ def bring_in(store: Store, prompts: int, version: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rankings.jsonl"
         write_jsonl(path, rankings(prompts, version))
-        return spent(lambda: store.import_rankings("bench", path))
+        return spent(lambda: store.import_judgements("bench", path))
 
 
 def alone(what: str, where: str) -> tuple[float, float]:

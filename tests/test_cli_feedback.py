@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from itertools import combinations
@@ -69,7 +70,7 @@ def full(where: str) -> str:
         ready(store, prompts=0, labelers=0, overlap=5)
         store.add_prompts("helpful", PROMPTS)
         store.add_labelers(*(one.as_labeler() for one in PANEL))
-        store.import_rankings("helpful", RANKINGS)
+        store.import_judgements("helpful", RANKINGS)
     return where
 
 
@@ -93,7 +94,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path
         store.create_project(project(overlap=5))
         store.add_prompts("helpful", PROMPTS)
         store.add_labelers(*(one.as_labeler() for one in PANEL))
-        store.import_rankings("helpful", RANKINGS)
+        store.import_judgements("helpful", RANKINGS)
     return str(path)
 
 
@@ -161,7 +162,7 @@ def test_a_store_and_its_export_say_the_same(heed: Heed, full: str, tmp_path: Pa
 def test_what_is_personal_stays_unless_asked_for_and_an_event_can_be_named(heed: Heed, full: str) -> None:
     with Store.open(full) as store:
         before = store.snapshot("helpful").event
-        store.import_rankings("helpful", [Ranking("p0", "late", ["p0:a", "p0:b"], [1, 2], "helpfulness", "v")])
+        store.import_judgements("helpful", [Ranking("p0", "late", ["p0:a", "p0:b"], [1, 2], "helpfulness", "v")])
     assert heed("export", full, "then.jsonl", "--as-of", before, "--json")[0]["ranking"] == 400
     assert heed("export", full, "now.jsonl", "--json")[0]["ranking"] == 401
     assert "native" not in Path("now.jsonl").read_text()
@@ -219,12 +220,23 @@ def test_import_from_files_that_stand_apart(heed: Heed, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "completions.jsonl", [c for _, shown in PROMPTS for c in shown])
     write_jsonl(tmp_path / "rankings.jsonl", RANKINGS[:50])
     words = ("import", "new.db", "rankings.jsonl", "--prompts", "prompts.jsonl", "--completions", "completions.jsonl", "-q", "--json")
-    assert heed(*words)[0] == {"store": "new.db", "project": "run", "prompts": 80, "labelers": 0, "rankings": 50}
+    assert heed(*words)[0] == {
+        "store": "new.db",
+        "project": "run",
+        "prompts": 80,
+        "labelers": 10,
+        "judgements": 50,
+        "there_before": 0,
+        "naming_their_model": 0,
+    }
     write_jsonl(tmp_path / "more.jsonl", RANKINGS[50:])
-    assert heed("import", "new.db", "more.jsonl", "--json")[0]["rankings"] == 350
-    code, said = heed("import", "new.db", "more.jsonl")
+    assert heed("import", "new.db", "more.jsonl", "--json")[0]["judgements"] == 350
+    assert heed("import", "new.db", "more.jsonl", "--json")[0]["there_before"] == 350
+    turned = [dataclasses.replace(row, ranks=row.ranks[::-1]) for row in RANKINGS[50:] if row.ranks != row.ranks[::-1]]
+    write_jsonl(tmp_path / "turned.jsonl", turned)
+    code, said = heed("import", "new.db", "turned.jsonl")
     assert code == 2
-    assert "ranking 1 of more.jsonl: labeler" in said
+    assert "row 1 of turned.jsonl: labeler" in said
     assert "has judged prompt" in said
 
 
@@ -236,7 +248,29 @@ def test_thumbs_have_a_consensus_too(heed: Heed, where: str) -> None:
     [found] = heed("consensus", where, "--json")
     assert (found["thumbs"], found["completions"], found["up"], found["down"]) == (18, 6, 3, 3)
     assert heed("coverage", where, "--json")[0]["overlap"] == {"3": 3}
+    before = {name: found[name] for name in ("thumbs", "up", "down", "input_sha256")}
+    heed("export", where, "thumbs.jsonl")
+    assert heed("import", "again.db", "thumbs.jsonl", "--json")[0]["judgements"] == 9
+    [again] = heed("consensus", "again.db", "--json")
+    assert {name: again[name] for name in before} == before, "out, in, and the same is thought of them"
     assert heed("labelers", where) == (2, "heed: helpful holds thumbs only, and no rankings by 'helpfulness'. Collect rankings first.\n")
+
+
+def test_completions_that_name_their_model_are_told_of_and_stay(heed: Heed, where: str) -> None:
+    named = [(p, [dataclasses.replace(cs[0], text="I'm Claude, made by Anthropic."), *cs[1:]]) for p, cs in PROMPTS[:3]]
+    write_jsonl(Path("prompts.jsonl"), [p for p, _ in named])
+    write_jsonl(Path("completions.jsonl"), [c for _, cs in named for c in cs])
+    write_jsonl(Path("rankings.jsonl"), [row for row in RANKINGS if row.prompt_id in ("p0", "p1", "p2")])
+    words = ("import", where, "rankings.jsonl", "--prompts", "prompts.jsonl", "--completions", "completions.jsonl")
+    assert heed(*words, "--json")[0]["naming_their_model"] == 3
+    assert heed("import", where, "rankings.jsonl", "--json")[0]["there_before"] == 15
+    [found] = heed("check", where, "--json")
+    assert (found["completions"], found["naming"], found["names"]) == (12, 3, {"Claude": 3})
+    assert [example["completion_id"] for example in found["examples"]] == ["p0:a", "p1:a", "p2:a"]
+    assert "3 of 12 completions say who wrote them: Claude (3)." in heed("check", where)
+    assert heed("check", "completions.jsonl", "--prompts", "prompts.jsonl", "--json") == [found], "a file says the same"
+    write_jsonl(Path("asked.jsonl"), [{"id": p.id, "prompt": "Are you Claude of Anthropic?"} for p, _ in named])
+    assert heed("check", "completions.jsonl", "--prompts", "asked.jsonl") == "None of 12 completions says who wrote it.\n"
 
 
 MISTAKES: list[tuple[tuple[str, ...], str]] = [
@@ -251,7 +285,8 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("import", "new.db", "rankings.jsonl", "--higher-is", "better"), "--higher-is better is said of no criterion"),
     (("import", "new.db", "bad.jsonl"), "is not JSON"),
     (("import", "new.db", "rankings.jsonl"), "there is no prompt"),
-    (("import", "new.db", "thumbs.jsonl"), "only rankings can be put into a store"),
+    (("import", "new.db", "thumbs.jsonl"), "row 1 of thumbs.jsonl: there is no prompt 'p'"),
+    (("import", "new.db", "mixed.jsonl"), "row 2 of mixed.jsonl: it is a thumb, and the project asks for rankings"),
     (("export", "nothing.db", "out.jsonl"), "there is no store nothing.db"),
     (("quarantine", "nothing.db", "uma", "--why", "x"), "there is no store nothing.db"),
 ]
@@ -260,9 +295,9 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
 @pytest.mark.parametrize(("words", "problem"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
 def test_a_mistake_is_one_sentence_and_leaves_nothing(heed: Heed, file: str, tmp_path: Path, words: tuple[str, ...], problem: str) -> None:
     (tmp_path / "bad.jsonl").write_text("{not json\n")
-    (tmp_path / "thumbs.jsonl").write_text(
-        json.dumps({"record": "thumb", "prompt_id": "p", "labeler": "a", "completion_id": "c", "label": True})
-    )
+    thumb = {"record": "thumb", "prompt_id": "p", "labeler": "a", "completion_id": "c", "label": True}
+    write_jsonl(tmp_path / "thumbs.jsonl", [thumb])
+    write_jsonl(tmp_path / "mixed.jsonl", [{**RANKINGS[0].to_dict(), "prompt_id": "p"}, thumb])
     before = sorted(path.name for path in tmp_path.iterdir())
     code, said = heed(*words)
     assert (code, problem in said) == (2, True), said

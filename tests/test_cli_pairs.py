@@ -17,7 +17,7 @@ from heedful.feedback.instructions import instructions_for
 from heedful.pairs.convert import FORMATS
 from heedful.pairs.formats import rankings
 from heedful.pairs.snapshot import open_snapshot
-from heedful.records import Completion, Labeler, Prompt, Ranking, write_jsonl
+from heedful.records import Completion, Correction, Labeler, Prompt, Ranking, Thumb, write_jsonl
 
 TOXICITY = criterion_named("toxicity")
 VERSION = instructions_for(TOXICITY).version
@@ -98,6 +98,40 @@ def test_build_from_a_file_that_holds_everything_is_the_same(heed: Heed) -> None
     assert mine["pairs"] == together["pairs"]
     one, other = (open_snapshot(Path(name)).pairs["train"][0] for name in "bc")
     assert (one.chosen_id, one.rejected_id) == (other.rejected_id, other.chosen_id)
+
+
+def write_thumbs(path: Path, labelers: str) -> None:
+    """Of every prompt completion 2 is up and the others down; who is called z says the opposite; and x corrects the first one."""
+    stream: list[Any] = []
+    for n, prompt in enumerate(PROMPTS):
+        stream += [prompt, *COMPLETIONS[3 * n : 3 * n + 3]]
+        stream += [Thumb(prompt.id, who, f"p{n}:{k}", (k == 2) != (who == "z")) for who in labelers for k in range(3)]
+        stream += [Correction(prompt.id, "x", f"p{n}:0", f"better than {n}")]
+    rankings.write(path, stream)
+
+
+def test_build_from_thumbs_and_corrections(heed: Heed, here: Path) -> None:
+    write_thumbs(here / "few.jsonl", "x")
+    found = json.loads(heed("pairs build few.jsonl -o few -q --json"))
+    assert (found["method"], sum(found["pairs"].values()), found["for_review"]) == ("votes", 12 * 3, [])
+    pairs = [p for rows in open_snapshot(here / "few").pairs.values() for p in rows]
+    assert {(p.source, p.chosen_id[-2:], p.p) for p in pairs} == {("thumb", ":2", 0.9), ("correction", "", 1.0)}
+    assert "12 pairs are of a correction and what it corrects." in heed("pairs build few.jsonl -o few -q")
+    assert sum(json.loads(heed("pairs build few.jsonl -o b -q --json --no-corrections"))["pairs"].values()) == 24
+    write_thumbs(here / "many.jsonl", "vwxyz")
+    found = json.loads(heed("pairs build many.jsonl -o many -q --json --no-corrections"))
+    assert (found["method"], sum(found["pairs"].values())) == ("consensus", 24)
+    pairs = [p for rows in open_snapshot(here / "many").pairs.values() for p in rows]
+    assert {(p.n_for, p.n_against, p.n_tie) for p in pairs} == {(4, 1, 0)}
+    assert min(p.p for p in pairs) > 0.98, "z reads it upside down and counts for the others; by counting votes it would be 0.9"
+    assert {p.p for rows in open_snapshot(here / "few").pairs.values() for p in rows if p.source == "thumb"} == {0.9}
+
+
+def test_build_from_corrections_alone(heed: Heed, here: Path) -> None:
+    write_thumbs(here / "mended.jsonl", "")
+    found = json.loads(heed("pairs build mended.jsonl -o set -q --json"))
+    assert (sum(found["pairs"].values()), found["method"]) == (12, "votes")
+    assert heed("pairs build mended.jsonl -o b -q --no-corrections", code=2).startswith("heed: there are no rankings by 'helpfulness'")
 
 
 def test_card_and_the_folder_opens_as_a_data_set(heed: Heed, here: Path) -> None:

@@ -168,6 +168,9 @@ class Correction(Record):
     purpose: Purpose = "overlap"
 
 
+PairSource = Literal["rank", "flag", "thumb", "correction"]
+
+
 @dataclass(frozen=True, slots=True)
 class Pair(Record):
     """A preference: ``chosen`` over ``rejected`` with probability ``p``.
@@ -176,8 +179,10 @@ class Pair(Record):
     once however many pairs it takes part in.
 
     ``n_for``, ``n_against`` and ``n_tie`` count the labelers behind it, ``None`` where that is not
-    known. ``source`` is ``flag`` where the rejected one got an F instead of a lower rank. ``tie``:
-    neither is preferred, ``p`` is 0.5, and which one is called chosen means nothing.
+    known. ``source``: ``rank``; ``flag`` where the rejected one got an F instead of a lower rank;
+    ``thumb`` where chosen is up and rejected down; ``correction`` where chosen is what a labeler wrote
+    in place of rejected (it has no id). ``tie``: neither is preferred, ``p`` is 0.5, and which one is
+    called chosen means nothing.
     ``instructions_version`` names several with commas where labelers had read different ones.
     """
 
@@ -194,7 +199,7 @@ class Pair(Record):
     n_tie: int | None = None
     criterion: str = ""
     instructions_version: str = ""
-    source: Literal["rank", "flag"] = "rank"
+    source: PairSource = "rank"
     tie: bool = False
 
 

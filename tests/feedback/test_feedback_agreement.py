@@ -10,7 +10,14 @@ import pytest
 from scipy.stats import kendalltau
 
 from heedful.errors import DataProblem
-from heedful.feedback.agreement import PUBLISHED, agreement_by_stratum, agreement_by_version, panel_agreement, self_agreement
+from heedful.feedback.agreement import (
+    ALERT_BELOW,
+    PUBLISHED,
+    agreement_by_stratum,
+    agreement_by_version,
+    panel_agreement,
+    self_agreement,
+)
 from heedful.feedback.criteria import CRITERIA
 from heedful.maths.agreement import kendall_w, krippendorff_alpha
 from heedful.records import Labeler, Ranking
@@ -71,6 +78,14 @@ def test_an_f_takes_no_part_and_the_published_band_is_told() -> None:
     assert (found.agreement, found.alert) == (1.0, False)
     assert found.pairs < panel_agreement(rows, HELPFULNESS).pairs
     assert f"{PUBLISHED[0]:.0%} to {PUBLISHED[1]:.0%}" in found.sentence
+
+
+def test_few_prompts_alone_are_no_alarm() -> None:
+    """The estimate decides, not the end of an interval that is wide because little has been judged."""
+    found = panel_agreement(panel_of(np.full(3, 1.2), 12, 5), HELPFULNESS)
+    assert found.low < ALERT_BELOW < found.agreement
+    assert not found.alert
+    assert "look at the instructions" not in found.sentence
 
 
 def test_by_version_and_by_stratum() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from heedful.errors import DataProblem, SettingProblem
 from heedful.feedback.consensus import Consensus, ConsensusPair, consensus
-from heedful.feedback.criteria import CRITERIA
+from heedful.feedback.criteria import CRITERIA, Criterion
 from heedful.feedback.majority import majority
 from heedful.records import Ranking
 
@@ -70,6 +70,14 @@ def test_weights_and_exclusion() -> None:
     agreed = consensus(rows, HELPFULNESS, exclude=["z"])
     assert (agreed.pairs[0].p, agreed.labelers, agreed.excluded) == (0.5, ["x", "y"], ["z"])
     assert consensus(rows, HELPFULNESS).pairs[0].chosen_id == "b"
+
+
+def test_what_a_consensus_is_stamped_with_makes_it_again() -> None:
+    rows = [judged(name, {"a": 1, "b": 2, "c": None}, "toxicity") for name in "xyz"]
+    made = consensus(rows, TOXICITY, exclude=["y"], least_rankings=7).parameters
+    assert made == {"criterion": TOXICITY.to_dict(), "exclude": ["y"], "decided": 0.55, "least_rankings": 7, "smoothing": 0.5}
+    again = consensus(rows, Criterion.from_dict(made["criterion"]), made["exclude"], least_rankings=made["least_rankings"])
+    assert again == consensus(rows, TOXICITY, exclude=["y"], least_rankings=7)
 
 
 def test_the_last_of_several_judgements_counts() -> None:

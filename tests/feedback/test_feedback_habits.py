@@ -97,6 +97,29 @@ def test_a_minority_is_a_population_and_not_an_error(there: World) -> None:
     assert report_of("young0", rankings).verdict == "upside_down"
 
 
+def test_one_of_a_minority_who_misreads_a_new_version_is_told_of_that(there: World) -> None:
+    """Young people's taste is a little of their own; young0 reads the second version upside down besides."""
+    chance = Random(3)
+    taste = {i: None if q is None else 0.6 * q + 0.8 * chance.gauss(0, 1) for i, q in there[1].items()}
+    labelers = [SimulatedLabeler(f"old{n}", noise=0.3, strata={"age": "60+"}) for n in range(5)]
+    labelers += [SimulatedLabeler(f"young{n}", "minority", 0.2, strata={"age": "18-29"}) for n in range(3)]
+    teams = {p.id: [labeler.name for labeler in labelers] for p, _ in there[0]}
+    rankings: list[Ranking] = []
+    for rows, text in ((there[0][:60], "Rank them."), (there[0][60:80], "Rank them, the worst last.")):
+        rankings += collect(rows, there[1], labelers, teams, HELPFULNESS, Instructions(text), 0, minority_quality=taste)
+    new = Instructions("Rank them, the worst last.").version
+    turned = [
+        replace(r, ranks=[rank and 5 - rank for rank in r.ranks]) if (r.labeler, r.instructions_version) == ("young0", new) else r
+        for r in rankings
+    ]
+    known = [labeler.as_labeler() for labeler in labelers]
+    report = report_of("young0", turned, labelers=known)
+    assert report.verdict == "upside_down"
+    assert f"Under version {new} of the instructions" in report.evidence
+    assert "a difference between populations" not in report.evidence
+    assert report_of("young1", turned, labelers=known).verdict in ("minority", "fine")
+
+
 def test_a_recommendation_becomes_firm_with_evidence(there: World) -> None:
     many = report_of("uma", judgements(there, panel(), 0))
     assert many.shared_tasks >= ACT_TASKS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 from heedful.errors import DataProblem
 from heedful.feedback.consensus import consensus
 from heedful.feedback.criteria import CRITERIA
-from heedful.pairs.build import for_review, from_consensus, from_corrections, from_flags, from_rankings, from_thumbs, versions_read
+from heedful.pairs.build import (
+    for_review,
+    from_consensus,
+    from_corrections,
+    from_flags,
+    from_rankings,
+    from_thumbs,
+    pairs_from_corrections,
+    pairs_from_thumbs,
+    versions_read,
+)
 from heedful.records import Completion, Correction, Pair, Prompt, Ranking, Thumb
 
 PROMPTS = [Prompt("p", "Ask."), Prompt("q", [{"role": "user", "content": "Ask again."}])]
@@ -116,6 +127,12 @@ def test_what_most_labelers_call_an_f_is_below_and_two_of_them_are_no_pair() -> 
     assert from_rankings(nothing, PROMPTS, COMPLETIONS, BETTER, ties=True) == []
 
 
+@pytest.mark.parametrize(("by_rank", "by_flag", "source"), [(2, 1, "rank"), (2, 2, "rank"), (1, 2, "flag")])
+def test_a_pair_comes_from_an_f_where_most_of_its_votes_do(by_rank: int, by_flag: int, source: str) -> None:
+    rows = [ranking([1, 2] if n < by_rank else [1, None], f"x{n}") for n in range(by_rank + by_flag)]
+    assert [(p.source, p.n_for) for p in from_rankings(rows, PROMPTS, COMPLETIONS, BETTER)] == [(source, by_rank + by_flag)]
+
+
 def test_the_majority_of_the_consensus_module_says_the_same() -> None:
     """An independent count: smoothing and flags aside, the same completion is preferred with the same votes."""
     rows = [
@@ -181,6 +198,40 @@ def test_thumbs_become_unpaired_rows() -> None:
     assert {(r.prompt_id, r.completion_id, r.criterion, r.source) for r in rows} == {("p", "a", "h", "thumb"), ("q", "z", "h", "thumb")}
 
 
+def thumbs_of(*said: tuple[str, str, bool], **others: Any) -> list[Thumb]:
+    """Of completion, labeler, and whether it is up."""
+    return [Thumb("p", who, name, up, "h", "v", **others) for name, who, up in said]
+
+
+def test_an_up_is_preferred_to_a_down() -> None:
+    """Of a two thumbs are up, of b one of two, of c none of one: 2.5/3, 1.5/3 and 0.5/2."""
+    thumbs = thumbs_of(("a", "x", True), ("a", "y", True), ("b", "x", False), ("b", "y", True), ("c", "x", False))
+    repeated = thumbs_of(("c", "y", True), ("c", "z", True), purpose="repeat")
+    (pair,) = pairs_from_thumbs([*thumbs, *repeated], PROMPTS, COMPLETIONS, "h")
+    p = (5 / 6 * 3 / 4) / (5 / 6 * 3 / 4 + 1 / 6 * 1 / 4)
+    assert pair == Pair("Ask.", "text a", "text c", pytest.approx(p), 0.0, "p", "a", "c", 1, 0, 0, "h", "v", "thumb", False)
+    assert p == pytest.approx(15 / 16)
+    assert pairs_from_thumbs(thumbs, PROMPTS, COMPLETIONS, least=0.94) == []
+
+
+def test_whom_a_consensus_believes_decides_and_the_counts_are_of_those_who_judged_both() -> None:
+    thumbs = thumbs_of(("a", "x", True), ("b", "x", False), ("a", "y", False), ("b", "y", True), ("a", "z", False), ("b", "z", False))
+    assert pairs_from_thumbs(thumbs, PROMPTS, COMPLETIONS) == [], "one of three against one of three"
+    (pair,) = pairs_from_thumbs([*thumbs, *thumbs_of(("a", "w", True))], PROMPTS, COMPLETIONS, up={"a": 0.9, "b": 0.2})
+    assert (pair.chosen_id, pair.rejected_id, pair.n_for, pair.n_against, pair.n_tie) == ("a", "b", 1, 1, 1)
+    assert pair.p == pytest.approx(0.72 / 0.74)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.booleans()), max_size=12))
+def test_pairs_of_thumbs_are_of_an_up_and_a_down(said: list[tuple[str, str, bool]]) -> None:
+    thumbs = thumbs_of(*said)
+    label = {row.completion_id: row.label for row in from_thumbs(thumbs, PROMPTS, COMPLETIONS)}
+    ups, downs = ([name for name, up in label.items() if up is wanted] for wanted in (True, False))
+    pairs = pairs_from_thumbs(thumbs, PROMPTS, COMPLETIONS)
+    assert sorted(twos(pairs)) == sorted(a + b for a in ups for b in downs)
+    assert all(0.5 < p.p < 1 for p in pairs)
+
+
 def test_fs_become_unwanted_rows() -> None:
     rows = [ranking([1, None, None]), ranking([2, None, 1], "y"), ranking([2, None, 1], "y", purpose="repeat")]
     (row,) = from_flags(rows, PROMPTS, COMPLETIONS, BETTER)
@@ -197,6 +248,24 @@ def test_corrections_become_demonstrations() -> None:
         Correction("q", "x", "z", "Chat.", purpose="repeat"),
     ]
     assert from_corrections(corrections, PROMPTS, COMPLETIONS) == [Prompt("p", "Ask.", ["Better so.", "Or so."])]
+
+
+def test_a_correction_is_preferred_to_what_it_corrects() -> None:
+    corrections = [
+        Correction("p", "x", "a", "first try", instructions_version="v"),
+        Correction("p", "x", "a", "Better so.", instructions_version="v"),
+        Correction("p", "y", "a", "Better so.", instructions_version="w"),
+        Correction("p", "z", "a", "Or so.", instructions_version="w"),
+        Correction("p", "x", "b", " "),
+        Correction("p", "y", "b", " text b "),
+        Correction("q", "x", "z", "Chat.", purpose="repeat"),
+    ]
+    assert pairs_from_corrections(corrections, PROMPTS, COMPLETIONS, "h") == [
+        Pair("Ask.", "Better so.", "text a", 1.0, 0.0, "p", "", "a", 2, 0, 0, "h", "v,w", "correction", False),
+        Pair("Ask.", "Or so.", "text a", 1.0, 0.0, "p", "", "a", 1, 0, 0, "h", "w", "correction", False),
+    ], "nothing, and what changes nothing, is left out"
+    with pytest.raises(DataProblem, match="answers prompt 'q'"):
+        pairs_from_corrections([Correction("p", "x", "z", "text")], PROMPTS, COMPLETIONS)
 
 
 def test_what_is_missing_is_named() -> None:

@@ -46,7 +46,8 @@ def pairs_of(path: Path) -> list[Pair]:
 
 
 def test_rankings_become_pairs_by_the_criterions_direction(tmp_path: Path, raw: Path) -> None:
-    assert convert(raw, tmp_path / "a.jsonl", "rankings", "trl", HELPFUL) == 5
+    ranked = replace(HELPFUL, corrections=False)
+    assert convert(raw, tmp_path / "a.jsonl", "rankings", "trl", ranked) == 5
     assert {(p.chosen, p.rejected, p.source) for p in pairs_of(tmp_path / "a.jsonl")} == {
         ("text pb", "text pa", "rank"),
         ("text pb", "text pc", "rank"),
@@ -54,11 +55,24 @@ def test_rankings_become_pairs_by_the_criterions_direction(tmp_path: Path, raw: 
         ("text pb", "text pd", "flag"),
         ("text pc", "text pd", "flag"),
     }
-    worse = replace(HELPFUL, criterion=replace(CRITERIA["helpfulness"], higher_is="worse"), flags=False)
+    worse = replace(HELPFUL, criterion=replace(CRITERIA["helpfulness"], higher_is="worse"), flags=False, corrections=False)
     assert convert(raw, tmp_path / "b.parquet", "rankings", "trl", worse) == 2
     assert {(p.chosen, p.rejected) for p in pairs_of(tmp_path / "b.parquet")} == {("text pa", "text pb"), ("text pc", "text pb")}
-    assert convert(raw, tmp_path / "c.csv", "rankings", "trl", replace(HELPFUL, ties=True)) == 6
+    assert convert(raw, tmp_path / "c.csv", "rankings", "trl", replace(ranked, ties=True)) == 6
     assert Counter(p.tie for p in pairs_of(tmp_path / "c.csv")) == {False: 5, True: 1}
+
+
+def test_thumbs_and_corrections_become_pairs_where_nothing_was_ranked(tmp_path: Path, raw: Path) -> None:
+    """Of q, whose rankings are Fs, the correction remains; of s, which nobody ranked, the thumbs."""
+    ids = ["sa", "sb", "sc"]
+    s = [Prompt("s", "Ask s."), *(Completion(i, "s", f"text {i}", [], "stop", 0, "m") for i in ids)]
+    thumbs = [Thumb("s", "x", i, up) for i, up in zip(ids, (True, False, True), strict=True)]
+    rankings.write(raw, [*two_prompts(), *s, *thumbs, Thumb("s", "y", "sa", False, "wit")])
+    assert convert(raw, tmp_path / "a.csv", "rankings", "trl", HELPFUL) == 8
+    found = {(p.chosen, p.rejected, p.source) for p in pairs_of(tmp_path / "a.csv")}
+    beside = {("Better.", "text qa", "correction"), ("text sa", "text sb", "thumb"), ("text sc", "text sb", "thumb")}
+    assert {row for row in found if row[2] not in ("rank", "flag")} == beside
+    assert convert(raw, tmp_path / "b.jsonl", "rankings", "hh", replace(HELPFUL, corrections=False)) == 7
 
 
 def test_rankings_become_unpaired_rows_and_demonstrations(tmp_path: Path, raw: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 
 from heedful.errors import DataProblem
 from heedful.store import Store, derived
 from heedful.store.derived import DerivedLabeler, DerivedPair
 from heedful.store.reading import Snapshot
+from heedful.store.schema import event
 from stores import ready, work
 
 PAIRS = [
@@ -46,6 +48,10 @@ def test_a_run_can_be_thrown_away_and_made_again(store: Store) -> None:
     first = save(store)
     store.write(lambda c: derived.discard(c, first, "ann", store.clock()))
     assert store.read(lambda c: derived.latest(c, "helpful")) is None
+    logged = store.read(
+        lambda c: c.execute(sa.select(event.c.kind, event.c.actor, event.c.details).order_by(event.c.number.desc())).first()
+    )
+    assert logged == ("derived.discarded", "ann", {"run": first}), "what is thrown away stands in the log"
     second = save(store)
     assert [pair for _, found in store.read(lambda c: derived.pairs_page(c, second, 0, 9)) for pair in found] == PAIRS
     assert len(list(store.judgements("helpful"))) == 2

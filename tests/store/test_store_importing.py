@@ -1,7 +1,8 @@
-"""Rankings from elsewhere: all or none, back out as they came, and every bad row named."""
+"""Judgements from elsewhere: all or none, back out as they came, and every bad row named."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 
 from heedful.errors import HeedfulError
-from heedful.records import Ranking
-from heedful.store import Store
+from heedful.records import Correction, Ranking, Thumb
+from heedful.store import Answer, Store
+from heedful.store.importing import Imported
+from heedful.store.judgements import as_answered
 from stores import Clock, completion, items, project, ready, work
 
 
@@ -43,7 +46,7 @@ def test_rankings_come_back_as_they_came(empty: Store, tmp_path: Path) -> None:
         row("p0", "ann", purpose="repeat"),
         row("p0", "cleo", purpose="extra"),
     ]
-    assert empty.import_rankings("helpful", write(tmp_path / "r.jsonl", *given)) == 7
+    assert empty.import_judgements("helpful", write(tmp_path / "r.jsonl", *given)) == Imported(7, 0, 3)
     expected = [Ranking.from_dict(r) for r in given]
     assert list(empty.judgements("helpful")) == expected
     assert empty.check().problem == ""
@@ -52,7 +55,9 @@ def test_rankings_come_back_as_they_came(empty: Store, tmp_path: Path) -> None:
 
 
 def test_an_import_fills_places_and_adds_those_that_are_wanting(empty: Store, clock: Clock) -> None:
-    empty.import_rankings("helpful", [Ranking.from_dict(row("p0", name)) for name in ("a", "b", "c")] + [Ranking.from_dict(row("p1", "a"))])
+    empty.import_judgements(
+        "helpful", [Ranking.from_dict(row("p0", name)) for name in ("a", "b", "c")] + [Ranking.from_dict(row("p1", "a"))]
+    )
     [status] = empty.status()
     assert (status.places, status.complete, status.places_open) == (9, 1, 5)
     version = empty.publish("helpful", "Rank.")
@@ -68,7 +73,7 @@ def test_many_are_imported_in_lots(empty: Store, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(importing, "_AT_ONCE", 3)
     given = [Ranking.from_dict(row(f"p{i}", f"l{j}", ranks=[1, 2, 3])) for i in range(4) for j in range(5)]
-    assert empty.import_rankings("helpful", given) == 20
+    assert empty.import_judgements("helpful", given) == Imported(20, 0, 5)
     assert list(empty.judgements("helpful")) == given
     assert empty.snapshot("helpful").judgements == 20
     assert empty.check().problem == ""
@@ -111,7 +116,7 @@ def test_a_bad_row_is_named_and_nothing_is_half_imported(empty: Store, tmp_path:
     path = write(tmp_path / "r.jsonl", row(), bad, row("p1"))
     before = empty.check()
     with pytest.raises(HeedfulError) as caught:
-        empty.import_rankings("helpful", path)
+        empty.import_judgements("helpful", path)
     assert problem in str(caught.value)
     assert len(str(caught.value)) < 600
     after = empty.check()
@@ -120,10 +125,161 @@ def test_a_bad_row_is_named_and_nothing_is_half_imported(empty: Store, tmp_path:
     assert empty.status()[0].places_open == 8
 
 
-def test_only_rankings_where_rankings_are_asked_for(store: Store) -> None:
-    store.create_project(project(task="thumbs"))
-    with pytest.raises(HeedfulError, match="asks for thumbs, not for rankings"):
-        store.import_rankings("helpful", [])
+TIMES: dict[str, Any] = {"criterion": "helpfulness", "instructions_version": "v1", "active_ms": 900}
+
+
+def thumb(prompt: str, labeler: str, letter: str, label: Any, **changes: Any) -> dict[str, Any]:
+    about = {"record": "thumb", "prompt_id": prompt, "labeler": labeler, "completion_id": f"{prompt}:{letter}", "label": label}
+    return {**about, **TIMES, **changes}
+
+
+def correction(prompt: str, labeler: str, letter: str, text: Any = "better so", **changes: Any) -> dict[str, Any]:
+    about = {"record": "correction", "prompt_id": prompt, "labeler": labeler, "completion_id": f"{prompt}:{letter}", "text": text}
+    return {**about, **TIMES, **changes}
+
+
+def as_record(given: dict[str, Any]) -> Any:
+    kinds: dict[str, Any] = {"ranking": Ranking, "thumb": Thumb, "correction": Correction}
+    return kinds[given.get("record", "ranking")].from_dict(given)
+
+
+@pytest.fixture
+def thumbs(store: Store) -> Store:
+    """A project that asks for thumbs, with two prompts, and nobody yet."""
+    store.create_project(project(overlap=2, task="thumbs"))
+    store.add_prompts("helpful", items(2))
+    return store
+
+
+def test_thumbs_and_corrections_of_a_labeler_are_one_answer(thumbs: Store, tmp_path: Path) -> None:
+    when = {"judged_at": "2025-05-05T05:05:05+00:00"}
+    given = [
+        thumb("p0", "ann", "c", True, **when),
+        thumb("p0", "ben", "a", False),
+        thumb("p0", "ann", "a", False, **when),
+        correction("p0", "ann", "a", "say \x00 this", **when),
+        thumb("p1", "ann", "b", True, purpose="calibration"),
+        thumb("p1", "ann", "b", False, purpose="repeat"),
+    ]
+    assert thumbs.import_judgements("helpful", write(tmp_path / "r.jsonl", *given)) == Imported(4, 0, 2)
+    expected = [as_record(given[i]) for i in (0, 2, 3, 1, 4, 5)]
+    assert list(thumbs.judgements("helpful")) == expected, "the rows of one answer stand together, in the order shown"
+    assert (thumbs.snapshot("helpful").judgements, thumbs.status()[0].complete) == (4, 1), "both places of p0 are filled"
+    assert thumbs.check().problem == ""
+
+
+def test_an_answer_that_was_imported_is_one_that_could_have_been_given(thumbs: Store) -> None:
+    """What an import stores and what the page stores of the same answer is the same."""
+    from stores import answer, join, next_task
+
+    version = thumbs.publish("helpful", "Judge.")
+    join(thumbs, "ann", version)
+    said = Answer(thumbs=[True, False, True], corrections={1: "so"}, active_ms=0)
+    answer(thumbs, next_task(thumbs, "ann"), "ann", said)
+    [*there] = thumbs.judgements("helpful")
+    thumbs.import_judgements("helpful", [dataclasses.replace(row, labeler="ben") for row in there])
+    first, second = (thumbs.read(lambda c, s=s: as_answered(c, s)) for s in slots(thumbs))  # type: ignore[misc]
+    assert first == second == said
+
+
+def slots(store: Store) -> list[int]:
+    import sqlalchemy as sa
+
+    return store.read(lambda c: list(c.execute(sa.text("SELECT id FROM slot WHERE state = 'judged' ORDER BY id")).scalars()))
+
+
+def test_rankings_and_corrections_alone_are_answers_too(empty: Store, store: Store) -> None:
+    both = [row(active_ms=900), correction("p0", "ann", "a")]
+    assert empty.import_judgements("helpful", map(as_record, both)) == Imported(1, 0, 1)
+    assert list(empty.judgements("helpful")) == [as_record(given) for given in both]
+    store.create_project(project("mended", task="correction"))
+    more = [
+        (dataclasses.replace(p, id="m0"), [dataclasses.replace(c, id=f"m0:{c.id[-1]}", prompt_id="m0") for c in cs]) for p, cs in items(1)
+    ]
+    store.add_prompts("mended", more)
+    mended = [correction("m0", "ann", "b", criterion=""), correction("m0", "ann", "a", "", criterion="")]
+    assert store.import_judgements("mended", map(as_record, mended)) == Imported(1, 0, 0)
+    assert list(store.judgements("mended")) == [as_record({**given, "criterion": "helpfulness"}) for given in mended]
+    assert store.check().problem == ""
+
+
+def test_the_same_again_changes_nothing(thumbs: Store) -> None:
+    given = [as_record(r) for r in (thumb("p0", "ann", "a", True), correction("p0", "ann", "a"), thumb("p1", "ben", "b", False))]
+    assert thumbs.import_judgements("helpful", given) == Imported(2, 0, 2)
+    before = thumbs.check()
+    assert thumbs.import_judgements("helpful", given) == Imported(0, 2, 0)
+    assert thumbs.check() == before
+    more = [*given, as_record(thumb("p1", "cleo", "b", True))]
+    assert thumbs.import_judgements("helpful", more) == Imported(1, 2, 1), "what is new in it is stored"
+    assert [row for row in thumbs.judgements("helpful") if row.labeler == "cleo"] == more[3:]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"label": False}, {"active_ms": 901}, {"instructions_version": "v2"}, {"judged_at": "2025-05-05T05:05Z"}, {"purpose": "extra"}],
+)
+def test_whoever_said_something_else_is_not_overwritten(thumbs: Store, change: dict[str, Any]) -> None:
+    thumbs.import_judgements("helpful", [as_record(thumb("p0", "ann", "a", True))])
+    before = thumbs.check()
+    with pytest.raises(HeedfulError, match="record 1: labeler 'ann' has judged prompt 'p0' already"):
+        thumbs.import_judgements("helpful", [as_record({**thumb("p0", "ann", "a", True), **change})])
+    assert thumbs.check() == before
+
+
+def test_what_was_revised_since_is_known_too(thumbs: Store) -> None:
+    """The first answer comes again after the labeler thought better of it: it is there, and the revision still counts."""
+    from stores import answer, join, next_task
+
+    version = thumbs.publish("helpful", "Judge.")
+    join(thumbs, "ann", version)
+    task = next_task(thumbs, "ann")
+    answer(thumbs, task, "ann", Answer(thumbs=[True, True, True]))
+    first = list(thumbs.judgements("helpful"))
+    answer(thumbs, task, "ann", Answer(thumbs=[False, True, True]))
+    assert thumbs.import_judgements("helpful", first) == Imported(0, 1, 0)
+    assert [row.label for row in thumbs.judgements("helpful") if isinstance(row, Thumb)] == [False, True, True]
+
+
+ODD = [
+    (row("p0", "ann", criterion="helpfulness"), "row 2 of r.jsonl: it is a ranking, and the project asks for thumbs"),
+    (thumb("p0", "ann", "a", True), "row 2 of r.jsonl: labeler 'ann' has judged completion 'p0:a' of prompt 'p0' already"),
+    (thumb("p0", "ann", "z", True), "row 2 of r.jsonl: 'p0:z' is no completion of prompt 'p0'"),
+    (thumb("p9", "ben", "a", True), "row 2 of r.jsonl: there is no prompt 'p9'"),
+    (thumb("p0", "ben", "a", 1), "row 2 of r.jsonl: label is 1; it is true"),
+    (thumb("p0", "ben", "a", True, completion_id=7), "row 2 of r.jsonl: completion_id is 7"),
+    (thumb("p0", "ben", "a", True, criterion="wit"), "row 2 of r.jsonl: it is by 'wit'"),
+    (thumb("p0", "ben", "a", True, judged_at="noon"), "row 2 of r.jsonl: judged_at is 'noon'"),
+    (thumb("p0", "ann", "b", True, active_ms=1), "row 2 of r.jsonl: active_ms is 1, and 900 in row 1 of r.jsonl"),
+    (thumb("p0", "ann", "b", True, instructions_version="v2"), "row 2 of r.jsonl: instructions_version is 'v2', and 'v1' in row 1"),
+    (thumb("p0", "ann", "b", True, purpose="extra"), "row 2 of r.jsonl: purpose is 'extra', and 'overlap' in row 1"),
+    (correction("p0", "ann", "b"), "row 2 of r.jsonl: 'p0:b' is corrected by labeler 'ann', and has no thumb"),
+    (correction("p0", "ben", "b"), "row 2 of r.jsonl: labeler 'ben' corrects prompt 'p0' without thumbs"),
+    (correction("p0", "ann", "a", None), "row 2 of r.jsonl: text is None"),
+    (correction("p0", "ann", "a", "x" * 100_001), "row 2 of r.jsonl: text has 100001 characters"),
+    ({"record": "thumb", "prompt_id": "p0"}, "row 2 of r.jsonl is no thumb: missing 3 required positional arguments"),
+    ({"record": "thum"}, "'record' in row 2 of r.jsonl is 'thum'. Did you mean 'thumb'?"),
+]
+
+
+@pytest.mark.parametrize(("bad", "problem"), ODD, ids=[problem[18:60] for _, problem in ODD])
+def test_a_bad_thumb_or_correction_is_named_and_nothing_is_half_imported(thumbs: Store, tmp_path: Path, bad: Any, problem: str) -> None:
+    path = write(tmp_path / "r.jsonl", thumb("p0", "ann", "a", True), bad, thumb("p1", "ann", "a", True))
+    before = thumbs.check()
+    with pytest.raises(HeedfulError) as caught:
+        thumbs.import_judgements("helpful", path)
+    assert problem in str(caught.value)
+    assert thumbs.check() == before
+    assert (thumbs.labelers(), list(thumbs.judgements("helpful"))) == ([], [])
+
+
+def test_only_what_is_asked_for_is_taken(empty: Store) -> None:
+    with pytest.raises(HeedfulError, match="record 1: it is a thumb, and the project asks for rankings"):
+        empty.import_judgements("helpful", [as_record(thumb("p0", "ann", "a", True))])
+    with pytest.raises(HeedfulError, match="record 1: labeler 'ann' corrects prompt 'p0' without rankings"):
+        empty.import_judgements("helpful", [as_record(correction("p0", "ann", "a"))])
+    given = row(completion_ids=["p0:b", "p0:c"], ranks=[1, 2], active_ms=900)
+    with pytest.raises(HeedfulError, match="record 2: 'p0:a' is corrected by labeler 'ann', and has no rank"):
+        empty.import_judgements("helpful", map(as_record, [given, correction("p0", "ann", "a")]))
 
 
 def test_what_people_are_at_is_not_disturbed(store: Store) -> None:
@@ -132,7 +288,7 @@ def test_what_people_are_at_is_not_disturbed(store: Store) -> None:
 
     ready(store, prompts=1, labelers=1, overlap=1)
     task = next_task(store, "l0")
-    store.import_rankings("helpful", [Ranking.from_dict(row("p0", "ann"))])
+    store.import_judgements("helpful", [Ranking.from_dict(row("p0", "ann"))])
     assert answer(store, task, "l0").purpose == "overlap"
     assert store.status()[0].places == 2
     assert store.check().problem == ""
@@ -157,8 +313,6 @@ def test_bad_prompts_are_refused_whole(store: Store, given: Any, problem: str) -
 
 
 def test_bad_values_in_prompts_are_refused(store: Store) -> None:
-    import dataclasses
-
     store.create_project(project())
     prompt, shown = items(1)[0]
     for changes, problem in (

@@ -100,7 +100,7 @@ def use(path: Path) -> None:
     """Open a store, read all of it, and write."""
     with Store.open(path) as store:
         list(store.judgements("helpful"))
-        store.import_rankings("helpful", [Ranking("p0", "x", ["p0:a", "p0:b"], [1, 2], "helpfulness", "v")])
+        store.import_judgements("helpful", [Ranking("p0", "x", ["p0:a", "p0:b"], [1, 2], "helpfulness", "v")])
 
 
 def test_a_file_cut_short(path: Path) -> None:

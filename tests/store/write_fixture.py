@@ -96,7 +96,7 @@ def a_bit_of_everything(store: Store) -> None:
     pairs, reports = [DerivedPair("p0", "p0:a", "p0:b", 0.6, {"votes": 1})], [DerivedLabeler("l1", "unsure", {"ties": 0.5})]
     made_from = store.snapshot("helpful")
     store.write(lambda c: derived.save(c, "helpful", made_from, "majority", "1", {"smoothing": 0.5}, pairs, reports, clock()))
-    store.import_rankings("helpful", [Ranking("p2", "elsewhere", ["p2:b", "p2:a"], [1, 2], "helpfulness", "v0")])
+    store.import_judgements("helpful", [Ranking("p2", "elsewhere", ["p2:b", "p2:a"], [1, 2], "helpfulness", "v0")])
     store.create_project(project("polite", task="thumbs", coverage={"language": {"native": 1}}))
     store.publish("polite", "Up or down?")
     store.add_prompts("polite", items(2, completions=1))

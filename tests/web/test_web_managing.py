@@ -67,7 +67,7 @@ def test_from_the_first_link_to_the_export(app: Any, store: Store, clock: Clock)
     assert all(pair["chosen"] < pair["rejected"] for pair in pairs)  # "answer a ..." is preferred
     judged = [json.loads(line) for line in owner.get("/projects/1/exports/judgements.jsonl").text.splitlines()]
     assert len(judged) == 4 * 3
-    assert {row["type"] for row in judged} == {"ranking"}
+    assert {row["record"] for row in judged} == {"ranking"}
     assert store.check().problem == ""
 
 

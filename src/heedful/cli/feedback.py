@@ -1,4 +1,4 @@
-"""heed feedback: whom to believe, how well people agree, who was asked what; judgements in and out; decisions about labelers."""
+"""heed feedback: whom to believe, how well people agree, who was asked what, blindly or not; judgements in and out; decisions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Why = Annotated[str, typer.Option("--why", help="The reason: somebody will ask."
 By = Annotated[str, typer.Option("--by", help="Who decides; by default the user of this machine.")]
 
 feedback = typer.Typer(
-    name="feedback", help="Judgements: consensus, labelers, agreement, coverage; export, import; quarantine.", no_args_is_help=True
+    name="feedback", help="Judgements: consensus, labelers, agreement, coverage, check; export, import; quarantine.", no_args_is_help=True
 )
 
 
@@ -127,10 +127,30 @@ def coverage(
     show(found if as_json else _coverage_lines(found), as_json)
 
 
+@feedback.command()
+def check(
+    source: Source = HERE,
+    project: Project = "",
+    prompts: Annotated[Path | None, typer.Option(help="The prompts, for a file that does not hold them.")] = None,
+    completions: Annotated[Path | None, typer.Option(help="The completions, likewise.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether completions say who wrote them ("As ChatGPT, I ..."): whoever reads that no longer judges blindly. Nothing is left out."""
+    from heedful.jobs.exchange import check_blindness
+
+    found = check_blindness(source, project, prompts, completions)
+    if as_json:
+        show(found.to_dict(), as_json=True)
+        return
+    typer.echo(found.sentence or f"None of {found.completions} completions says who wrote it.")
+    if found.examples:
+        table("Examples, of different prompts", found.examples, as_json=False)
+
+
 @feedback.command("export")
 def export_judgements(
     store: Where,
-    target: Annotated[Path, typer.Argument(help="What to write; its ending decides the kind of file: .jsonl, .json, .csv, .parquet.")],
+    target: Annotated[Path, typer.Argument(help="What to write: .jsonl or .json, each also with .gz.")],
     project: Project = "",
     as_of: Annotated[int | None, typer.Option("--as-of", help="As it stood after this event of the log; now unless given.")] = None,
     strata: Annotated[bool, typer.Option("--strata", help="Also which groups each labeler stands for, which is personal.")] = False,
@@ -150,12 +170,12 @@ def export_judgements(
 @feedback.command("import")
 def import_judgements(
     store: Where,
-    rankings: Annotated[Path, typer.Argument(help="Rankings, e.g. as JSON lines.")],
-    project: Annotated[str, typer.Option("--project", help="Of the store; it is made where there is none.")] = "run",
-    prompts: Annotated[Path | None, typer.Option(help="The prompts, unless the rankings hold them or the store has them.")] = None,
+    judgements: Annotated[Path, typer.Argument(help="Rankings, thumbs or corrections, e.g. as heed feedback export writes them.")],
+    project: Annotated[str, typer.Option("--project", help="Of the store; made where there is none, for what the file holds.")] = "run",
+    prompts: Annotated[Path | None, typer.Option(help="The prompts, unless the file holds them or the store has them.")] = None,
     completions: Annotated[Path | None, typer.Option(help="The completions, likewise.")] = None,
     from_name: Annotated[
-        str, typer.Option("--from", help="The format of the rankings: rankings, openai, openassistant, argilla or label-studio.")
+        str, typer.Option("--from", help="The format of the file: rankings, openai, openassistant, argilla or label-studio.")
     ] = "rankings",
     criterion: Criterion = None,
     higher_is: HigherIs = None,
@@ -163,14 +183,17 @@ def import_judgements(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Put rankings from elsewhere into a store, all of them or none, with the prompts, completions and labelers they speak of."""
+    """Put judgements from elsewhere into a store, all or none, with the prompts, completions and labelers they speak of.
+
+    What is there already, just so, stays as it is: the same file may come twice.
+    """
     from heedful.jobs.exchange import import_said
     from heedful.pairs.convert import Choices
 
     judged = _judged(criterion, higher_is)
     choices = Choices(judged or criterion_of("helpfulness", None), columns=named(columns), say=make_progress(quiet).say)
     texts = {"prompts": prompts, "completions": completions}
-    found = import_said(store, rankings, project, judged, choices, from_name=from_name, texts=texts)
+    found = import_said(store, judgements, project, judged, choices, from_name=from_name, texts=texts)
     show({"store": store, "project": project, **found}, as_json)
 
 

@@ -22,6 +22,9 @@ Columns = Annotated[
 ]
 Flags = Annotated[bool, typer.Option("--flags/--no-flags", help="Whether an F is below every rank, or counts for nothing.")]
 Ties = Annotated[bool, typer.Option("--ties", help="Also pairs of which neither is preferred, with p 0.5.")]
+Corrections = Annotated[
+    bool, typer.Option("--corrections/--no-corrections", help="Whether a correction is preferred to what it corrects, or makes no pair.")
+]
 
 pairs = typer.Typer(name="pairs", help="Pairs: check, convert, build, card.", no_args_is_help=True)
 
@@ -65,6 +68,7 @@ def convert(
     strict: Annotated[bool, typer.Option("--strict", help="For trl: the trainer's own columns and no others.")] = False,
     flags: Flags = True,
     ties: Ties = False,
+    corrections: Corrections = True,
     columns: Columns = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -75,14 +79,14 @@ def convert(
     from heedful.pairs.convert import convert as run
 
     say = make_progress(quiet).say
-    choices = Choices(criterion_of(criterion, higher_is), style, strict, flags, ties, named(columns), say)
+    choices = Choices(criterion_of(criterion, higher_is), style, strict, flags, ties, corrections, named(columns), say)
     rows = run(source, target, from_name, to_name, choices)
     show({"rows": rows, "file": str(target), "sha256": file_sha256(target)}, as_json)
 
 
 @pairs.command()
 def build(
-    rankings: Annotated[Path, typer.Argument(help="Judgements, e.g. rankings as JSON lines.")],
+    rankings: Annotated[Path, typer.Argument(help="Judgements: rankings, thumbs or corrections, e.g. as JSON lines.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the snapshot.")],
     prompts: Annotated[Path | None, typer.Option(help="The prompts, unless the judgements hold them.")] = None,
     completions: Annotated[Path | None, typer.Option(help="The completions, unless the judgements hold them.")] = None,
@@ -97,6 +101,7 @@ def build(
     ] = "auto",
     flags: Flags = True,
     ties: Ties = False,
+    corrections: Corrections = True,
     held_out: Annotated[float, typer.Option(min=0.001, max=0.9, help="Share of prompts that are held out.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Decides which.")] = 0,
     columns: Columns = None,
@@ -108,7 +113,7 @@ def build(
     from heedful.pairs.convert import Choices
 
     judged = criterion_of(criterion, higher_is)
-    choices = Choices(judged, flags=flags, ties=ties, columns=named(columns), say=make_progress(quiet).say)
+    choices = Choices(judged, flags=flags, ties=ties, corrections=corrections, columns=named(columns), say=make_progress(quiet).say)
     texts = {"prompts": prompts, "completions": completions}
     found = build_dataset(rankings, output, choices, judged, from_name=from_name, **texts, method=method, held_out=held_out, seed=seed)
     said = found.pop("said")

@@ -125,6 +125,11 @@ def thumb_consensus(thumbs: Iterable[Thumb], method: Method | Literal["auto"] = 
     return label_consensus(said, ["down", "up"], method)
 
 
+def share_up(agreed: LabelConsensus) -> dict[str, float]:
+    """The probability that it is up of every completion that a consensus of thumbs speaks of."""
+    return {item.item: 1 - item.p if item.label == "down" else item.p for item in agreed.items}
+
+
 def _latest(votes: Iterable[LabelVote]) -> list[LabelVote]:
     """Votes in order of item, labeler and label; of several by one known labeler on one item the last."""
     named: dict[tuple[str, str], LabelVote] = {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from heedful.checkpoints import file_sha256
 from heedful.errors import FileProblem, SettingProblem
-from heedful.records import Completion, Labeler, Pair, Prompt, Ranking, open_binary, write_jsonl
+from heedful.records import Completion, Labeler, Pair, Prompt, Ranking, Thumb, open_binary, write_jsonl
 
 if TYPE_CHECKING:
     from heedful.feedback.criteria import Criterion
@@ -63,7 +63,7 @@ def build_dataset(
         version=made.version,
         parameters={**criterion.to_dict(), **made.parameters, "held_out": held_out, "seed": seed},
     )
-    review = for_review(found.rankings, criterion)
+    review = for_review(judged, criterion) if judged else []
     if review:
         write_jsonl(folder / "review.jsonl", ({"prompt_id": name, "prompt": found.prompts[name].prompt} for name in review))
     return {
@@ -91,10 +91,31 @@ class _Made:
 
 
 def _make_pairs(found: Gathered, criterion: Criterion, choices: Choices, method: Method) -> _Made:
-    """By consensus, or by counting votes where that is asked for or there are too few judgements.
+    """From rankings, or from thumbs where nothing was ranked; and from corrections, unless they are left out.
 
-    Raises SettingProblem where what only votes know is asked of the consensus.
+    Raises SettingProblem where what only votes know is asked of the consensus, DataProblem where there is nothing to learn from.
     """
+    from heedful.pairs.build import pairs_from_corrections
+
+    texts = found.prompts.values(), found.completions.values()
+    thumbs = [row for row in found.thumbs if row.criterion in ("", criterion.name)]
+    corrections = [row for row in found.corrections if row.criterion in ("", criterion.name)]
+    mended = pairs_from_corrections(corrections, *texts, criterion.name) if choices.corrections else []
+    ranked = any(row.criterion == criterion.name for row in found.rankings)
+    if ranked or not (thumbs or mended):
+        made = _from_rankings(found, criterion, choices, method)
+    elif thumbs:
+        made = _from_thumbs(thumbs, found, criterion, method)
+    else:
+        made = _Made("votes", "There are no rankings and no thumbs.", [], {})
+    if not mended:
+        return made
+    sentence = f"{made.sentence} {len(mended)} pairs are of a correction and what it corrects."
+    return replace(made, sentence=sentence, pairs=[*made.pairs, *mended], parameters={**made.parameters, "corrections": True})
+
+
+def _from_rankings(found: Gathered, criterion: Criterion, choices: Choices, method: Method) -> _Made:
+    """By consensus, or by counting votes where that is asked for or there are too few judgements."""
     from heedful.feedback.consensus import consensus
     from heedful.pairs.build import from_consensus, from_rankings, versions_read
 
@@ -113,6 +134,20 @@ def _make_pairs(found: Gathered, criterion: Criterion, choices: Choices, method:
         reason = agreed.reason
     pairs = from_rankings(found.rankings, *texts, criterion, flags=choices.flags, ties=choices.ties)
     return _Made("votes", f"Pairs by counting votes. {reason}", pairs, {"flags": choices.flags, "ties": choices.ties})
+
+
+def _from_thumbs(thumbs: list[Thumb], found: Gathered, criterion: Criterion, method: Method) -> _Made:
+    """What is up before what is down, as sure as the consensus of thumbs is."""
+    from heedful.feedback.agreed import DECIDED
+    from heedful.feedback.labels import share_up, thumb_consensus
+    from heedful.pairs.build import pairs_from_thumbs
+
+    asked_for: dict[Method, Literal["auto", "model", "majority"]] = {"auto": "auto", "consensus": "model", "votes": "majority"}
+    agreed = thumb_consensus(thumbs, asked_for[method])
+    pairs = pairs_from_thumbs(thumbs, found.prompts.values(), found.completions.values(), criterion.name, share_up(agreed), least=DECIDED)
+    kind: Literal["consensus", "votes"] = "consensus" if agreed.method == "model" else "votes"
+    sentence = f"Pairs of a thumb up and a thumb down, by {'consensus' if kind == 'consensus' else 'counting votes'}. {agreed.reason}"
+    return _Made(kind, sentence, pairs, {**agreed.parameters, "decided": DECIDED, "of": "thumbs"}, agreed.algorithm, agreed.version)
 
 
 def describe_dataset(

@@ -147,4 +147,4 @@ def _keep(store: Store, project: str, rankings: list[Ranking], criterion: Criter
         raise DataProblem(f"there are no rankings by {criterion.name!r} (there are: {named})", "Set feedback.criterion.")
     there, known = {labeler.name for labeler in store.labelers()}, {labeler.name: labeler for labeler in people}
     store.add_labelers(*(known.get(name, Labeler(name)) for name in sorted({row.labeler for row in rankings} - there)))
-    store.import_rankings(project, last.values())
+    store.import_judgements(project, last.values())

@@ -30,7 +30,7 @@ def read_said(
 
     Raises SettingProblem where that is not so, and what reading raises.
     """
-    file = _rows(source)
+    file = rows_file(source)
     return _of_store(source, project, criterion, warn) if file is None else _of_file(file, criterion, labelers)
 
 
@@ -44,7 +44,7 @@ def project_of(store: Store, name: str) -> str:
     return store.read(lambda c: projects.find(c, name or known[0]))[1].name
 
 
-def _rows(source: str) -> Path | None:
+def rows_file(source: str) -> Path | None:
     """The file of judgements; ``None`` where the source is a store."""
     from heedful.store.database import sqlite_file
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any, Protocol, TypeVar
 
 from heedful.errors import DataProblem
+from heedful.pairs.texts import Texts
 from heedful.records import Completion, Correction, Pair, Prompt, Ranking, Thumb, Unpaired
 
-Found = TypeVar("Found")
 Judgement = TypeVar("Judgement", Ranking, Thumb, Correction)
 
 
@@ -90,7 +90,7 @@ def from_rankings(
     Raises DataProblem where there are no rankings by this criterion, a prompt or completion is
     missing, or a completion answers another prompt.
     """
-    texts = _Texts(prompts, completions)
+    texts = Texts(prompts, completions)
     found = []
     for prompt_id, judged in _by_prompt(rankings, criterion).items():
         versions = _versions(judged)
@@ -118,7 +118,7 @@ def from_consensus(
 
     Raises DataProblem where a prompt or completion is missing, or a completion answers another prompt.
     """
-    texts = _Texts(prompts, completions)
+    texts = Texts(prompts, completions)
     return [
         replace(
             texts.pair(d.prompt_id, d.chosen_id, d.rejected_id),
@@ -148,7 +148,7 @@ def from_thumbs(thumbs: Iterable[Thumb], prompts: Iterable[Prompt], completions:
 
     Raises DataProblem where a prompt or completion is missing, or a completion answers another prompt.
     """
-    texts, judged = _Texts(prompts, completions), defaultdict(list)
+    texts, judged = Texts(prompts, completions), defaultdict(list)
     for thumb in _voices(thumbs, lambda t: (t.completion_id, t.labeler, t.criterion)):
         judged[thumb.prompt_id, thumb.completion_id, thumb.criterion].append(thumb)
     found = []
@@ -162,11 +162,64 @@ def from_thumbs(thumbs: Iterable[Thumb], prompts: Iterable[Prompt], completions:
     return found
 
 
+def pairs_from_thumbs(
+    thumbs: Iterable[Thumb],
+    prompts: Iterable[Prompt],
+    completions: Iterable[Completion],
+    criterion: str = "",
+    up: Mapping[str, float] | None = None,
+    least: float = 0.5,
+) -> list[Pair]:
+    """A pair for every two completions of a prompt of which one is probably up and the other down.
+
+    ``p`` is the probability that it is this way round, given that one is up and the other down. The
+    counts are of labelers who gave both a thumb: one up and one down, the other way round, or two alike.
+
+    Args:
+        up: the probability that a completion is up, by its id; by default the share of thumbs that are,
+            with half a thumb for either added, so that one thumb is no certainty.
+        least: pairs of a lower ``p`` are left out.
+
+    Raises DataProblem where a prompt or completion is missing, or a completion answers another prompt.
+    """
+    texts, by_prompt = Texts(prompts, completions), defaultdict(list)
+    for thumb in _voices(thumbs, lambda t: (t.completion_id, t.labeler)):
+        by_prompt[thumb.prompt_id].append(thumb)
+    found = []
+    for prompt_id, judged in by_prompt.items():
+        share, versions = up if up is not None else _share_up(judged), _versions(judged)
+        for a, b in permutations(dict.fromkeys(t.completion_id for t in judged), 2):
+            this, other = share[a] * (1 - share[b]), share[b] * (1 - share[a])
+            if share[a] > 0.5 > share[b] and (p := this / (this + other)) >= least:
+                pair = replace(texts.pair(prompt_id, a, b), p=p, source="thumb", criterion=criterion, instructions_version=versions)
+                found.append(replace(pair, **_counts(judged, a, b)))
+    return found
+
+
+def pairs_from_corrections(
+    corrections: Iterable[Correction], prompts: Iterable[Prompt], completions: Iterable[Completion], criterion: str = ""
+) -> list[Pair]:
+    """A pair for every correction, which is preferred to what it corrects; ``n_for`` counts those who wrote the same.
+
+    Corrections that are empty or change nothing are left out. Raises as :func:`pairs_from_thumbs`.
+    """
+    texts, written = Texts(prompts, completions), defaultdict(list)
+    for row in _voices(corrections, lambda c: (c.completion_id, c.labeler, c.criterion)):
+        said = texts.completion(row.completion_id, row.prompt_id)
+        if row.text.strip() not in ("", said.strip()):
+            written[row.prompt_id, row.completion_id, row.text].append(row)
+    found = []
+    for (prompt_id, completion_id, text), rows in written.items():
+        pair = replace(texts.pair(prompt_id, completion_id, completion_id), chosen=text, chosen_id="", source="correction")
+        found.append(replace(pair, n_for=len(rows), n_against=0, n_tie=0, criterion=criterion, instructions_version=_versions(rows)))
+    return found
+
+
 def from_flags(
     rankings: Iterable[Ranking], prompts: Iterable[Prompt], completions: Iterable[Completion], criterion: Criterion
 ) -> list[Unpaired]:
     """An unwanted row for every completion that more than half of its labelers gave an F. Raises as :func:`from_rankings`."""
-    texts, found = _Texts(prompts, completions), []
+    texts, found = Texts(prompts, completions), []
     for prompt_id, judged in _by_prompt(rankings, criterion).items():
         flagged, seen = _flags(judged)
         for name in _mostly(flagged, seen):
@@ -182,7 +235,7 @@ def from_corrections(corrections: Iterable[Correction], prompts: Iterable[Prompt
     Empty corrections are left out. Raises DataProblem where a prompt or completion is missing, or a
     completion answers another prompt.
     """
-    texts = _Texts(prompts, completions)
+    texts = Texts(prompts, completions)
     written: dict[str, list[str]] = defaultdict(list)
     for row in _voices(corrections, lambda c: (c.completion_id, c.labeler, c.criterion)):
         texts.completion(row.completion_id, row.prompt_id)
@@ -249,6 +302,21 @@ def _mostly(flagged: Mapping[str, int], seen: Mapping[str, int]) -> list[str]:
     return [name for name, total in seen.items() if flagged[name] > total / 2]
 
 
+def _share_up(judged: Sequence[Thumb]) -> dict[str, float]:
+    """The share of a completion's thumbs that are up, half a thumb for either added."""
+    given = Counter(t.completion_id for t in judged)
+    ups = Counter(t.completion_id for t in judged if t.label)
+    return {name: (ups[name] + 0.5) / (total + 1) for name, total in given.items()}
+
+
+def _counts(judged: Sequence[Thumb], a: str, b: str) -> dict[str, Any]:
+    """Labelers who gave both a thumb, by which of the two they would prefer."""
+    said = {(t.labeler, t.completion_id): t.label for t in judged}
+    both = [(said[who, a], said[who, b]) for who in {t.labeler for t in judged} if (who, a) in said and (who, b) in said]
+    n_for, n_against = both.count((True, False)), both.count((False, True))
+    return {"n_for": n_for, "n_against": n_against, "n_tie": len(both) - n_for - n_against}
+
+
 def _evidence(votes: _Votes) -> dict[str, Any]:
     most, fewest = max(votes.first, votes.second), min(votes.first, votes.second)
     return {
@@ -263,37 +331,3 @@ def _evidence(votes: _Votes) -> dict[str, Any]:
 
 def _versions(judged: Iterable[Judgement]) -> str:
     return ",".join(sorted({row.instructions_version for row in judged} - {""}))
-
-
-class _Texts:
-    """Prompts and completions by id."""
-
-    def __init__(self, prompts: Iterable[Prompt], completions: Iterable[Completion]) -> None:
-        self._prompts = {p.id: p for p in prompts}
-        self._completions = {c.id: c for c in completions}
-
-    def prompt(self, prompt_id: str) -> Prompt:
-        return _known(self._prompts, prompt_id, "prompt")
-
-    def completion(self, completion_id: str, prompt_id: str) -> str:
-        found = _known(self._completions, completion_id, "completion")
-        if found.prompt_id != prompt_id:
-            what = f"completion {completion_id!r} was judged under prompt {prompt_id!r} but answers prompt {found.prompt_id!r}"
-            raise DataProblem(what, "Use the completions that were shown when the judgements were made.")
-        return found.text
-
-    def pair(self, prompt_id: str, chosen_id: str, rejected_id: str) -> Pair:
-        chosen, rejected = self.completion(chosen_id, prompt_id), self.completion(rejected_id, prompt_id)
-        return Pair(self.prompt(prompt_id).prompt, chosen, rejected, prompt_id=prompt_id, chosen_id=chosen_id, rejected_id=rejected_id)
-
-    def unpaired(self, prompt_id: str, completion_id: str, label: bool) -> Unpaired:
-        completion = self.completion(completion_id, prompt_id)
-        return Unpaired(self.prompt(prompt_id).prompt, completion, label, prompt_id, completion_id)
-
-
-def _known(rows: Mapping[str, Found], key: str, what: str) -> Found:
-    if key not in rows:
-        raise DataProblem(
-            f"a judgement speaks of {what} {key!r}, which is not there", f"Give the {what}s that the judgements were made on."
-        )
-    return rows[key]

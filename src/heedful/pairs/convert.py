@@ -29,8 +29,9 @@ class Choices:
     """What reading and writing may need to know beside the rows.
 
     ``criterion``: which rankings count, and which of two ranks is preferred. ``style`` and ``strict`` are
-    for TRL. ``flags`` and ``ties``: as in :func:`heedful.pairs.build.from_rankings`. ``columns`` names
-    columns of Argilla's fields and Label Studio's data. ``say`` receives what was left out.
+    for TRL. ``flags`` and ``ties``: as in :func:`heedful.pairs.build.from_rankings`. ``corrections``:
+    whether they are preferred to what they correct, or make no pair. ``columns`` names columns of
+    Argilla's fields and Label Studio's data. ``say`` receives what was left out.
     """
 
     criterion: build.Criterion
@@ -38,6 +39,7 @@ class Choices:
     strict: bool = False
     flags: bool = True
     ties: bool = False
+    corrections: bool = True
     columns: Mapping[str, str] = field(default_factory=dict)
     say: Say = lambda _: None
 
@@ -125,9 +127,14 @@ def learned(stream: Iterable[Item], holds: Holds, choices: Choices) -> Iterator[
 
 
 def _pairs(judged: Judged, choices: Choices) -> list[Any]:
-    found = _rankings(judged, choices)
-    texts = [judged.prompt], judged.completions
-    return build.from_rankings(found, *texts, choices.criterion, flags=choices.flags, ties=choices.ties) if found else []
+    """From rankings, or thumbs where nothing was ranked; and from corrections."""
+    texts, name = ([judged.prompt], judged.completions), choices.criterion.name
+    if found := _rankings(judged, choices):
+        pairs = build.from_rankings(found, *texts, choices.criterion, flags=choices.flags, ties=choices.ties)
+    else:
+        pairs = build.pairs_from_thumbs(_about(judged.thumbs, choices), *texts, name)
+    corrections = _about(judged.corrections, choices) if choices.corrections else []
+    return [*pairs, *build.pairs_from_corrections(corrections, *texts, name)]
 
 
 def _unpaired(judged: Judged, choices: Choices) -> list[Any]:

@@ -27,7 +27,8 @@ COLUMNS = {
     "n_for, n_against, n_tie": "labelers who prefer chosen, who prefer rejected, who prefer neither",
     "prompt_id, chosen_id, rejected_id": "where the texts come from; splits are by prompt",
     "criterion, instructions_version": "what was judged, and after reading which instructions",
-    "source": "flag: rejected was called nonsensical, confusing or irrelevant instead of being ranked; else rank",
+    "source": "rank; flag: rejected was called nonsensical, confusing or irrelevant instead of being ranked; thumb: chosen got a thumb up "
+    "and rejected one down; correction: a labeler wrote chosen in place of rejected",
     "tie": "true: neither is preferred",
 }
 

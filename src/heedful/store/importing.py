@@ -1,93 +1,113 @@
-"""Rankings that were collected elsewhere: all of them, or none and a sentence that names the row."""
+"""Judgements that were collected elsewhere: all of them, or none and a sentence that names the row."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import sqlalchemy as sa
 
-from heedful.errors import DataProblem
-from heedful.records import Labeler, Purpose, Ranking, read_jsonl
-from heedful.store import instructions, labelers, projects
+from heedful.errors import DataProblem, nearest
+from heedful.records import Correction, Labeler, Ranking, Thumb, read_jsonl
+from heedful.store import answers, instructions, labelers, projects
 from heedful.store.audit import Digest, hold_chain, record
 from heedful.store.database import take_stock
+from heedful.store.grouping import Given, Named, answers_in, problem
 from heedful.store.judgements import seal
-from heedful.store.names import LONGEST_ID, refuse_bad_name
-from heedful.store.prompts import MOST, external_ids
+from heedful.store.prompts import external_ids
+from heedful.store.reading import Judgement
 from heedful.store.schema import completion, judgement_revision, prompt, slot
+from heedful.store.schema import instructions as version
 
-Named = tuple[str, Ranking]
-"""A ranking, and where it stands: ``row 3 of labels.jsonl``."""
 _AT_ONCE = 2000
 _EXAMPLE = 'A row is {"prompt_id", "labeler", "completion_ids", "ranks", "criterion", "instructions_version"}. Nothing was imported.'
+_KINDS: dict[str, type[Judgement]] = {"ranking": Ranking, "thumb": Thumb, "correction": Correction}
+_OTHERS = ("prompt", "completion", "labeler")
+_R = judgement_revision.c
 
 
-def read_rankings(path: Path) -> Iterator[Named]:
-    """The rankings of a file of JSON lines. Raises DataProblem or FileProblem, naming the row."""
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """How many answers were stored, how many were there before, just so, and how many labelers are new."""
+
+    stored: int
+    there_before: int
+    new_labelers: int
+
+
+def read_judgements(path: Path) -> Iterator[Named]:
+    """The judgements of a file of JSON lines; a line without ``record`` is a ranking, one of another kind is passed over.
+
+    Raises DataProblem or FileProblem, naming the row.
+    """
     for number, row in enumerate(read_jsonl(path), 1):
         where = f"row {number} of {path.name}"
+        name = str(row.get("record", "ranking"))
+        if (kind := _KINDS.get(name)) is None:
+            if name not in _OTHERS:
+                raise DataProblem(f"'record' in {where} is {name!r}.{nearest(name, (*_KINDS, *_OTHERS))}", _EXAMPLE)
+            continue
         try:
-            ranking = Ranking.from_dict(row)
+            yield where, kind.from_dict(row)
         except (TypeError, ValueError) as error:
-            raise DataProblem(f"{where} is no ranking: {str(error).removeprefix('Ranking.__init__() ')}", _EXAMPLE) from None
-        yield where, ranking
+            raise DataProblem(f"{where} is no {name}: {str(error).removeprefix(f'{kind.__name__}.__init__() ')}", _EXAMPLE) from None
 
 
-def add_rankings(connection: sa.Connection, project_name: str, rankings: Iterable[Named], source: str, actor: str, now: datetime) -> int:
-    """Store rankings of prompts and completions that the project has; returns their number.
+def add_judgements(connection: sa.Connection, project_name: str, rows: Iterable[Named], source: str, actor: str, now: datetime) -> Imported:
+    """Store judgements of prompts and completions that the project has; those of one prompt stand together.
 
-    Labelers who are not known yet are added as persons. A ranking for the overlap fills an open
-    place of its prompt, or adds one. While this goes on nobody can be asked or answer, so a large
-    import belongs before the work or into a break.
+    Labelers who are not known yet are added as persons. An answer for the overlap fills an open
+    place of its prompt, or adds one. An answer that the store holds already, just as it is, is left
+    as it is, so that a file may come twice. While this goes on nobody can be asked or answer, so a
+    large import belongs before the work or into a break.
 
     Raises DataProblem, naming the row, where one does not fit.
     """
     if connection.dialect.name == "postgresql":  # so that no place is taken meanwhile; SQLite has but one writer anyway
         connection.execute(sa.text("LOCK TABLE slot IN SHARE ROW EXCLUSIVE MODE"))
     project_id, asked = projects.find(connection, project_name, lock=True)
-    if asked.task != "ranking":
-        raise DataProblem(
-            f"project {project_name!r} asks for {asked.task}, not for rankings", "Name another project. Nothing was imported."
-        )
-    adder = _Adder(connection, project_id, asked.criterion, now)
-    remaining = iter(rankings)
+    adder = _Adder(connection, project_id, now)
+    remaining = answers_in(rows, asked)
     while some := list(islice(remaining, _AT_ONCE)):
         adder.add(some)
     if adder.digest.count:
         details = {"source": source, "new_labelers": adder.new_labelers, "stored_judgements": adder.digest.details()}
         record(connection, "judgements.imported", actor, now, project=project_id, **details)
         take_stock(connection)
-    return adder.digest.count
+    return Imported(adder.digest.count, adder.there_before, len(adder.new_labelers))
 
 
 class _Adder:
     """Adds one lot after another, under one event."""
 
-    def __init__(self, connection: sa.Connection, project_id: int, criterion: str, now: datetime) -> None:
-        self.connection, self.project_id, self.criterion, self.now = connection, project_id, criterion, now
+    def __init__(self, connection: sa.Connection, project_id: int, now: datetime) -> None:
+        self.connection, self.project_id, self.now = connection, project_id, now
         self.event = hold_chain(connection)
         self.digest = Digest()
+        self.there_before = 0
         self.new_labelers: list[int] = []
         self._labelers: dict[str, int] = {}
         self._versions: dict[str, int] = {}
 
-    def add(self, rankings: Sequence[Named]) -> None:
-        """Check a lot, then write it."""
-        for where, ranking in rankings:
-            if fault := _fault(ranking, self.criterion):
-                raise _problem(where, fault)
-        self._learn_labelers({ranking.labeler for _, ranking in rankings})
-        lot = _Lot(self.connection, self.project_id, {ranking.prompt_id for _, ranking in rankings})
-        slots = [lot.slot_for(where, ranking, self._labelers[ranking.labeler]) for where, ranking in rankings]
+    def add(self, given: Sequence[Given]) -> None:
+        """Check a lot, then write what is new in it."""
+        self._learn_labelers({one.labeler for one in given})
+        lot = _Lot(self.connection, self.project_id, {one.prompt_id for one in given})
+        lot.learn_revisions([(one, self._labelers[one.labeler]) for one in given])
+        new = [one for one in given if not lot.holds(one, self._labelers[one.labeler], self.event)]
+        self.there_before += len(given) - len(new)
+        slots = [lot.slot_for(one, self._labelers[one.labeler]) for one in new]
         lot.free_taken_places()
         slots = [of_slot | {"id": i} for of_slot, i in zip(slots, _new_ids(self.connection, len(slots)), strict=True)]
-        self.connection.execute(sa.insert(slot), slots)
-        rows = [self._revision(of_slot, ranking, lot) for of_slot, (_, ranking) in zip(slots, rankings, strict=True)]
-        self.connection.execute(sa.insert(judgement_revision), rows)
+        rows = [self._revision(of_slot, one, lot) for of_slot, one in zip(slots, new, strict=True)]
+        if rows:
+            self.connection.execute(sa.insert(slot), slots)
+            self.connection.execute(sa.insert(judgement_revision), rows)
 
     def _learn_labelers(self, names: set[str]) -> None:
         self._labelers |= labelers.ids(self.connection, names - self._labelers.keys())
@@ -95,29 +115,31 @@ class _Adder:
             self._labelers[name] = labelers.insert(self.connection, Labeler(name), self.now)
             self.new_labelers.append(self._labelers[name])
 
-    def _revision(self, of_slot: dict[str, Any], ranking: Ranking, lot: _Lot) -> dict[str, Any]:
-        version = ranking.instructions_version
-        if version not in self._versions:
-            self._versions[version] = instructions.version_id(self.connection, self.project_id, version)
-        ranks = {str(c): rank for c, rank in zip(of_slot["shown"], ranking.ranks, strict=True)}
-        reasons = {str(lot.completion_id(ranking.prompt_id, c)): text for c, text in ranking.reasons.items()}
+    def _revision(self, of_slot: dict[str, Any], given: Given, lot: _Lot) -> dict[str, Any]:
+        name = given.instructions_version
+        if name not in self._versions:
+            self._versions[name] = instructions.version_id(self.connection, self.project_id, name)
         row = {
             "slot_id": of_slot["id"],
             "number": 1,
             "key": f"import {self.event} {self.digest.count}",
-            "instructions_id": self._versions[version],
-            "answer": {"ranks": ranks, "reasons": reasons} if reasons else {"ranks": ranks},
-            "active_ms": ranking.active_ms,
-            "judged_at": datetime.fromisoformat(ranking.judged_at) if ranking.judged_at else None,
+            "instructions_id": self._versions[name],
+            "answer": answers.to_row(given.answer, of_slot["shown"]),
+            "active_ms": given.answer.active_ms,
+            "judged_at": given.judged_at,
             "event": self.event,
         }
-        seal(row, of_slot, lot.sha256(ranking.prompt_id), version)
+        seal(row, of_slot, lot.sha256(given.prompt_id), name)
         self.digest.add(row["sha256"])
         return row
 
 
+Voice = tuple[int, int, bool]
+"""Who judged which prompt, by the store's own ids, and whether once more."""
+
+
 class _Lot:
-    """What the store knows of the prompts that a lot of rankings speaks of."""
+    """What the store knows of the prompts that a lot of answers speaks of."""
 
     def __init__(self, connection: sa.Connection, project_id: int, prompt_ids: set[str]) -> None:
         self.connection, self.project_id = connection, project_id
@@ -128,38 +150,60 @@ class _Lot:
         self._completions = _completions_by_prompt(connection, numbers)
         self._overlap = {row.id: row.overlap for row in self._prompts.values()}
         self._open: dict[int, list[Any]] = {}
-        self._voices: set[tuple[int, int, bool]] = set()
-        held = sa.select(s.id, s.prompt_id, s.k, s.purpose, s.state, s.stratum_id, s.labeler_id)
+        self._voices: dict[Voice, Any] = {}
+        held = sa.select(s.id, s.prompt_id, s.k, s.purpose, s.state, s.stratum_id, s.labeler_id, s.shown)
         for row in connection.execute(held.where(s.prompt_id.in_(numbers), s.state != "lapsed").order_by(s.k.desc())):
             if row.state != "open":
-                self._voices.add((row.prompt_id, row.labeler_id, row.purpose == "repeat"))
+                self._voices[row.prompt_id, row.labeler_id, row.purpose == "repeat"] = row
             elif row.stratum_id is None:
                 self._open.setdefault(row.prompt_id, []).append(row)
+        self._revisions: dict[int, list[Any]] = defaultdict(list)
         self._taken: list[int] = []
         self._raised: set[int] = set()
-
-    def completion_id(self, prompt_id: str, completion_id: str) -> int:
-        """The store's own id of a completion."""
-        return self._completions[self._prompts[prompt_id].id][completion_id]
 
     def sha256(self, prompt_id: str) -> str:
         """The hash of a prompt."""
         return str(self._prompts[prompt_id].sha256)
 
-    def slot_for(self, where: str, ranking: Ranking, labeler_id: int) -> dict[str, Any]:
-        """The slot that a ranking fills. Raises DataProblem where it speaks of something else, or was there before."""
-        if (known := self._prompts.get(ranking.prompt_id)) is None:
-            raise _problem(where, f"there is no prompt {ranking.prompt_id!r} in the project")
-        voice = (known.id, labeler_id, ranking.purpose == "repeat")
+    def learn_revisions(self, given: Sequence[tuple[Given, int]]) -> None:
+        """Read what is stored where these labelers have a voice already. Raises DataProblem for a prompt that is not there."""
+        voices = (self._voices.get(self._voice(one, labeler_id)) for one, labeler_id in given)
+        slots = {row.id for row in voices if row}
+        found = sa.select(_R.slot_id, _R.answer, _R.active_ms, _R.judged_at, _R.event, version.c.version)
+        found = found.join(version, version.c.id == _R.instructions_id).where(_R.slot_id.in_(slots))
+        for row in self.connection.execute(found) if slots else ():
+            self._revisions[row.slot_id].append(row)
+
+    def holds(self, given: Given, labeler_id: int, event: int) -> bool:
+        """Whether the store held this very answer before ``event``, as a labeler's latest or as an earlier revision."""
+        there = self._voices.get(self._voice(given, labeler_id))
+        if there is None or there.purpose != given.purpose or there.shown != (shown := self._shown(given)):
+            return False
+        said = (answers.to_row(given.answer, shown), given.answer.active_ms, given.judged_at, given.instructions_version)
+        rows = self._revisions[there.id]
+        return any(row.event < event and (row.answer, row.active_ms, row.judged_at, row.version) == said for row in rows)
+
+    def slot_for(self, given: Given, labeler_id: int) -> dict[str, Any]:
+        """The slot that an answer fills. Raises DataProblem where it speaks of something else, or the labeler said something before."""
+        voice = self._voice(given, labeler_id)
         if voice in self._voices:
-            raise _problem(where, f"labeler {ranking.labeler!r} has judged prompt {ranking.prompt_id!r} already")
-        self._voices.add(voice)
-        completions = self._completions.get(known.id, {})
-        if strange := [c for c in ranking.completion_ids if c not in completions]:
-            raise _problem(where, f"{strange[0]!r} is no completion of prompt {ranking.prompt_id!r}")
-        row = {"project_id": self.project_id, "prompt_id": known.id, "purpose": ranking.purpose, "state": "judged", "at_random": False}
-        shown = [completions[c] for c in ranking.completion_ids]
-        return row | {"labeler_id": labeler_id, "shown": shown, "k": self._place(known.id) if ranking.purpose == "overlap" else None}
+            raise problem(given.where, f"labeler {given.labeler!r} has judged prompt {given.prompt_id!r} already")
+        shown, prompt_id = self._shown(given), voice[0]
+        self._voices[voice] = None
+        row = {"project_id": self.project_id, "prompt_id": prompt_id, "purpose": given.purpose, "state": "judged", "at_random": False}
+        return row | {"labeler_id": labeler_id, "shown": shown, "k": self._place(prompt_id) if given.purpose == "overlap" else None}
+
+    def _voice(self, given: Given, labeler_id: int) -> Voice:
+        if (known := self._prompts.get(given.prompt_id)) is None:
+            raise problem(given.where, f"there is no prompt {given.prompt_id!r} in the project")
+        return known.id, labeler_id, given.repeat
+
+    def _shown(self, given: Given) -> list[int]:
+        """The store's own ids of the completions that an answer speaks of."""
+        known = self._completions.get(self._prompts[given.prompt_id].id, {})
+        if strange := [c for c in given.completion_ids if c not in known]:
+            raise problem(given.rows[strange[0]], f"{strange[0]!r} is no completion of prompt {given.prompt_id!r}")
+        return [known[c] for c in given.completion_ids]
 
     def free_taken_places(self) -> None:
         """Remove the open slots whose places are to be filled, and add the places that there were not."""
@@ -196,41 +240,3 @@ def _completions_by_prompt(connection: sa.Connection, prompt_ids: set[int]) -> d
     for row in connection.execute(sa.select(completion.c.id, completion.c.prompt_id).where(completion.c.prompt_id.in_(prompt_ids))):
         found.setdefault(row.prompt_id, {})[names[row.id]] = row.id
     return found
-
-
-def _fault(ranking: Ranking, criterion: str) -> str:
-    """What is wrong with a ranking by itself; empty where nothing is."""
-    try:
-        refuse_bad_name("prompt", ranking.prompt_id, LONGEST_ID)
-        refuse_bad_name("labeler", ranking.labeler)
-        refuse_bad_name("instructions version", ranking.instructions_version, 64)
-        if ranking.judged_at and datetime.fromisoformat(ranking.judged_at).tzinfo is None:
-            return f"judged_at is {ranking.judged_at!r}, without a time zone"
-    except DataProblem as problem:
-        return problem.what
-    except (TypeError, ValueError):
-        return f"judged_at is {ranking.judged_at!r}, which is no time in ISO 8601"
-    if not 2 <= len(ranking.completion_ids) <= MOST:
-        return f"it ranks {len(ranking.completion_ids)} completion(s); a ranking is of 2 to {MOST}"
-    if not all(rank is None or type(rank) is int for rank in ranking.ranks):
-        return f"ranks are {ranking.ranks!r}; each is a whole number, or null for an F"
-    if ranking.criterion != criterion:
-        return f"it is by {ranking.criterion!r}, and the project is about {criterion!r}"
-    if ranking.purpose not in get_args(Purpose):
-        return f"its purpose is {ranking.purpose!r}; choose one of {', '.join(get_args(Purpose))}"
-    if not (ranking.active_ms is None or type(ranking.active_ms) is int) or (ranking.active_ms or 0) < 0:
-        return f"active_ms is {ranking.active_ms!r}"
-    return _fault_of_reasons(ranking)
-
-
-def _fault_of_reasons(ranking: Ranking) -> str:
-    for completion_id, reason in ranking.reasons.items():
-        if completion_id not in ranking.completion_ids or ranking.rank_of(completion_id) is not None:
-            return f"{completion_id!r} has a reason for an F, but no F"
-        if not isinstance(reason, str):
-            return f"the reason for the F of {completion_id!r} is {reason!r}"
-    return ""
-
-
-def _problem(where: str, fault: str) -> DataProblem:
-    return DataProblem(f"{where}: {fault}", "Mend or leave out the row. Nothing was imported.")

@@ -17,12 +17,12 @@ from typing import Self, TypeVar
 import sqlalchemy as sa
 
 from heedful.errors import InstructionsChanged, StoreProblem
-from heedful.records import Completion, Labeler, Prompt, Ranking
+from heedful.records import Completion, Labeler, Prompt
 from heedful.store import audit, backup, instructions, judgements, labelers, migrate, place, projects, prompts, reading, slots, status
 from heedful.store.answers import Answer
 from heedful.store.check import CheckReport, check
 from heedful.store.database import Database, Work
-from heedful.store.importing import add_rankings, read_rankings
+from heedful.store.importing import Imported, add_judgements, read_judgements
 from heedful.store.judgements import Receipt
 from heedful.store.projects import Project
 from heedful.store.prompts import Item
@@ -185,17 +185,18 @@ class Store:
         """Everybody who ever judged, or could have."""
         return self.read(labelers.everybody)
 
-    def import_rankings(self, project: str, source: Path | Iterable[Ranking]) -> int:
-        """Rankings from a file of JSON lines, or records: all of them or none. Returns their number.
+    def import_judgements(self, project: str, source: Path | Iterable[Judgement]) -> Imported:
+        """Judgements from a file of JSON lines, or records, those of one prompt together: all of them or none.
 
+        What the store holds already, just so, is left as it is.
         Raises DataProblem or FileProblem, naming the row, where one does not fit.
         """
         name = source.name if isinstance(source, Path) else "records"
-        kept = source if isinstance(source, Path) else [(f"ranking {number}", row) for number, row in enumerate(source, 1)]
+        kept = source if isinstance(source, Path) else [(f"record {number}", row) for number, row in enumerate(source, 1)]
 
-        def work(connection: sa.Connection) -> int:
-            rows = read_rankings(kept) if isinstance(kept, Path) else kept
-            return add_rankings(connection, project, rows, name, self.actor, self.clock())
+        def work(connection: sa.Connection) -> Imported:
+            rows = read_judgements(kept) if isinstance(kept, Path) else kept
+            return add_judgements(connection, project, rows, name, self.actor, self.clock())
 
         return self.write(work)
 

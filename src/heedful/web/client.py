@@ -99,7 +99,7 @@ class Client:
         return sum(int(self._call("POST", f"/projects/{project}/prompts", body)["added"]) for body in bodies)
 
     def judgements(self, project: int) -> Iterator[dict[str, Any]]:
-        """Everything that was said, one at a time; ``type`` says what it is."""
+        """Everything that was said, one at a time; ``record`` says what it is."""
         with self._open("GET", f"/projects/{project}/judgements", None) as answer:
             for line in answer:
                 yield json.loads(line)

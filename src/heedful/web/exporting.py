@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from heedful.errors import DataProblem
 from heedful.feedback import findings
-from heedful.feedback.said import said_in
-from heedful.pairs.build import from_consensus, from_corrections, from_flags, from_thumbs
+from heedful.feedback.agreed import DECIDED
+from heedful.feedback.labels import share_up, thumb_consensus
+from heedful.feedback.said import Said, said_in
+from heedful.pairs.build import from_consensus, from_corrections, from_flags, from_thumbs, pairs_from_corrections, pairs_from_thumbs
 from heedful.pairs.formats import trl
 from heedful.pairs.formats.files import write_rows
+from heedful.records import Correction, Thumb
 from heedful.store import Store
 from heedful.web import analysis
 
+Told = TypeVar("Told", Thumb, Correction)
 Writer = Callable[[Store, str, Path], object]
 SENTENCES = ("evidence", "recommendation")
 NUMBERS = (
@@ -28,20 +33,25 @@ NUMBERS = (
 def judgement_lines(store: Store, project: str) -> Iterator[bytes]:
     """Everything that was said, a line of JSON each, in constant memory."""
     for row in store.judgements(project):
-        yield json.dumps({"type": type(row).__name__.lower(), **row.to_dict()}).encode() + b"\n"
+        yield json.dumps({"record": type(row).__name__.lower(), **row.to_dict()}).encode() + b"\n"
 
 
 def write_pairs(store: Store, project: str, path: Path) -> object:
-    """Preferences by consensus, as TRL and others read them."""
-    said = said_in(store, project)
-    agreed = findings.agree(said)
-    return trl.write_pairs(path, from_consensus(agreed, store.prompts(project), store.completions(project), said.criterion.name))
+    """Preferences by consensus of rankings or thumbs, and corrections before what they correct, as TRL and others read them."""
+    said, texts = said_in(store, project), (list(store.prompts(project)), list(store.completions(project)))
+    thumbs, name = _counting(said, said.thumbs), said.criterion.name
+    mended = pairs_from_corrections(_counting(said, said.corrections), *texts, name)
+    if thumbs:
+        up = share_up(thumb_consensus(thumbs))
+        return trl.write_pairs(path, [*pairs_from_thumbs(thumbs, *texts, name, up, least=DECIDED), *mended])
+    agreed = from_consensus(findings.agree(said), *texts, name) if said.settled or not mended else []
+    return trl.write_pairs(path, [*agreed, *mended])
 
 
 def write_unpaired(store: Store, project: str, path: Path) -> object:
     """Completions that are wanted or not: from thumbs, or from Fs."""
     said = said_in(store, project)
-    thumbs = [row for row in said.thumbs if row.labeler not in said.set_aside and row.purpose != "repeat"]
+    thumbs = _counting(said, said.thumbs)
     texts = (store.prompts(project), store.completions(project))
     if thumbs:
         return trl.write_unpaired(path, from_thumbs(thumbs, *texts))
@@ -52,7 +62,7 @@ def write_unpaired(store: Store, project: str, path: Path) -> object:
 def write_demonstrations(store: Store, project: str, path: Path) -> object:
     """Prompts with what should have been answered, from corrections."""
     said = said_in(store, project)
-    corrections = [row for row in said.corrections if row.labeler not in said.set_aside and row.purpose != "repeat"]
+    corrections = _counting(said, said.corrections)
     return trl.write_demonstrations(path, from_corrections(corrections, store.prompts(project), store.completions(project)))
 
 
@@ -93,3 +103,8 @@ def remove(path: Path) -> None:
     """A file that was sent, and its folder."""
     path.unlink(missing_ok=True)
     path.parent.rmdir()
+
+
+def _counting(said: Said, rows: Iterable[Told]) -> list[Told]:
+    """Of those who are not set aside, the first time that each was asked."""
+    return [row for row in rows if row.labeler not in said.set_aside and row.purpose != "repeat"]

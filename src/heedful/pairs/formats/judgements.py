@@ -40,14 +40,28 @@ class Judged:
 
 @dataclass
 class Gathered:
-    """Everything in memory, in any order; :func:`gather` refuses an id that stands for two contents."""
+    """Everything in memory, in any order; ``numbers`` say which record of its stream each judgement was, from 1."""
 
     prompts: dict[str, Prompt] = field(default_factory=dict)
     completions: dict[str, Completion] = field(default_factory=dict)
     labelers: dict[str, Labeler] = field(default_factory=dict)
-    rankings: list[Ranking] = field(default_factory=list)
-    thumbs: list[Thumb] = field(default_factory=list)
-    corrections: list[Correction] = field(default_factory=list)
+    judgements: list[Ranking | Thumb | Correction] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+
+    @property
+    def rankings(self) -> list[Ranking]:
+        """Those of the judgements that are rankings."""
+        return [row for row in self.judgements if isinstance(row, Ranking)]
+
+    @property
+    def thumbs(self) -> list[Thumb]:
+        """Those that are thumbs."""
+        return [row for row in self.judgements if isinstance(row, Thumb)]
+
+    @property
+    def corrections(self) -> list[Correction]:
+        """Those that are corrections."""
+        return [row for row in self.judgements if isinstance(row, Correction)]
 
 
 def items(rows: Iterable[Row], read: Callable[[Row], Iterable[Item]], path: Path, say: Say) -> Iterator[Item]:
@@ -74,7 +88,7 @@ def items(rows: Iterable[Row], read: Callable[[Row], Iterable[Item]], path: Path
 def gather(stream: Iterable[Item], into: Gathered | None = None) -> Gathered:
     """Everything in a stream, in memory."""
     found = into or Gathered()
-    for item in stream:
+    for number, item in enumerate(stream, 1):
         if isinstance(item, Prompt):
             found.prompts[item.id] = item
         elif isinstance(item, Completion):
@@ -82,7 +96,8 @@ def gather(stream: Iterable[Item], into: Gathered | None = None) -> Gathered:
         elif isinstance(item, Labeler):
             found.labelers[item.name] = item
         else:
-            _list_of(found, item).append(item)
+            found.judgements.append(item)
+            found.numbers.append(number)
     return found
 
 
@@ -132,7 +147,7 @@ def find_prompt(values: dict[str, Any], wanted: str, where: str) -> PromptText:
     raise DataProblem(f"it is not clear which column of {where} is the prompt (there are: {known})", "Name it: --column prompt=NAME.")
 
 
-def _list_of(found: Judged | Gathered, item: Ranking | Thumb | Correction) -> list[Any]:
+def _list_of(found: Judged, item: Ranking | Thumb | Correction) -> list[Any]:
     if isinstance(item, Ranking):
         return found.rankings
     return found.thumbs if isinstance(item, Thumb) else found.corrections

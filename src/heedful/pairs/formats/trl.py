@@ -13,15 +13,15 @@ ignore them, and ``strict`` leaves them out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from heedful.errors import DataProblem, nearest
 from heedful.pairs.formats.files import write_rows
 from heedful.pairs.formats.rows import Columns, LeftOut, Row, messages
-from heedful.records import Message, Pair, Prompt, PromptText, Unpaired
+from heedful.records import Message, Pair, PairSource, Prompt, PromptText, Unpaired
 
 Style = Literal["standard", "conversational"]
 _COUNTS = {"n_for": "integer", "n_against": "integer"}
@@ -62,7 +62,7 @@ def read_pair(row: Row) -> Pair:
         raise DataProblem(f"p in {row.where} is {p}", "It is the probability that chosen is the preferred one: 0 to 1.")
     tie = row.values.get("tie") not in (None, "") and row.flag("tie")
     own = {"prompt": prompt, "chosen": chosen, "rejected": rejected, "p": p, "margin": row.number_or("margin", 0.0), "tie": tie}
-    return Pair.from_dict(own | _evidence(row, PAIR_COLUMNS))
+    return Pair.from_dict(own | _evidence(row, PAIR_COLUMNS, get_args(PairSource)))
 
 
 def read_unpaired(row: Row) -> Unpaired:
@@ -71,7 +71,7 @@ def read_unpaired(row: Row) -> Unpaired:
     if not completion.strip():
         raise LeftOut("a completion is empty")
     own = {"prompt": row.prompt(), "completion": completion, "label": row.flag("label")}
-    return Unpaired.from_dict(own | _evidence(row, UNPAIRED_COLUMNS))
+    return Unpaired.from_dict(own | _evidence(row, UNPAIRED_COLUMNS, ("thumb", "flag")))
 
 
 def read_demonstration(row: Row) -> Prompt:
@@ -149,11 +149,11 @@ def _answer(said: str | list[Message]) -> str:
     return said[0]["content"]
 
 
-def _evidence(row: Row, columns: Columns) -> dict[str, Any]:
-    """The columns that say where a row comes from, as far as they are there."""
+def _evidence(row: Row, columns: Columns, sources: Sequence[str]) -> dict[str, Any]:
+    """The columns that say where a row comes from, as far as they are there; ``source`` only where it is one of ours."""
     found: dict[str, Any] = {name: row.identifier(name) for name, kind in columns.items() if kind == "text" and name != "source"}
     found.update((name, row.count(name)) for name, kind in columns.items() if kind == "integer")
-    return found | ({"source": "flag"} if row.values.get("source") == "flag" else {})
+    return found | ({"source": source} if (source := row.values.get("source")) in sources else {})
 
 
 def _implicit(row: Row, chosen: Any, rejected: Any) -> tuple[PromptText, Any, Any]:

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from starlette.datastructures import UploadFile
 
 from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
+from heedful.feedback.blindness import blindness
 from heedful.feedback.criteria import CRITERIA
 from heedful.feedback.instructions import instructions_for
 from heedful.records import plain_text
@@ -147,7 +148,10 @@ def prompts_form(request: Request, visitor: Admitted) -> Response:
 
 @router.post("/{project}/prompts", max_body_size=LARGEST_UPLOAD)
 def add_prompts(request: Request, visitor: Admitted, came: Form) -> Response:
-    """Add the prompts of a file: all of them, or none and a sentence on the first that is wrong."""
+    """Add the prompts of a file: all of them, or none and a sentence on the first that is wrong.
+
+    Completions that say who wrote them are added as well, and told of.
+    """
     store: Store = request.app.state.store
     try:
         file = came.form.get("file")
@@ -161,6 +165,10 @@ def add_prompts(request: Request, visitor: Admitted, came: Form) -> Response:
         counted = store.read(lambda c: status.of_project(c, visitor.asked.name))
         shown: dict[str, Any] = {"counted": counted, "example": uploads.EXAMPLE}
         return page(request, visitor, "manage/prompts.html", status=422, problem=sentence(problem), **shown)
+    told = blindness((p for p, _ in items), (c for _, completions in items for c in completions))
+    if told.naming:
+        counted = store.read(lambda c: status.of_project(c, visitor.asked.name))
+        return page(request, visitor, "manage/prompts.html", counted=counted, example=uploads.EXAMPLE, told=told.sentence)
     return go(f"{visitor.manage}/prompts", "added")
 
 
