@@ -306,7 +306,8 @@ class ScalarNetwork(nn.Module):
         with computing(self.model, None, self.precision), following(None):
             if self.mean_head is not None:
                 hidden = self.model.base_model(input_ids=ids, attention_mask=attention, **self._token_types(batch, ids)).last_hidden_state
-                logits = self.mean_head(self._completion_mean(hidden.float(), batch))
+                mean = self._completion_mean(hidden.float(), batch)
+                logits = self.mean_head(mean * mean.shape[1] ** 0.5)  # the head learns faster than the trunk, see mean_head
             elif self.causal_head is None:
                 logits = self.model(input_ids=ids, attention_mask=attention, **self._token_types(batch, ids)).logits
             else:
@@ -347,4 +348,15 @@ def reward_head(width: int) -> nn.Linear:
     """A score per state, drawn from N(0, 1/(width + 1)) as in Stiennon et al. 2020; a bias would cancel in every pair."""
     head = nn.Linear(width, 1, bias=False)
     nn.init.normal_(head.weight, std=(width + 1) ** -0.5)
+    return head
+
+
+def mean_head(width: int) -> nn.Linear:
+    """A score of a mean state, which is multiplied by the square root of ``width``.
+
+    It starts at zero and moves fast: the trunk's features are good already, and a random direction
+    in them would be learnt around before anything else (Kumar et al. 2022).
+    """
+    head = nn.Linear(width, 1, bias=False)
+    nn.init.zeros_(head.weight)
     return head

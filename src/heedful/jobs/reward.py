@@ -82,12 +82,12 @@ def _other_base(ws: Workspace, role: Role, optimiser: Optimiser) -> tuple[LocalL
 def _scalar_network(ws: Workspace, tokenizer: Any) -> ScalarNetwork:
     """A new score on ``reward.base``, read where ``reward.pooling`` says."""
     from heedful.engines.models import choose_precision, load_scalar_model, load_trunk
-    from heedful.engines.networks import ScalarNetwork, reward_head
+    from heedful.engines.networks import ScalarNetwork, mean_head
 
     chosen, model = ws.settings.reward, ws.settings.model
     if chosen.pooling == "mean":
         trunk = load_trunk(chosen.base, device=model.device, trust_remote_code=model.trust_remote_code)
-        head = reward_head(trunk.config.hidden_size)
+        head = mean_head(trunk.config.hidden_size)
         return ScalarNetwork(trunk, tokenizer, mean_head=head, precision=choose_precision(model.precision, trunk.device))
     scalar = load_scalar_model(chosen.base, labels=[""], device=model.device, trust_remote_code=model.trust_remote_code)
     return ScalarNetwork(scalar, tokenizer, precision=choose_precision(model.precision, scalar.device))
