@@ -159,6 +159,14 @@ class RewardSettings(Section):
     base: str = Field(
         default="policy", description="What the reward model grows from: policy shares the policy's base, or a model's folder."
     )
+    pooling: Literal["model", "mean"] = Field(
+        default="model",
+        description="For a base of its own: read the score where its classifier does (often the first token), or at the mean of the "
+        "completion's states, which is how sentence encoders are trained.",
+    )
+    frozen_layers: int = Field(
+        default=0, ge=0, description="For a base of its own: the embeddings and this many of the lowest layers do not learn."
+    )
     held_out: float = Field(
         default=0.2, gt=0, lt=1, description="Share of prompts whose pairs measure the reward model instead of training it."
     )
@@ -182,6 +190,11 @@ class RewardSettings(Section):
     def _check(self) -> Self:
         if self.kind != "learn" and not self.path:
             raise SettingProblem(f"reward.kind is {self.kind!r} but reward.path is empty", "Set reward.path, or reward.kind = 'learn'.")
+        if self.base == "policy" and (self.pooling != "model" or self.frozen_layers):
+            raise SettingProblem(
+                f"reward.pooling is {self.pooling!r} and reward.frozen_layers is {self.frozen_layers}, but reward.base is 'policy'",
+                "Name the folder of an encoder in reward.base, or leave both out: adapters on the policy's base have neither.",
+            )
         if self.kind == "classifier" and not self.label:
             raise SettingProblem(
                 "reward.kind is 'classifier' but reward.label is empty", "Name the class to maximise, e.g. --set reward.label=nothate"

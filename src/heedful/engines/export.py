@@ -46,6 +46,20 @@ def save_reward_model(network: Any, role: str, folder: Path) -> None:
     network.tokenizer.save_pretrained(folder)
 
 
+def save_scalar_model(network: Any, folder: Path) -> None:
+    """A sequence classifier; or a trunk whose score is read at the mean of the completion's states.
+
+    The latter is saved as the bare trunk with its head beside it in ``mean_head.safetensors``: as a
+    classifier, transformers would open it without complaint and read its score at the wrong place.
+    """
+    from safetensors.torch import save_file
+
+    network.model.save_pretrained(folder, safe_serialization=True)
+    if network.mean_head is not None:
+        save_file({"weight": network.mean_head.weight.detach().cpu().contiguous()}, folder / "mean_head.safetensors")
+    network.tokenizer.save_pretrained(folder)
+
+
 def _as_classifier(model: Any, head: torch.Tensor, pad: int) -> Any | None:
     """The same trunk under ``AutoModelForSequenceClassification``, with ``head`` as its one logit."""
     from transformers import AutoModelForSequenceClassification

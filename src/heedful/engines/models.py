@@ -109,6 +109,46 @@ def load_scalar_model(
     )
 
 
+def load_trunk(path: str, *, dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False) -> Any:
+    """An encoder (or another trunk) without any head: what ``ScalarNetwork`` reads with a ``mean_head``."""
+    from transformers import AutoModel
+
+    return _open(AutoModel, "encoder", path, dtype, device, trust_remote_code)
+
+
+def load_mean_head(path: str) -> nn.Linear | None:
+    """The score head that :func:`heedful.engines.export.save_scalar_model` put beside a trunk, where there is one."""
+    from safetensors.torch import load_file
+
+    file = Path(path) / "mean_head.safetensors"
+    if not file.exists():
+        return None
+    try:
+        weight = load_file(file)["weight"]
+    except Exception as error:
+        raise _cannot_open("score head", str(file), error) from None
+    head = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    head.weight.data.copy_(weight)
+    return head
+
+
+def freeze_lower(model: Any, layers: int) -> None:
+    """The embeddings and the lowest ``layers`` layers stop learning, and no gradient is computed for them."""
+    if layers == 0:
+        return
+    found = max((m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)), key=len, default=nn.ModuleList())
+    if layers >= len(found):
+        raise ModelProblem(
+            f"reward.frozen_layers is {layers}, but {type(model).__name__} has {len(found)} layers",
+            f"Freeze at most {max(0, len(found) - 1)}, so that something learns.",
+        )
+    above = {id(p) for p in found[layers].parameters()}
+    for parameter in model.base_model.parameters():  # in the order of the forward pass: embeddings, then layer after layer
+        if id(parameter) in above:
+            return
+        parameter.requires_grad_(False)
+
+
 def adapter_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
     """The module names LoRA adapts: ``["auto"]`` means every query and value projection (Hu et al. 2021),
     ``["all-linear"]`` every linear layer but the language-model head (Dettmers et al. 2023)."""

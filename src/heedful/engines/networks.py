@@ -257,11 +257,13 @@ class ScalarNetwork(nn.Module):
 
     Encoders see ``[CLS] prompt [SEP] completion [SEP]`` as their tokenizer builds it; causal
     trunks are read at the last true token, found by length and never by comparing with pad.
+    With a ``mean_head`` the model is a trunk without a classifier, and the score is read at the
+    mean of the completion's states, as sentence encoders are (Reimers and Gurevych 2019).
     """
 
     encoder_decoder = False
 
-    def __init__(self, model: Any, tokenizer: Any, *, precision: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, mean_head: nn.Linear | None = None, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
         if model.config.is_encoder_decoder:
             raise ModelProblem(
@@ -272,7 +274,8 @@ class ScalarNetwork(nn.Module):
         self.model, self.tokenizer, self.precision = model.requires_grad_(True), tokenizer, precision
         self.pad_id = pad_id(tokenizer)
         self.context = context_length(model)
-        self.causal_head = getattr(model, "score", None) if hasattr(model, "score") else None
+        self.causal_head = getattr(model, "score", None)
+        self.mean_head = None if mean_head is None else mean_head.to(model.device)
         self.eval()
         if model.device.type != "meta":
             ids = torch.tensor([[1, 2, 3], [1, 2, 1]], device=model.device)
@@ -290,8 +293,10 @@ class ScalarNetwork(nn.Module):
         return next(self.model.parameters()).device
 
     def trainable(self, role: Role) -> dict[str, nn.Parameter]:
-        """Every parameter: classifiers are fine-tuned whole."""
-        return dict(self.model.named_parameters()) if role in SCALAR_ROLES else {}
+        """Every parameter that is not frozen (see ``freeze_lower``)."""
+        head = {} if self.mean_head is None else {f"mean_head.{name}": p for name, p in self.mean_head.named_parameters()}
+        every = {**dict(self.model.named_parameters()), **head}
+        return {name: p for name, p in every.items() if p.requires_grad} if role in SCALAR_ROLES else {}
 
     def forward(self, batch: Batch, role: Role, **_: Any) -> Outputs:
         """``class_logits [B, C]``, and ``scores [B]`` where there is one logit."""
@@ -299,13 +304,26 @@ class ScalarNetwork(nn.Module):
         rows = [list(p) + list(c) for p, c in zip(batch.prompt_ids, batch.completion_ids, strict=True)]
         ids, attention = pad_right(rows, self.pad_id, self.device), lengths_mask(rows, self.device)
         with computing(self.model, None, self.precision), following(None):
-            if self.causal_head is None:
+            if self.mean_head is not None:
+                hidden = self.model.base_model(input_ids=ids, attention_mask=attention, **self._token_types(batch, ids)).last_hidden_state
+                mean = self._completion_mean(hidden.float(), batch)
+                logits = self.mean_head(mean * mean.shape[1] ** 0.5)  # the head learns faster than the trunk, see mean_head
+            elif self.causal_head is None:
                 logits = self.model(input_ids=ids, attention_mask=attention, **self._token_types(batch, ids)).logits
             else:
                 hidden = self.model.base_model(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
                 logits = self.causal_head(hidden[torch.arange(len(rows)), attention.sum(1) - 1])
         logits = logits.float()
         return Outputs(class_logits=logits, scores=logits[:, 0] if logits.shape[1] == 1 else None)
+
+    @staticmethod
+    def _completion_mean(hidden: Tensor, batch: Batch) -> Tensor:
+        """``[B, T, H]`` -> ``[B, H]``: the mean over the completion's tokens, its closing special token included."""
+        start = torch.tensor([len(p) for p in batch.prompt_ids], device=hidden.device)
+        length = torch.tensor([len(c) for c in batch.completion_ids], device=hidden.device)
+        at = torch.arange(hidden.shape[1], device=hidden.device)
+        inside = (at >= start[:, None]) & (at < (start + length)[:, None])
+        return (hidden * inside[..., None]).sum(1) / length.clamp(min=1)[:, None]
 
     def _token_types(self, batch: Batch, ids: Tensor) -> dict[str, Tensor]:
         """BERT marks the second text with 1; others have no such input."""
@@ -330,4 +348,15 @@ def reward_head(width: int) -> nn.Linear:
     """A score per state, drawn from N(0, 1/(width + 1)) as in Stiennon et al. 2020; a bias would cancel in every pair."""
     head = nn.Linear(width, 1, bias=False)
     nn.init.normal_(head.weight, std=(width + 1) ** -0.5)
+    return head
+
+
+def mean_head(width: int) -> nn.Linear:
+    """A score of a mean state, which is multiplied by the square root of ``width``.
+
+    It starts at zero and moves fast: the trunk's features are good already, and a random direction
+    in them would be learnt around before anything else (Kumar et al. 2022).
+    """
+    head = nn.Linear(width, 1, bias=False)
+    nn.init.zeros_(head.weight)
     return head

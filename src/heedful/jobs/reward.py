@@ -12,6 +12,7 @@ from heedful.records import Pair, plain_text
 if TYPE_CHECKING:
     from heedful.engines.base import Role, Scorer
     from heedful.engines.local import LocalLearner, Optimiser
+    from heedful.engines.networks import ScalarNetwork
     from heedful.reward.train import Encode, PairSet
 
 SCALAR: tuple[Role, ...] = ("reward", "monitor")
@@ -60,16 +61,15 @@ def reward_learner(ws: Workspace, role: Role, steps: int = 0) -> tuple[LocalLear
 
 
 def _other_base(ws: Workspace, role: Role, optimiser: Optimiser) -> tuple[LocalLearner, Encode]:
-    from heedful.engines.models import choose_precision, load_scalar_model, load_tokenizer
-    from heedful.engines.networks import ScalarNetwork
+    from heedful.engines.models import freeze_lower, load_tokenizer
     from heedful.engines.seeding import seeded
     from heedful.reward.score import encode_texts
 
-    chosen, model = ws.settings.reward, ws.settings.model
-    tokenizer = load_tokenizer(chosen.base, trust_remote_code=model.trust_remote_code)
+    chosen = ws.settings.reward
+    tokenizer = load_tokenizer(chosen.base, trust_remote_code=ws.settings.model.trust_remote_code)
     with seeded(ws.settings.seed + SCALAR.index(role)):
-        scalar = load_scalar_model(chosen.base, labels=[""], device=model.device, trust_remote_code=model.trust_remote_code)
-        network = ScalarNetwork(scalar, tokenizer, precision=choose_precision(model.precision, scalar.device))
+        network = _scalar_network(ws, tokenizer)
+    freeze_lower(network.model, chosen.frozen_layers)
 
     def encode(pair: Pair, chosen_one: bool) -> tuple[list[int], list[int]]:
         text = pair.chosen if chosen_one else pair.rejected
@@ -77,6 +77,20 @@ def _other_base(ws: Workspace, role: Role, optimiser: Optimiser) -> tuple[LocalL
         return list(batch.prompt_ids[0]), list(batch.completion_ids[0])
 
     return ws.learner(role, optimiser, network), encode
+
+
+def _scalar_network(ws: Workspace, tokenizer: Any) -> ScalarNetwork:
+    """A new score on ``reward.base``, read where ``reward.pooling`` says."""
+    from heedful.engines.models import choose_precision, load_scalar_model, load_trunk
+    from heedful.engines.networks import ScalarNetwork, mean_head
+
+    chosen, model = ws.settings.reward, ws.settings.model
+    if chosen.pooling == "mean":
+        trunk = load_trunk(chosen.base, device=model.device, trust_remote_code=model.trust_remote_code)
+        head = mean_head(trunk.config.hidden_size)
+        return ScalarNetwork(trunk, tokenizer, mean_head=head, precision=choose_precision(model.precision, trunk.device))
+    scalar = load_scalar_model(chosen.base, labels=[""], device=model.device, trust_remote_code=model.trust_remote_code)
+    return ScalarNetwork(scalar, tokenizer, precision=choose_precision(model.precision, scalar.device))
 
 
 def encode_for_policy(ws: Workspace) -> Encode:
@@ -147,14 +161,13 @@ def _fit(ws: Workspace, learner: LocalLearner, encode: Encode, pairs: list[Pair]
 
 def save_for_others(ws: Workspace, learner: LocalLearner, folder: Path) -> None:
     """The reward model as a Hugging Face folder."""
-    from heedful.engines.export import save_reward_model
+    from heedful.engines.export import save_reward_model, save_scalar_model
     from heedful.engines.networks import LanguageNetwork
 
     if isinstance(learner.network, LanguageNetwork):
         save_reward_model(learner.network, learner.trains, folder)
     else:
-        learner.network.model.save_pretrained(folder, safe_serialization=True)
-        learner.network.tokenizer.save_pretrained(folder)
+        save_scalar_model(learner.network, folder)
 
 
 def open_reward(ws: Workspace, role: Role = "reward") -> Scorer:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from heedful.engines.base import Batch, Learner, Role
 from heedful.engines.local import LocalLearner
-from heedful.engines.models import choose_precision, load_scalar_model, load_tokenizer
+from heedful.engines.models import choose_precision, load_mean_head, load_scalar_model, load_tokenizer, load_trunk
 from heedful.engines.networks import ScalarNetwork
 from heedful.errors import ModelProblem, RewardProblem, nearest
 from heedful.records import Prompt, plain_text
@@ -40,7 +40,7 @@ class SharedRewardModel:
 
 class RewardModel:
     """Any Hugging Face sequence classifier with one logit, over prompt and completion; or with
-    several and a ``label`` to maximise, whose raw logit is the score.
+    several and a ``label`` to maximise, whose raw logit is the score; or a trunk with a mean head.
 
     The label is found by its name. ``completion_only`` judges the completion without its prompt.
     """
@@ -67,10 +67,11 @@ class RewardModel:
         trust_remote_code: bool = False,
     ) -> RewardModel:
         """From a folder or hub name. ``label`` is needed where there are several classes."""
-        model = load_scalar_model(path, device=device, trust_remote_code=trust_remote_code)
-        tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
-        network = ScalarNetwork(model, tokenizer, precision=choose_precision(precision, model.device))
-        labels = label_names(model)
+        tokenizer, mean_head = load_tokenizer(path, trust_remote_code=trust_remote_code), load_mean_head(path)
+        opener = load_scalar_model if mean_head is None else load_trunk
+        model = opener(path, device=device, trust_remote_code=trust_remote_code)
+        network = ScalarNetwork(model, tokenizer, mean_head=mean_head, precision=choose_precision(precision, model.device))
+        labels = label_names(model) if mean_head is None else [""]
         index = label_index(labels, label, path)
         return cls(LocalLearner(network, "reward"), labels, index=index, completion_only=completion_only, max_tokens=max_tokens)
 
