@@ -39,8 +39,8 @@ T5 = (
 CHANGING = ("dynamic", "longrope")
 """Rotations that depend on how long a text has become."""
 
-Lay = Callable[[Sequence[Any]], Product]
-"""From modules to the product of them side by side."""
+Lay = Callable[..., Product]
+"""From modules, and an order of their outputs or none, to the product of them side by side."""
 
 
 class Norm:
@@ -118,8 +118,8 @@ class Layer:
 class Decoder:
     """What lies between ids and logits: see its two kinds below."""
 
-    def __init__(self, model: Any, layers: Sequence[Layer], norm: Norm, lay: Lay) -> None:
-        self.embed, self.layers, self.norm = model.get_input_embeddings(), list(layers), norm
+    def __init__(self, model: Any, embed: Any, layers: Sequence[Layer], norm: Norm, lay: Lay) -> None:
+        self.embed, self.layers, self.norm = embed, list(layers), norm
         self.head = lay([model.get_output_embeddings()])
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class CausalDecoder(Decoder):
     def __init__(self, model: Any, lay: Lay, dtype: torch.dtype) -> None:
         trunk = model.model
         layers = [Layer(_llama_attention(layer, lay, dtype), _llama_unit(layer, lay, dtype)) for layer in trunk.layers]
-        super().__init__(model, layers, Norm(trunk.norm, dtype), lay)
+        super().__init__(model, trunk.embed_tokens, layers, Norm(trunk.norm, dtype), lay)
         self.rotary = trunk.rotary_emb
         self.rotations = self._rotations(1)
 
@@ -151,23 +151,23 @@ class CausalDecoder(Decoder):
         last = int(positions.max())
         if last >= len(self.rotations):
             self.rotations = self._rotations(rounded(last + 1, 256))
-        cos, sin = self.rotations[positions].unbind(1)
+        rotations = self.rotations[positions]
 
         def attend(attention: Attention, x: Tensor) -> Tensor:
             found, keys = attention.split(x), attention.heads
             values = keys + (found.shape[1] - keys) // 2
-            found[:, :values] = rotated(found[:, :values], cos, sin)
-            queries, keys_, values_ = (part.transpose(0, 1) for part in (found[:, :keys], found[:, keys:values], found[:, values:]))
-            return plan.attend(queries, keys_, values_, attention.scale)
+            found[:, :values] = rotated(found[:, :values], rotations)
+            by_head = found.transpose(0, 1)
+            return plan.attend(by_head[:keys], by_head[keys:values], by_head[values:], attention.scale)
 
         return self._states(tokens, attend)
 
     def _rotations(self, length: int) -> Tensor:
-        """``[length, 2, 1, d]``: cosine, and sine with the sign that it has in each half."""
+        """``[length, 1, d / 2]``: the complex number that each pair is multiplied by at each position."""
         at = torch.arange(length, device=self.norm.weight.device)[None]
         cos, sin = (x[0].float() for x in self.rotary(torch.zeros(1, device=at.device), at))
-        half = sin.shape[-1] // 2
-        return torch.stack([cos, torch.cat([-sin[:, :half], sin[:, half:]], -1)], 1)[:, :, None]
+        half = cos.shape[1] // 2
+        return torch.complex(cos[:, None, :half], sin[:, None, :half])
 
 
 class CrossDecoder(Decoder):
@@ -175,7 +175,8 @@ class CrossDecoder(Decoder):
 
     def __init__(self, model: Any, lay: Lay, dtype: torch.dtype) -> None:
         stack = model.decoder
-        super().__init__(model, [_t5_layer(block.layer, lay, dtype) for block in stack.block], Norm(stack.final_layer_norm, dtype), lay)
+        layers = [_t5_layer(block.layer, lay, dtype) for block in stack.block]
+        super().__init__(model, stack.embed_tokens, layers, Norm(stack.final_layer_norm, dtype), lay)
         self.scale = model.model_dim**-0.5 if model.config.scale_decoder_outputs else 1.0
         self.biases = stack.block[0].layer[0].SelfAttention
         self.by_distance = self._by_distance(1)
@@ -223,17 +224,20 @@ def decoder_of(model: Any, adapter: str | None, dtype: torch.dtype, rows: int) -
     return None
 
 
-def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """``[n, *, d]`` rotated by ``cos`` and signed ``sin [n, 1, d]``, in float32: each pair stands half the width apart."""
-    wide = x.float()
-    swapped = wide.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
-    return torch.addcmul(wide * cos, swapped, sin)
+def rotated(x: Tensor, rotations: Tensor) -> Tensor:
+    """``[n, *, d]``, whose neighbours are the parts of a complex number, times ``rotations [n, 1, d / 2]``, in float32."""
+    return torch.view_as_real(torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * rotations).flatten(-2)
 
 
 def _llama_attention(layer: Any, lay: Lay, dtype: torch.dtype) -> Attention:
+    """Queries and keys come in another order of their width, which no score depends on: what is rotated together, Llama has half
+    the width apart, and here it is neighbours, so that to rotate is one product of complex numbers."""
     own = layer.self_attn
-    inner = lay([own.q_proj, own.k_proj, own.v_proj])
-    heads = own.q_proj.out_features // own.head_dim
+    outputs = [module.out_features for module in (own.q_proj, own.k_proj, own.v_proj)]
+    order, turned = torch.arange(sum(outputs)), sum(outputs[:2])
+    order[:turned] = order[:turned].view(-1, 2, own.head_dim // 2).transpose(1, 2).flatten()
+    inner = lay([own.q_proj, own.k_proj, own.v_proj], order.to(own.q_proj.weight.device))
+    heads = outputs[0] // own.head_dim
     return Attention(Norm(layer.input_layernorm, dtype), inner, lay([own.o_proj]), heads, own.head_dim, own.scaling)
 
 
@@ -251,9 +255,7 @@ def _t5_layer(parts: Any, lay: Lay, dtype: torch.dtype) -> Layer:
     return Layer(
         Attention(Norm(parts[0].layer_norm, dtype), lay([own.q, own.k, own.v]), lay([own.o]), own.n_heads, width, own.scaling),
         Unit(Norm(parts[2].layer_norm, dtype), inner, lay([unit.wo]), _quick(unit.act), gated),
-        Across(
-            Norm(parts[1].layer_norm, dtype), lay([across.q]), lay([across.k, across.v]), lay([across.o]), width, across.scaling
-        ),
+        Across(Norm(parts[1].layer_norm, dtype), lay([across.q]), lay([across.k, across.v]), lay([across.o]), width, across.scaling),
     )
 
 

@@ -82,12 +82,14 @@ class Product:
     every call, which for a few rows takes longer than the product.
     """
 
-    def __init__(self, modules: Sequence[Any], adapter: str | None, dtype: torch.dtype, rows: int) -> None:
-        """``rows`` are the most that most calls have."""
+    def __init__(self, modules: Sequence[Any], order: Tensor | None = None, *, adapter: str | None, dtype: torch.dtype, rows: int) -> None:
+        """``order [out]`` is one of the outputs other than the layers' own; ``rows`` are the most that most calls have."""
         weights, biases = zip(*(merged(module, adapter, dtype) for module in modules), strict=True)
         self.weight = weights[0] if len(weights) == 1 else torch.cat(weights)
         none = all(bias is None for bias in biases)
         self.bias = None if none else torch.cat([w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)])
+        if order is not None:
+            self.weight, self.bias = self.weight[order], None if self.bias is None else self.bias[order]
         self.ordered = dtype == torch.bfloat16 and self.weight.device.type == "cpu" and _has_an_order()
         if self.ordered:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), rows)

@@ -77,8 +77,9 @@ def writer_of(network: LanguageNetwork, role: Role, places: int, room: int) -> I
         return
     decoder = decoder_of(model, adapter, network.precision, places)
     assert decoder is not None
-    with computing(model.get_encoder(), adapter, network.precision) if network.encoder_decoder else nullcontext():
-        yield DecoderWriter(network, model, decoder, places, room)
+    writer = DecoderWriter(network, model, decoder, places, room)  # its head is kept longer than the rollout
+    with torch.inference_mode(), computing(model.get_encoder(), adapter, network.precision) if network.encoder_decoder else nullcontext():
+        yield writer
 
 
 @torch.no_grad()
