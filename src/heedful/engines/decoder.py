@@ -188,7 +188,8 @@ class CrossDecoder(Decoder):
         turn.bias = turn.bias + self.by_distance[turn.distance.clamp(min=0)].permute(0, 2, 1)[:, :, None]
 
         def attend(attention: Attention, x: Tensor) -> Tensor:
-            return turn.own(*attention.split(x).chunk(3, 1), attention.scale)
+            queries, keys, values = attention.split(x).chunk(3, 1)
+            return turn.own(queries, keys, values, attention.scale)
 
         return self._states(tokens, attend, turn) * self.scale
 

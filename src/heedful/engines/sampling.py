@@ -94,7 +94,7 @@ class Record:
         tokens, logprobs = draw(frontier.logits, self.sampling, self.uniforms[self.rows, self.written])
         if head is not None and self.network.precision != torch.float32 and not self.sampling.truncates:
             logprobs = exact_logprobs(head, frontier, tokens, logprobs, self.sampling.temperature)
-        step = (self.rows, tokens, logprobs)
+        step: tuple[Tensor, ...] = (self.rows, tokens, logprobs)
         if self.value_head is not None:
             with torch.autocast(tokens.device.type, enabled=False):  # values stay in float32
                 step = (*step, self.value_head(frontier.hidden.float()).squeeze(-1))
@@ -115,8 +115,8 @@ class Record:
         return [self._completion(seed, *zip(*steps, strict=True)) for seed, steps in zip(self.seeds, found, strict=True)]
 
     def _completion(self, seed: int, ids: Sequence[int], logprobs: Sequence[float], values: Sequence[float] | None = None) -> Sampled:
-        reason = "stop" if ids[-1] in self.network.end_ids else "length"
-        return Sampled(list(ids), list(logprobs), reason, seed, None if values is None else list(values))
+        ended = ids[-1] in self.network.end_ids
+        return Sampled(list(ids), list(logprobs), "stop" if ended else "length", seed, None if values is None else list(values))
 
 
 def draw(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor, Tensor]:
