@@ -126,17 +126,10 @@ def llama_classifier(labels: int = 1, seed: int = 0, **more: Any) -> Any:
 
 
 def _llama_config(**more: Any) -> Any:
-    return LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=64,
-        initializer_range=0.4,
-        **{"pad_token_id": PAD, "bos_token_id": START, "eos_token_id": END, "tie_word_embeddings": True, **more},
-    )
+    shape = {"hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    ids = {"pad_token_id": PAD, "bos_token_id": START, "eos_token_id": END}
+    more = {**shape, **ids, "max_position_embeddings": 64, "tie_word_embeddings": True, **more}
+    return LlamaConfig(vocab_size=VOCABULARY, initializer_range=0.4, **more)
 
 
 def _llama(**more: Any) -> Any:

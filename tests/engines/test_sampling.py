@@ -164,9 +164,9 @@ def test_values_are_those_of_the_states_before_each_token(kind):
 
 @given(st.lists(st.floats(0, 5, width=32), min_size=1, max_size=200).filter(any), st.floats(0, ALMOST_ONE))
 def test_inverting_is_what_numpy_finds(weights, uniform):
-    """The first index at which the cumulative sum passes the target, and never one of weight 0."""
+    """The first index at which the cumulative sum passes the target, up to the rounding of a block's sum, and never one of weight 0."""
     found = int(invert(torch.tensor([weights]), torch.tensor([uniform], dtype=torch.float64)))
     sums = np.cumsum(np.array(weights, dtype=np.float32).astype(np.float64))
     assert weights[found] > 0
-    assert sums[found] >= uniform * sums[-1] * (1 - 1e-9)
-    assert (sums[found - 1] if found else 0.0) <= uniform * sums[-1] * (1 + 1e-9)
+    assert sums[found] >= uniform * sums[-1] * (1 - 1e-6)
+    assert (sums[found - 1] if found else 0.0) <= uniform * sums[-1] * (1 + 1e-6)

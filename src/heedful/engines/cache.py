@@ -3,11 +3,14 @@
 What a prompt left behind is kept once and read by all its completions; what the completions
 write goes into tensors that are allocated once. A row that ends leaves: the last row moves into
 its place, so that the rows that go on always stand in front.
+
+``R`` rows at most and ``n`` now, ``U`` prompts, ``h`` heads, ``k`` heads of keys and values, ``d`` their width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,148 +20,219 @@ from heedful.engines.attention import Packed
 from heedful.engines.layout import Layout
 from heedful.engines.padding import rounded
 
+LOWEST = torch.finfo(torch.float32).min
+"""What is added to the score of a key that may not be seen: finite, since a row that sees nothing must not become NaN."""
+
+
+@dataclass
+class Prompts:
+    """What prompts left behind: keys and values ``[U, k, P, d]`` of each layer, and their ``lengths [U]``."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    lengths: Tensor
+
+    def and_also(self, others: Prompts) -> Prompts:
+        """These prompts, and others behind them; the shorter ones padded."""
+        return Prompts(
+            [_below(a, b) for a, b in zip(self.keys, others.keys, strict=True)],
+            [_below(a, b) for a, b in zip(self.values, others.values, strict=True)],
+            torch.cat([self.lengths, others.lengths]),
+        )
+
+    def keep(self, used: Tensor) -> Tensor:
+        """Only some prompts stay; the new number of each that does."""
+        order, moved = _filled(used)
+        for layers in (self.keys, self.values):
+            for layer, cached in enumerate(layers):
+                cached[moved] = cached[order[moved]]
+                layers[layer] = cached[: len(order)]
+        self.lengths = self.lengths[order]
+        renamed = torch.zeros_like(used, dtype=torch.long)
+        renamed[order] = torch.arange(len(order), device=used.device)
+        return renamed
+
 
 class PromptReader(Packed):
     """The plan of a first pass over prompts: packed attention that keeps what it sees, by prompt."""
 
     def __init__(self, layout: Layout, prompts: int) -> None:
         super().__init__(layout)
-        self.lengths = torch.zeros(prompts, dtype=torch.long, device=layout.device)
+        lengths = torch.zeros(prompts, dtype=torch.long, device=layout.device)
         for part in layout.parts:
-            self.lengths[part.rows] = part.mask.sum(1)
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
+            lengths[part.rows] = part.mask.sum(1)
+        self.width = rounded(int(lengths.max()))
+        self.prompts = Prompts([], [], lengths)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """As :class:`Packed`; keys and values are kept as ``[U, k, P, d]``, one pair per layer."""
-        for kept, states in ((self.keys, key), (self.values, value)):
-            by_prompt = states.new_zeros((len(self.lengths), len(states), rounded(int(self.lengths.max())), states.shape[-1]))
+        """As :class:`Packed`; keys and values are kept."""
+        for kept, states in ((self.prompts.keys, key), (self.prompts.values, value)):
+            by_prompt = states.new_zeros((len(self.prompts.lengths), len(states), self.width, states.shape[-1]))
             for part in self.layout.parts:
                 by_prompt[part.rows, :, : part.places.shape[1]] = states[:, part.places].transpose(0, 1)
             kept.append(by_prompt)
         return super().attend(query, key, value, scale)
 
 
+class Sharing:
+    """Which rows go on from which prompt: ``owner [n]`` names each row's among ``prompts``.
+
+    Queries of one prompt's rows stand together, so that its keys are read once for all of them.
+    """
+
+    def __init__(self, owner: Tensor, prompts: int) -> None:
+        self.owner, here = owner, torch.arange(len(owner), device=owner.device)
+        counts = torch.bincount(owner, minlength=prompts)
+        order = torch.argsort(owner, stable=True)
+        self.place = torch.empty_like(owner)
+        self.place[order] = here - (counts.cumsum(0) - counts)[owner[order]]
+        self.members = owner.new_zeros((prompts, int(counts.max()) if prompts else 0))
+        self.members[owner, self.place] = here
+        self.alone = len(owner) == prompts and bool((owner == here).all())
+        """Has every row a prompt of its own, in the same order? Then nothing has to move."""
+
+    def by_prompt(self, x: Tensor) -> Tensor:
+        """``[n, k, g, *]`` -> ``[U, k, most * g, *]``: rows of one prompt together."""
+        if self.alone:
+            return x
+        together = x[self.members].transpose(1, 2)  # [U, k, most, g, *]
+        return together.reshape(*together.shape[:2], -1, *x.shape[3:])
+
+    def by_row(self, x: Tensor) -> Tensor:
+        """The inverse of :meth:`by_prompt`."""
+        if self.alone:
+            return x
+        apart = x.unflatten(2, (self.members.shape[1], -1)).transpose(1, 2)
+        return apart[self.owner, self.place]
+
+
 class Cache:
-    """The plan of rows that write: ``R`` of them at most, ``room`` tokens each.
+    """What ``R`` rows at most, of ``room`` tokens each, have read and written.
 
     ``owner [n]`` is the prompt of each of the ``n`` rows there are now, ``written [n]`` how many tokens it wrote.
     """
 
     def __init__(self, rows: int, room: int, device: torch.device) -> None:
         self.capacity, self.room, self.device = rows, rounded(room), device
-        self.owner = torch.zeros(0, dtype=torch.long, device=device)
-        self.written = torch.zeros(0, dtype=torch.long, device=device)
-        self.lengths = torch.zeros(0, dtype=torch.long, device=device)
-        self.prompt_keys: list[Tensor] = []
-        self.prompt_values: list[Tensor] = []
+        self.owner, self.written = (torch.zeros(0, dtype=torch.long, device=device) for _ in range(2))
+        self.prompts: Prompts | None = None
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
-        self._layer = 0
-        self._arrange()
 
     def __len__(self) -> int:
         return len(self.owner)
 
-    @property
-    def positions(self) -> Tensor:
-        """``[n]`` the position of the token that each row reads next."""
-        return self.lengths[self.owner] + self.written
-
-    def admit(self, read: PromptReader, owner: Sequence[int]) -> None:
+    def admit(self, read: Prompts, owner: Sequence[int]) -> None:
         """New rows behind the others: ``owner`` names the prompt of each among those just read."""
+        known = 0 if self.prompts is None else len(self.prompts.lengths)
         if not self.keys:
-            shape = (self.capacity, read.keys[0].shape[1], self.room, read.keys[0].shape[3])
-            self.keys = [torch.zeros(shape, dtype=k.dtype, device=self.device) for k in read.keys]
-            self.values = [torch.zeros(shape, dtype=v.dtype, device=self.device) for v in read.values]
-            self.prompt_keys, self.prompt_values = read.keys, read.values
-        else:
-            self.prompt_keys = [_below(a, b) for a, b in zip(self.prompt_keys, read.keys, strict=True)]
-            self.prompt_values = [_below(a, b) for a, b in zip(self.prompt_values, read.values, strict=True)]
-        new = torch.tensor(list(owner), dtype=torch.long, device=self.device) + len(self.lengths)
-        self.owner, self.lengths = torch.cat([self.owner, new]), torch.cat([self.lengths, read.lengths])
+            self.keys, self.values = ([self._room_for(x) for x in layers] for layers in (read.keys, read.values))
+        self.prompts = read if self.prompts is None else self.prompts.and_also(read)
+        new = torch.tensor(list(owner), dtype=torch.long, device=self.device)
+        self.owner = torch.cat([self.owner, new + known])
         self.written = torch.cat([self.written, torch.zeros_like(new)])
         self._arrange()
 
     def keep(self, staying: Tensor) -> Tensor:
         """Only the rows for which ``staying [n]`` is true go on; returns the order they stand in now, as former rows."""
+        assert self.prompts is not None
         order, moved = _filled(staying)
         for cached in (*self.keys, *self.values):
             cached[moved] = cached[order[moved]]
         self.owner, self.written = self.owner[order], self.written[order]
-        used = torch.zeros(len(self.lengths), dtype=torch.bool, device=self.device)
+        used = torch.zeros(len(self.prompts.lengths), dtype=torch.bool, device=self.device)
         used[self.owner] = True
         if not used.all():
-            self._keep_prompts(used)
+            self.owner = self.prompts.keep(used)[self.owner]
         self._arrange()
         return order
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Every row's one query over its prompt and what it wrote so far, the token just read included."""
-        keys, values = self.keys[self._layer], self.values[self._layer]
-        prompt_keys, prompt_values = self.prompt_keys[self._layer], self.prompt_values[self._layer]
-        self._layer = (self._layer + 1) % len(self.keys)
-        n, kv, width = len(self), keys.shape[1], keys.shape[3]
-        rows = torch.arange(n, device=self.device)
-        keys[rows, :, self.written], values[rows, :, self.written] = key.transpose(0, 1), value.transpose(0, 1)
-        seen = self._seen
+    def turn_of_new(self, read: Prompts, owner: Sequence[int]) -> Turn:
+        """The plan of the first token of those rows alone that came in last."""
+        new = torch.tensor(list(owner), dtype=torch.long, device=self.device)
+        return Turn(self, read, Sharing(new, len(read.lengths)), len(self) - len(new), _beyond(read))
 
-        q = (query.transpose(0, 1) * scale).view(n, kv, -1, width)  # [n, k, group, d]
-        own = torch.matmul(q, keys[:n, :, :seen].transpose(-1, -2)).masked_fill_(self._unwritten, torch.finfo(q.dtype).min)
-        theirs = self._from_prompts(torch.matmul(self._by_prompt(q), prompt_keys.transpose(-1, -2)))
-        scores = torch.cat([theirs.masked_fill_(self._beyond, torch.finfo(q.dtype).min), own], -1)
-        p = torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype)
-        at = prompt_keys.shape[2]
-        out = torch.matmul(p[..., at:], values[:n, :, :seen])
-        out = out + self._from_prompts(torch.matmul(self._by_prompt(p[..., :at]), prompt_values))
-        return out.reshape(n, -1, width)
-
-    def advance(self) -> None:
-        """Every row has read one more token."""
-        self.written = self.written + 1
-        self._measure()
-
-    def _by_prompt(self, x: Tensor) -> Tensor:
-        """``[n, k, group, *]`` -> ``[U, k, members * group, *]``: rows of one prompt together."""
-        together = x[self._members].transpose(1, 2)  # [U, k, members, group, *]
-        return together.reshape(*together.shape[:2], -1, x.shape[-1])
-
-    def _from_prompts(self, x: Tensor) -> Tensor:
-        """The inverse of :meth:`_by_prompt`."""
-        prompts, members = self._members.shape
-        apart = x.view(prompts, x.shape[1], members, -1, x.shape[-1]).transpose(1, 2)
-        return apart[self.owner, self._place]
-
-    def _keep_prompts(self, used: Tensor) -> None:
-        order, moved = _filled(used)
-        for caches in (self.prompt_keys, self.prompt_values):
-            for layer, cached in enumerate(caches):
-                cached[moved] = cached[order[moved]]
-                caches[layer] = cached[: len(order)]
-        renamed = torch.empty(len(self.lengths), dtype=torch.long, device=self.device)
-        renamed[order] = torch.arange(len(order), device=self.device)
-        self.owner, self.lengths = renamed[self.owner], self.lengths[order]
+    def turn(self) -> Turn:
+        """The plan of one more token for every row."""
+        assert self.prompts is not None
+        return Turn(self, self.prompts, self._sharing, 0, self._beyond)
 
     def _arrange(self) -> None:
-        """Which rows belong to which prompt: ``_members [U, most]`` and each row's ``_place`` among them."""
-        counts = torch.bincount(self.owner, minlength=len(self.lengths))
-        order = torch.argsort(self.owner, stable=True)
-        firsts = torch.cumsum(counts, 0) - counts
-        self._place = torch.empty_like(self.owner)
-        self._place[order] = torch.arange(len(order), device=self.device) - firsts[self.owner[order]]
-        most = int(counts.max()) if len(counts) else 0
-        self._members = torch.zeros((len(counts), most), dtype=torch.long, device=self.device)
-        self._members[self.owner, self._place] = torch.arange(len(self.owner), device=self.device)
-        width = self.prompt_keys[0].shape[2] if self.prompt_keys else 0
-        beyond = torch.arange(width, device=self.device)[None, :] >= self.lengths[self.owner][:, None]
-        self._beyond = beyond[:, None, None, :]
-        self._measure()
+        assert self.prompts is not None
+        self._sharing = Sharing(self.owner, len(self.prompts.lengths))
+        self._beyond = _beyond(self.prompts)
 
-    def _measure(self) -> None:
-        longest = int(self.written.max()) if len(self.written) else 0
-        self._seen = min(rounded(longest + 1), self.room)
-        later = torch.arange(self._seen, device=self.device)[None, :] > self.written[:, None]
-        self._unwritten = later[:, None, None, :]
+    def _room_for(self, kept: Tensor) -> Tensor:
+        return kept.new_zeros((self.capacity, kept.shape[1], self.room, kept.shape[3]))
+
+
+class Turn:
+    """The plan of one token for each of the rows from ``first`` on: attention to their prompts and to what they wrote.
+
+    ``bias`` is what :meth:`own` adds to scores, ``[n, h, 1, seen]`` or a shape that broadcasts to it.
+    """
+
+    def __init__(self, cache: Cache, prompts: Prompts, sharing: Sharing, first: int, beyond: Tensor) -> None:
+        self.sharing, self.beyond = sharing, beyond
+        self.rows = slice(first, len(cache))
+        self.written = cache.written[self.rows].clone()
+        self.positions = prompts.lengths[sharing.owner] + self.written
+        fewest, most = (int(x) for x in self.written.aminmax())
+        self.seen = min(rounded(most + 1), cache.room)
+        keys = torch.arange(self.seen, device=cache.device)
+        self.distance = self.written[:, None] - keys
+        self.bias = torch.where(self.distance < 0, LOWEST, 0.0)[:, None, None, :]
+        # Rows that are as far as each other write into a slice, which is much quicker than into single places.
+        self._rows = self.rows if fewest == most else torch.arange(first, len(cache), device=cache.device)
+        self._column = most if fewest == most else self.written
+        self._own = iter(list(zip(cache.keys, cache.values, strict=True)))
+        self._prompts = iter(list(zip(prompts.keys, prompts.values, strict=True)))
+        cache.written[self.rows] += 1
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Every row's one query over its prompt and what it wrote so far, the token just read included."""
+        query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        own, own_sum = self._over_own(query, key, value, scale)
+        prompt, prompt_sum = self._over_prompts(query, scale)
+        # Both are means under their own exponentials: the mean of all weighs them by the two sums.
+        return torch.lerp(prompt, own, torch.sigmoid(own_sum - prompt_sum)[..., None].to(own.dtype)).flatten(1, 2)
+
+    def own(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Every row's one query ``[n, h, d]`` over what it wrote so far alone: ``[n, h, d]``."""
+        return self._over_own(query, key, value, scale)[0].flatten(1, 2)
+
+    def across(self, query: Tensor, scale: float) -> Tensor:
+        """Every row's one query ``[n, h, d]`` over its prompt alone: ``[n, h, d]``."""
+        return self._over_prompts(query, scale)[0].flatten(1, 2)
+
+    def _over_own(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        keys, values = next(self._own)
+        keys[self._rows, :, self._column], values[self._rows, :, self._column] = key, value
+        seen = keys[self.rows, :, : self.seen], values[self.rows, :, : self.seen]
+        return weighed(query.unflatten(1, (keys.shape[1], -1)), *seen, scale, self.bias)
+
+    def _over_prompts(self, query: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        keys, values = next(self._prompts)
+        together = self.sharing.by_prompt(query.unflatten(1, (keys.shape[1], -1)))
+        out, total = weighed(together, keys, values, scale, self.beyond)
+        return self.sharing.by_row(out), self.sharing.by_row(total)
+
+
+def weighed(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """``softmax(q k' * scale + bias) v`` and the log of the sum of the exponentials, ``[S, k, L, d]`` and ``[S, k, L]``, for
+    ``q [S, k, L, d]``, ``k`` and ``v [S, k, M, d]`` and a ``bias`` in float32 that broadcasts to ``[S, k, L, M]``."""
+    if q.device.type == "cpu":
+        found: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=bias, scale=scale)
+        return found
+    scores = torch.matmul(q * scale, k.transpose(-1, -2)).float() + bias
+    total = scores.logsumexp(-1)
+    return torch.matmul((scores - total[..., None]).exp().to(v.dtype), v), total
+
+
+def _beyond(prompts: Prompts) -> Tensor:
+    """``[U, 1, 1, P]`` the bias of keys behind the end of a prompt."""
+    behind = torch.arange(prompts.keys[0].shape[2], device=prompts.lengths.device) >= prompts.lengths[:, None]
+    return torch.where(behind, LOWEST, 0.0)[:, None, None, :]
 
 
 def _filled(staying: Tensor) -> tuple[Tensor, Tensor]:

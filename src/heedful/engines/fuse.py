@@ -107,21 +107,22 @@ def fusible(model: nn.Module) -> dict[nn.Module, Build]:
 
 
 def _norm(module: Any, precision: torch.dtype) -> Callable[[Tensor], Tensor]:
-    eps = _eps(module)
+    eps = eps_of(module)
     return lambda x: RMSNorm.apply(x, module.weight, eps, precision if x.dtype == torch.float32 else x.dtype)
 
 
-def _eps(module: Any) -> float:
+def eps_of(module: Any) -> float:
+    """What a norm adds before it takes the root; 0 where it has no such thing."""
     return float(getattr(module, "variance_epsilon", getattr(module, "eps", 0.0)))
 
 
 @torch.no_grad()
 def _is_norm(module: Any) -> bool:
     weight = getattr(module, "weight", None)
-    if not isinstance(weight, Tensor) or weight.dim() != 1 or list(module.children()) or not _eps(module):
+    if not isinstance(weight, Tensor) or weight.dim() != 1 or list(module.children()) or not eps_of(module):
         return False
     x = torch.randn(3, len(weight), generator=torch.Generator().manual_seed(0)).to(weight.device)
-    return _same(module(x.to(weight.dtype)), RMSNorm.apply(x.to(weight.dtype), weight, _eps(module), weight.dtype))
+    return _same(module(x.to(weight.dtype)), RMSNorm.apply(x.to(weight.dtype), weight, eps_of(module), weight.dtype))
 
 
 @torch.no_grad()

@@ -7,8 +7,9 @@ every token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -58,18 +59,56 @@ def _linear_layers(model: nn.Module) -> Iterator[nn.Module]:
 
 def _forward_of(module: Any, adapter: str | None, dtype: torch.dtype) -> Forward | None:
     """The layer as one product; ``None`` where it is one already, in the right precision."""
+    if not _has_adapter(module) and module.weight.dtype == dtype:
+        return None
+    weight, bias = merged(module, adapter, dtype)
+    return lambda x: functional.linear(x.to(dtype), weight, bias)
+
+
+def merged(module: Any, adapter: str | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Weight ``[out, in]`` and bias of a linear layer in a precision, with an adapter merged where it has one of that name."""
     layer = module.base_layer if _has_adapter(module) else module
     weight, bias = layer.weight, layer.bias
-    merged = _has_adapter(module) and adapter in module.lora_A
-    if not merged and weight.dtype == dtype and layer is module:
-        return None
-    if merged:
+    if _has_adapter(module) and adapter in module.lora_A:
         weight = weight.float() + module.get_delta_weight(adapter).float()
     narrow = weight.detach().to(dtype)
-    narrow_bias = None if bias is None else bias.detach().to(dtype)
-    if _is_transposed(layer):
-        narrow = narrow.T
-    return lambda x: functional.linear(x.to(dtype), narrow, narrow_bias)
+    return narrow.T if _is_transposed(layer) else narrow, None if bias is None else bias.detach().to(dtype)
+
+
+class Product:
+    """Linear layers side by side, ``[n, in]`` -> ``[n, out]``, laid out once for many calls.
+
+    In bfloat16 a CPU's library computes with weights in an order of its own. It would bring them into that order at
+    every call, which for a few rows takes longer than the product.
+    """
+
+    def __init__(self, modules: Sequence[Any], order: Tensor | None = None, *, adapter: str | None, dtype: torch.dtype, rows: int) -> None:
+        """``order [out]`` is one of the outputs other than the layers' own; ``rows`` are the most that most calls have."""
+        weights, biases = zip(*(merged(module, adapter, dtype) for module in modules), strict=True)
+        self.weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        none = all(bias is None for bias in biases)
+        self.bias = None if none else torch.cat([w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)])
+        if order is not None:
+            self.weight, self.bias = self.weight[order], None if self.bias is None else self.bias[order]
+        self.ordered = dtype == torch.bfloat16 and self.weight.device.type == "cpu" and _has_an_order()
+        if self.ordered:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), rows)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``x W' + b``; ``x`` is in the precision of the weights."""
+        if self.ordered:
+            found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+            return found
+        return functional.linear(x, self.weight, self.bias)
+
+
+@cache
+def _has_an_order() -> bool:
+    """Can this build of torch keep weights in the order of its library?"""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    return all(hasattr(torch.ops.mkldnn, name) for name in names) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _has_adapter(module: nn.Module) -> bool:

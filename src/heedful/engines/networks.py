@@ -73,6 +73,7 @@ class LanguageNetwork(nn.Module):
         self.context = context_length(model)
         set_dropout(model.eval())
         self.packs, self.plain_head = examine(model)
+        self.written_out: bool | None = None  # found out when it is first sampled from
         self.reference = copy.deepcopy(model).requires_grad_(False) if lora is None and "reference" in roles else None
         self.model = self._with_adapters(model, roles)
         width = self.plain.get_output_embeddings().weight.shape[-1]
@@ -107,14 +108,19 @@ class LanguageNetwork(nn.Module):
                 found[name] = parameter
         return found
 
+    def model_of(self, role: Role) -> tuple[Any, str | None]:
+        """The plain model that a role computes with, and the adapter that is on in it."""
+        plain = self.reference if self.lora is None and role == "reference" else self.plain
+        assert plain is not None, "this network was opened with no reference"
+        return plain, role if self.lora is not None and role != "reference" else None
+
     @contextmanager
     def as_role(self, role: Role) -> Iterator[Any]:
         """The plain model with the right adapter on; gradients reach that adapter alone.
 
         Without gradient every linear layer computes with its adapter merged (:mod:`heedful.engines.narrow`).
         """
-        plain = self.reference if self.lora is None and role == "reference" else self.plain
-        assert plain is not None, "this network was opened with no reference"
+        plain, _ = self.model_of(role)
         if self.lora is not None and role != "reference":
             self.model.set_adapter(role)
         without = self.lora is not None and role == "reference" and torch.is_grad_enabled()

@@ -8,16 +8,18 @@ the value of the state before it where the network has a value head.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from heedful.engines.base import Role, Sampled, Sampling
 from heedful.engines.head import Head
 from heedful.engines.memory import give_back_free_memory
 from heedful.engines.networks import LanguageNetwork
-from heedful.engines.writing import Frontier, PackedWriter, PaddedWriter, Writer
+from heedful.engines.writing import Frontier, writer_of
 from heedful.maths.logprobs import scale_logits
 
 REFILL = 0.75
@@ -46,65 +48,75 @@ class LocalSampler:
         # Completions of one prompt stand together, so that it is read once; long prompts come first.
         waiting = sorted(range(len(prompt_ids)), key=lambda r: (-len(prompt_ids[r]), tuple(prompt_ids[r])))
         places = min(len(waiting), max(1, self.batch_tokens // (len(prompt_ids[waiting[0]]) + sampling.max_new_tokens)))
-        with self.network.as_role(self.role) as model:
-            kind = PackedWriter if self.network.packs else PaddedWriter
-            writer: Writer = kind(self.network, model, places, sampling.max_new_tokens)
-            rows = torch.zeros(0, dtype=torch.long, device=self.network.device)
-            while len(rows) or waiting:
-                if waiting and len(rows) <= (REFILL * places if writer.refills else 0):
-                    new, waiting = waiting[: places - len(rows)], waiting[places - len(rows) :]
-                    writer.admit([prompt_ids[r] for r in new])
-                    rows = torch.cat([rows, torch.tensor(new, device=rows.device)])
-                tokens, staying = record.draw(rows, writer)
-                order = writer.keep(staying)
-                rows = rows[order]
-                if len(rows):
-                    writer.read(tokens[order])
+        with writer_of(self.network, self.role, places, sampling.max_new_tokens) as writer:
+            frontier: Frontier | None = None
+            while len(record) or waiting:
+                if waiting and len(record) <= (REFILL * places if writer.refills else 0):
+                    new, waiting = waiting[: places - len(record)], waiting[places - len(record) :]
+                    record.admit(new)
+                    fresh = writer.admit([prompt_ids[r] for r in new])
+                    frontier = fresh if frontier is None else frontier.and_also(fresh)
+                assert frontier is not None
+                tokens, staying = record.draw(frontier, writer.head)
+                if not staying.all():
+                    order = writer.keep(staying)
+                    record.keep(order)
+                    tokens = tokens[order]
+                frontier = writer.read(tokens) if len(tokens) else None
         give_back_free_memory()
         return record.completions()
 
 
 class Record:
-    """What is drawn: ids, logprobs and values of every row, ``[B, T]``."""
+    """What is drawn. ``rows [n]`` are those that write now, ``written [n]`` how many tokens each has."""
 
     def __init__(self, network: LanguageNetwork, role: Role, sampling: Sampling, seeds: Sequence[int]) -> None:
         self.network, self.sampling, self.seeds = network, sampling, [int(s) for s in seeds]
-        device, shape = network.device, (len(seeds), sampling.max_new_tokens)
+        shape = (len(seeds), sampling.max_new_tokens)
         uniforms = np.empty(shape) if sampling.greedy else np.stack([row_uniforms(s, shape[1]) for s in self.seeds])
-        self.uniforms = torch.from_numpy(uniforms).to(device)
-        self.ids = torch.zeros(shape, dtype=torch.long, device=device)
-        self.logprobs, self.values = (torch.zeros(shape, dtype=torch.float32, device=device) for _ in range(2))
-        self.lengths = torch.zeros(len(seeds), dtype=torch.long, device=device)
-        self.ends = torch.tensor(network.end_ids, device=device)
+        self.uniforms = torch.from_numpy(uniforms).to(network.device)
+        self.rows, self.written = (torch.zeros(0, dtype=torch.long, device=network.device) for _ in range(2))
+        self.ends = torch.tensor(network.end_ids, device=network.device)
         self.value_head = network.value_head if role == "policy" else None
+        self.steps: list[tuple[Tensor, ...]] = []
+        """Of each step: rows, tokens, logprobs, and values where there is a value head, ``[n]`` each."""
 
-    def draw(self, rows: Tensor, writer: Writer) -> tuple[Tensor, Tensor]:
-        """The next token of some rows, and which of them go on: ``[n]`` each."""
-        at, frontier = self.lengths[rows], writer.frontier
-        tokens, logprobs = draw(frontier.logits, self.sampling, self.uniforms[rows, at])
-        if writer.head is not None and self.network.precision != torch.float32 and not self.sampling.truncates:
-            logprobs = exact_logprobs(writer.head, frontier, tokens, logprobs, self.sampling.temperature)
-        self.ids[rows, at], self.logprobs[rows, at] = tokens, logprobs
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def admit(self, rows: Sequence[int]) -> None:
+        """New rows behind the others."""
+        new = torch.tensor(list(rows), device=self.rows.device)
+        self.rows, self.written = torch.cat([self.rows, new]), torch.cat([self.written, torch.zeros_like(new)])
+
+    def draw(self, frontier: Frontier, head: Head | None) -> tuple[Tensor, Tensor]:
+        """The next token of every row, and which of them go on: ``[n]`` each."""
+        tokens, logprobs = draw(frontier.logits, self.sampling, self.uniforms[self.rows, self.written])
+        if head is not None and self.network.precision != torch.float32 and not self.sampling.truncates:
+            logprobs = exact_logprobs(head, frontier, tokens, logprobs, self.sampling.temperature)
+        step: tuple[Tensor, ...] = (self.rows, tokens, logprobs)
         if self.value_head is not None:
-            with torch.autocast(rows.device.type, enabled=False):  # values stay in float32
-                self.values[rows, at] = self.value_head(frontier.hidden.float()).squeeze(-1)
-        self.lengths[rows] = at + 1
-        return tokens, ~torch.isin(tokens, self.ends) & (at + 1 < self.sampling.max_new_tokens)
+            with torch.autocast(tokens.device.type, enabled=False):  # values stay in float32
+                step = (*step, self.value_head(frontier.hidden.float()).squeeze(-1))
+        self.steps.append(step)
+        self.written = self.written + 1
+        return tokens, ~torch.isin(tokens, self.ends) & (self.written < self.sampling.max_new_tokens)
+
+    def keep(self, order: Tensor) -> None:
+        """Only some rows go on, in this order."""
+        self.rows, self.written = self.rows[order], self.written[order]
 
     def completions(self) -> list[Sampled]:
         """Every row as what it wrote."""
-        ends = set(self.network.end_ids)
-        ids, logprobs, values, lengths = (x.tolist() for x in (self.ids, self.logprobs, self.values, self.lengths))
-        return [
-            Sampled(
-                ids[row][:n],
-                logprobs[row][:n],
-                "stop" if ids[row][n - 1] in ends else "length",
-                self.seeds[row],
-                values[row][:n] if self.value_head is not None else None,
-            )
-            for row, n in enumerate(lengths)
-        ]
+        rows, *written = (torch.cat(column).tolist() for column in zip(*self.steps, strict=True))
+        found: list[list[tuple[Any, ...]]] = [[] for _ in self.seeds]
+        for row, *what in zip(rows, *written, strict=True):
+            found[row].append(tuple(what))
+        return [self._completion(seed, *zip(*steps, strict=True)) for seed, steps in zip(self.seeds, found, strict=True)]
+
+    def _completion(self, seed: int, ids: Sequence[int], logprobs: Sequence[float], values: Sequence[float] | None = None) -> Sampled:
+        ended = ids[-1] in self.network.end_ids
+        return Sampled(list(ids), list(logprobs), "stop" if ended else "length", seed, None if values is None else list(values))
 
 
 def draw(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,21 +124,20 @@ def draw(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor, 
     logits = scale_logits(logits, sampling.temperature)
     if sampling.truncates:
         logits = truncate(logits, sampling.top_k, sampling.top_p)
-    top = logits.amax(-1, keepdim=True)
-    weights = (logits - top).exp_()
-    tokens = logits.argmax(-1) if sampling.greedy else invert(weights, uniforms)
-    logprobs = (logits.gather(-1, tokens[:, None]) - top).squeeze(-1) - weights.sum(-1).log()
-    return tokens, logprobs
+    p = torch.softmax(logits, -1)
+    tokens = logits.argmax(-1) if sampling.greedy else invert(p, uniforms)
+    return tokens, p.gather(-1, tokens[:, None]).squeeze(-1).log()
 
 
 def invert(weights: Tensor, uniforms: Tensor) -> Tensor:
     """The index at which the sum of ``weights [n, V]`` passes the share ``uniforms [n]`` of all; weights need not sum to 1.
 
-    A weight of 0 is never hit. Sums are float64: in float32 the tail of a large vocabulary would be lost.
+    A weight of 0 is never hit. Blocks are summed up in float64: in float32 the tail of a large vocabulary would be lost.
     """
     n, vocabulary = weights.shape
-    blocks = torch.nn.functional.pad(weights, (0, -vocabulary % BLOCK)).view(n, -1, BLOCK)
-    sums = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    padded = weights if vocabulary % BLOCK == 0 else functional.pad(weights, (0, -vocabulary % BLOCK))
+    blocks = padded.view(n, -1, BLOCK)
+    sums = blocks.sum(-1).cumsum(-1, dtype=torch.float64)
     target = uniforms[:, None].double() * sums[:, -1:]
     block = torch.searchsorted(sums, target, right=True).clamp(max=sums.shape[1] - 1)
     before = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)), 0.0)

@@ -70,7 +70,7 @@ def examine(model: Any) -> tuple[bool, bool]:
     padded = _padded_inputs(model, ids)
     expected, logits = run(**padded)
     layer = model.get_output_embeddings()
-    plain = type(layer) is nn.Linear and _near(functional.linear(expected, layer.weight, layer.bias), logits, model)
+    plain = type(layer) is nn.Linear and near(functional.linear(expected, layer.weight, layer.bias), logits, model)
     rows = [] if model.config.is_encoder_decoder or not accepts(model, "position_ids") else [[*ids[:2], *ids[1:]], [*ids[:2], *ids[:1]]]
     alone = [run(input_ids=torch.tensor([row]))[0] for row in rows]
     if not adopt_where_same(model, lambda: run(**padded)[0][_true_tokens(padded)]) or not rows:
@@ -80,7 +80,7 @@ def examine(model: Any) -> tuple[bool, bool]:
         packed, _ = run(input_ids=layout.ids, position_ids=layout.positions)
     # the states before each completion token: two of the first row, from its second token on, and one of the other
     wanted = torch.cat([alone[0][1:3], alone[1][1:2]])
-    return _near(packed[layout.before], wanted, model), plain
+    return near(packed[layout.before], wanted, model), plain
 
 
 @torch.no_grad()
@@ -90,13 +90,13 @@ def adopt_where_same(model: Any, run: Callable[[], Tensor]) -> bool:
     if not adopt(model):
         return False
     with following(None):
-        same = _near(run(), expected, model)
+        same = near(run(), expected, model)
     if not same:
         set_attention(model, before)
     return same
 
 
-def _near(a: Tensor, b: Tensor, model: Any) -> bool:
+def near(a: Tensor, b: Tensor, model: Any) -> bool:
     """Are these the same numbers, up to what a model's own precision rounds?"""
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.05
     return torch.allclose(a, b, atol=tolerance, rtol=tolerance)
