@@ -79,7 +79,7 @@ def settings_in(text: str) -> set[str]:
     """Dotted names in code whose first word is a section, and keys below a [section] of a TOML block."""
     pieces = "\n".join(code_in(text))
     found = {f"{section}.{key}" for section, key in re.findall(r"(?<![\w./-])([a-z]+)\.([a-z_]+)\b(?!\()", pieces) if section in SECTIONS}
-    for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
+    for block in re.findall(r"```toml\n(?!# (?!heed)\w+\.toml)(.*?)```", text, re.DOTALL):  # unless it says to be another file
         section = ""
         for line in block.splitlines():
             if header := re.match(r"\[(\w+)\]", line):

@@ -127,7 +127,7 @@ class Scripted(BaseHTTPRequestHandler):
 def scripted(*script: int, pause: Callable[[float], None] = lambda _: None) -> Iterator[tuple[Client, list[str]]]:
     handler = type("Handler", (Scripted,), {"script": list(script), "heard": []})
     server = HTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)  # a test that fails leaves it behind
     thread.start()
     yield Client(f"http://127.0.0.1:{server.server_port}", "heed_x", pause=pause), handler.heard  # type: ignore[attr-defined]
     server.shutdown()
