@@ -287,6 +287,7 @@ def draw_cost(measured: Sequence[Spent], path: Path) -> None:
             axes.annotate(
                 f"{value:,.0f}" if value >= 10 else f"{value:.1f}", (n, value), (0, 6), textcoords="offset points", ha="right", fontsize=8
             )
+        axes.margins(0.12)
         axes.set(xlabel="judgements (rankings of four, three to a prompt)", ylabel=label)
         axes.legend(frameon=False, loc="lower right")
         axes.spines[["top", "right"]].set_visible(False)

@@ -214,6 +214,16 @@ def test_the_same_again_changes_nothing(thumbs: Store) -> None:
     assert [row for row in thumbs.judgements("helpful") if row.labeler == "cleo"] == more[3:]
 
 
+def test_the_same_twice_in_one_file_is_a_mistake_wherever_it_stands(thumbs: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from heedful.store import importing
+
+    monkeypatch.setattr(importing, "_AT_ONCE", 1)
+    given = [as_record(thumb(prompt, "ann", "a", True)) for prompt in ("p0", "p1", "p0")]
+    with pytest.raises(HeedfulError, match="record 3: labeler 'ann' has judged prompt 'p0' already"):
+        thumbs.import_judgements("helpful", given)
+    assert list(thumbs.judgements("helpful")) == []
+
+
 @pytest.mark.parametrize(
     "change",
     [{"label": False}, {"active_ms": 901}, {"instructions_version": "v2"}, {"judged_at": "2025-05-05T05:05Z"}, {"purpose": "extra"}],
