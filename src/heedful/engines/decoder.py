@@ -119,12 +119,12 @@ class Decoder:
     """What lies between ids and logits: see its two kinds below."""
 
     def __init__(self, model: Any, embed: Any, layers: Sequence[Layer], norm: Norm, lay: Lay) -> None:
-        self.embed, self.layers, self.norm = embed, list(layers), norm
+        self.embed, self.layers, self.norm, self.dtype = embed, list(layers), norm, norm.dtype
         self.head = lay([model.get_output_embeddings()])
 
     def logits(self, hidden: Tensor) -> Tensor:
         """``[n, H]`` -> ``[n, V]`` in float32."""
-        return self.head(hidden.to(self.norm.dtype)).float()
+        return self.head(hidden.to(self.dtype)).float()
 
     def _states(self, tokens: Tensor, attend: Callable[[Attention, Tensor], Tensor], turn: Turn | None = None) -> Tensor:
         x: Tensor = self.embed(tokens)
@@ -198,7 +198,7 @@ class CrossDecoder(Decoder):
         keys, values = [], []
         for layer in self.layers:
             assert layer.across is not None
-            found = layer.across.keys_values(encoded.to(self.norm.dtype).flatten(0, 1))
+            found = layer.across.keys_values(encoded.to(self.dtype).flatten(0, 1))
             key, value = found.view(*encoded.shape[:2], -1, layer.across.width).transpose(1, 2).chunk(2, 1)
             keys.append(key.contiguous())
             values.append(value.contiguous())

@@ -9,7 +9,7 @@ attention needs more than ours knows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -77,8 +77,8 @@ def writer_of(network: LanguageNetwork, role: Role, places: int, room: int) -> I
         return
     decoder = decoder_of(model, adapter, network.precision, places)
     assert decoder is not None
-    writer = DecoderWriter(network, model, decoder, places, room)  # its head is kept longer than the rollout
-    with torch.inference_mode(), computing(model.get_encoder(), adapter, network.precision) if network.encoder_decoder else nullcontext():
+    writer = DecoderWriter(network, model, adapter, decoder, places, room)  # its head is kept longer than the rollout
+    with torch.inference_mode():
         yield writer
 
 
@@ -91,8 +91,8 @@ def written_out(network: LanguageNetwork, model: Any, adapter: str | None) -> bo
         return False
     with computing(model, adapter, precision), following(None), tapped_head(model, no_token) as tap:
         model(**network.inputs(rows, model), use_cache=False)
-        writer = DecoderWriter(network, model, decoder, places=1, room=rows.width)
-        found = [writer.admit(rows.prompt_ids), *(writer.read(torch.tensor([token], device=network.device)) for token in [3, 1, 2])]
+    writer = DecoderWriter(network, model, adapter, decoder, places=1, room=rows.width)
+    found = [writer.admit(rows.prompt_ids), *(writer.read(torch.tensor([token], device=network.device)) for token in [3, 1, 2])]
     return near(torch.cat([frontier.hidden for frontier in found]), tap.hidden[0, -len(found) :], model)
 
 
@@ -101,8 +101,9 @@ class DecoderWriter:
 
     refills = True
 
-    def __init__(self, network: LanguageNetwork, model: Any, decoder: Decoder, places: int, room: int) -> None:
-        self.network, self.model, self.decoder, self.head = network, model, decoder, network.head_of(model)
+    def __init__(self, network: LanguageNetwork, model: Any, adapter: str | None, decoder: Decoder, places: int, room: int) -> None:
+        self.network, self.model, self.adapter, self.decoder = network, model, adapter, decoder
+        self.head = network.head_of(model)
         self.cache = Cache(places, room, network.device)
 
     def admit(self, prompts: Sequence[Sequence[int]]) -> Frontier:
@@ -110,7 +111,8 @@ class DecoderWriter:
         Encoder-decoder: keys and values of what the encoder made of them; then every new row reads the start token."""
         distinct, owner = distinct_rows(prompts)
         if isinstance(self.decoder, CrossDecoder):
-            encoded, mask = self.network.encode(distinct, self.model)
+            with computing(self.model.get_encoder(), self.adapter, self.decoder.dtype), following(None):
+                encoded, mask = self.network.encode(distinct, self.model)
             read = self.decoder.read(encoded.last_hidden_state, mask.sum(1))
             self.cache.admit(read, owner)
             start = torch.full((len(owner),), self.network.start_id or 0, device=self.network.device)
