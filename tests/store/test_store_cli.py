@@ -107,4 +107,4 @@ def test_the_store_may_be_named_by_the_environment(filled: str, heed: Heed, monk
 
 def test_migrate_where_nothing_is_to_be_done(filled: str, heed: Heed) -> None:
     found = heed("migrate", filled, "--json")
-    assert (found["schema_before"], found["schema"], found["backup"]) == ("0003", "0003", None)
+    assert (found["schema_before"], found["schema"], found["backup"]) == ("0004", "0004", None)
