@@ -166,6 +166,7 @@ class LocalLearner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
+        torch.autograd.graph.increment_version(list(self.parameters.values()))  # the fused step does not tell that it wrote
         self.optimiser.zero_grad(set_to_none=True)
         self.steps += 1
         give_back_free_memory()
