@@ -45,6 +45,8 @@ class Cache:
     ``owner [n]`` is the prompt of each of the ``n`` rows there are now, ``written [n]`` how many tokens it wrote.
     """
 
+    wanted: Tensor | None = None
+
     def __init__(self, rows: int, room: int, device: torch.device) -> None:
         self.capacity, self.room, self.device = rows, rounded(room), device
         self.owner = torch.zeros(0, dtype=torch.long, device=device)
