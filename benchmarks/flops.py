@@ -147,6 +147,8 @@ def shape_of(model: Any) -> Shape:
     each = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     stack = Stack(config.num_hidden_layers, sum(sizes.values()), config.num_attention_heads * each, config.num_key_value_heads * each)
     last = sum(
-        size for name, size in sizes.items() if f"layers.{config.num_hidden_layers - 1}." in name and not name.endswith(("k_proj", "v_proj"))
+        size
+        for name, size in sizes.items()
+        if f"layers.{config.num_hidden_layers - 1}." in name and not name.endswith(("k_proj", "v_proj"))
     )
     return Shape(stack, output, last=last)

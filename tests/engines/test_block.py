@@ -11,7 +11,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCau
 import tiny
 from heedful.engines.base import Batch
 from heedful.engines.block import Rotated, is_block
-from heedful.engines.fuse import fusible, trims
+from heedful.engines.fuse import trims
 from heedful.engines.local import LocalLearner
 from heedful.engines.tap import examine
 
@@ -53,7 +53,9 @@ def test_which_layers_are_replaced():
     """Llama's and Qwen2's (with biases); not those that do something more, however little."""
     assert all(is_block(layer) for layer in adopted(tiny.language_model("llama")).model.layers)
     assert all(is_block(layer) for layer in adopted(shaken(Qwen2ForCausalLM(Qwen2Config(**SIZES)))).model.layers)
-    assert not any(is_block(layer) for layer in adopted(shaken(Qwen3ForCausalLM(Qwen3Config(**SIZES)))).model.layers), "its heads are normed"
+    assert not any(is_block(layer) for layer in adopted(shaken(Qwen3ForCausalLM(Qwen3Config(**SIZES)))).model.layers), (
+        "its heads are normed"
+    )
     assert not any(is_block(layer) for layer in tiny.language_model("gpt2").transformer.h)
     model = adopted(tiny.language_model("llama"))
     own = model.model.layers[1].forward

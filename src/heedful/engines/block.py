@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from heedful.engines.attention import Packed, Plan, following, plan_in_force
 from heedful.engines.layout import lay_out_texts
@@ -60,7 +60,9 @@ def block(layer: Any, *, last: bool) -> Callable[..., Tensor]:
 def _follow(layer: Any, hidden: Tensor, cos: Tensor, sin: Tensor, plan: Plan, last: bool) -> Tensor:
     """``[1, N, H]`` and ``[1, N, d]`` twice -> ``[1, N, H]``, or in the last layer ``[1, W, H]`` of the tokens that are wanted."""
     attention, normed = layer.self_attn, layer.input_layernorm(hidden)
-    q, k, v = (project(normed)[0].unflatten(-1, (-1, attention.head_dim)) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
+    q, k, v = (
+        project(normed)[0].unflatten(-1, (-1, attention.head_dim)) for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
     cos, sin = (x[0, :, None, : x.shape[-1] // 2].to(q.dtype) for x in (cos, sin))  # both halves of a head turn by the same angles
     q, k = Rotated.apply(q, cos, sin), Rotated.apply(k, cos, sin)
     found = plan.attend(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), attention.scaling).flatten(1)[None]
@@ -76,7 +78,9 @@ def _follow(layer: Any, hidden: Tensor, cos: Tensor, sin: Tensor, plan: Plan, la
 def is_block(layer: Any) -> bool:
     """Does a layer give the same numbers as ours, on three tokens?"""
     attention = getattr(layer, "self_attn", None)
-    if not all(hasattr(layer, part) for part in PARTS) or not all(hasattr(attention, part) for part in (*PROJECTIONS, "head_dim", "scaling")):
+    if not all(hasattr(layer, part) for part in PARTS) or not all(
+        hasattr(attention, part) for part in (*PROJECTIONS, "head_dim", "scaling")
+    ):
         return False
     draw, weight = torch.Generator().manual_seed(0), layer.input_layernorm.weight
     layout = lay_out_texts([[0, 0, 0]], weight.device)

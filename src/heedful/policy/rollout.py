@@ -111,7 +111,9 @@ def _judged(learner: Learner, batch: Batch, drawn: Sequence[Sampled], estimator:
     if estimator == "exact":
         policy = learner.evaluate(batch, "policy", exact_kl=True)
         return policy, logprob_drift(drawn, policy.logprobs)
-    recorded = Outputs(padded([d.logprobs for d in drawn]), padded([d.values or [] for d in drawn]) if drawn[0].values is not None else None)
+    recorded = Outputs(
+        padded([d.logprobs for d in drawn]), padded([d.values or [] for d in drawn]) if drawn[0].values is not None else None
+    )
     reference = learner.evaluate(batch, "reference").logprobs
     assert reference is not None
     if untrained:
