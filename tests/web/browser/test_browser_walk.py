@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_browser_pages import PHONE, WIDE, faults
+from test_browser_pages import PHONE, WIDE, faults, follow
 
 from heedful.store import accounts, invitations
 
@@ -48,7 +48,7 @@ def test_from_setup_to_export(served: Any, visit: Visit, prompts_file: Path, sch
     owner = visit(None, f"/join/{secret}", color_scheme=scheme, viewport=size)
     look(owner, "setup")
     fill_account(owner, "olga")
-    owner.get_by_role("button", name="Make the account").click()
+    follow(owner.get_by_role("button", name="Make the account"))
     look(owner, "no project yet")
     make_project(owner, prompts_file, look)
     link = invite(owner, look)
@@ -56,7 +56,7 @@ def test_from_setup_to_export(served: Any, visit: Visit, prompts_file: Path, sch
     labeler = visit(None, link.removeprefix(served.url), color_scheme=scheme, viewport=size)
     look(labeler, "invitation")
     fill_account(labeler, "ann")
-    labeler.get_by_role("button", name="Accept").click()
+    follow(labeler.get_by_role("button", name="Accept"))
     rank_everything(labeler)
     assert len(served.rows("ann")) == 2
 
@@ -72,36 +72,36 @@ def test_from_setup_to_export(served: Any, visit: Visit, prompts_file: Path, sch
 
 
 def make_project(page: Any, prompts_file: Path, look: Callable[[Any, str], None]) -> None:
-    page.get_by_role("link", name="New project").click()
+    follow(page.get_by_role("link", name="New project"))
     look(page, "new project")
     page.get_by_label("Name").fill("helpful")
     page.get_by_label("Labelers per prompt (overlap)").fill("1")
-    page.get_by_role("button", name="Make the project").click()
+    follow(page.get_by_role("button", name="Make the project"))
     page.get_by_label("Comprehension questions").fill(QUESTIONS)
     look(page, "instructions")
-    page.get_by_role("button", name="Publish").click()
-    page.get_by_role("navigation", name="Project").get_by_role("link", name="Prompts").click()
+    follow(page.get_by_role("button", name="Publish"))
+    follow(page.get_by_role("navigation", name="Project").get_by_role("link", name="Prompts"))
     look(page, "prompts")
     page.get_by_label("A file of JSON lines").set_input_files(prompts_file)
-    page.get_by_role("button", name="Add them").click()
-    page.get_by_role("navigation", name="Project").get_by_role("link", name="Settings").click()
+    follow(page.get_by_role("button", name="Add them"))
+    follow(page.get_by_role("navigation", name="Project").get_by_role("link", name="Settings"))
     look(page, "settings")
 
 
 def invite(page: Any, look: Callable[[Any, str], None]) -> str:
-    page.get_by_role("navigation", name="Project").get_by_role("link", name="People").click()
+    follow(page.get_by_role("navigation", name="Project").get_by_role("link", name="People"))
     look(page, "people, nobody yet")
     page.get_by_label("Strata that they stand for").fill("language=native")
-    page.get_by_role("button", name="Make the link").click()
+    follow(page.get_by_role("button", name="Make the link"))
     look(page, "a new link")
     return str(page.locator(".secret").inner_text())
 
 
 def rank_everything(page: Any) -> None:
-    page.get_by_role("link", name="Judge helpful").click()
-    page.get_by_role("button", name="I have read the instructions").click()
+    follow(page.get_by_role("link", name="Judge helpful"))
+    follow(page.get_by_role("button", name="I have read the instructions"))
     page.get_by_label("the most helpful").check()
-    page.get_by_role("button", name="Send my answers").click()
+    follow(page.get_by_role("button", name="Send my answers"))
     for keys in ("123", "321"):
         page.wait_for_function("() => document.querySelectorAll('.tray .chip').length === 3")
         for key in keys:
@@ -115,18 +115,18 @@ def rank_everything(page: Any) -> None:
 
 def read_figures(page: Any, served: Any, look: Callable[[Any, str], None]) -> None:
     tabs = page.get_by_role("navigation", name="Project")
-    tabs.get_by_role("link", name="Overview").click()
+    follow(tabs.get_by_role("link", name="Overview"))
     look(page, "overview, nothing worked out")
-    page.get_by_role("button", name="Work it out anew").click()
+    follow(page.get_by_role("button", name="Work it out anew"))
     page.wait_for_function("async () => (await (await fetch(location.pathname)).text()).includes('Worked out ')")
     page.reload()
     look(page, "overview")
-    tabs.get_by_role("link", name="People").click()
+    follow(tabs.get_by_role("link", name="People"))
     assert "ann" in page.locator("tbody").first.inner_text()
     look(page, "people")
-    tabs.get_by_role("link", name="Undecided").click()
+    follow(tabs.get_by_role("link", name="Undecided"))
     look(page, "undecided")
-    tabs.get_by_role("link", name="Notes").click()
+    follow(tabs.get_by_role("link", name="Notes"))
     assert "A phone number." in page.locator("tbody").inner_text()
     look(page, "notes")
     page.goto(served.url + "/account")
@@ -147,11 +147,11 @@ def test_an_invitation_works_once(served: Any, visit: Visit) -> None:
     page = visit(None, f"/join/{secret}")
     fill_account(page, "ann")
     page.get_by_label("The password again").fill("another sentence altogether")
-    page.get_by_role("button", name="Accept").click()
+    follow(page.get_by_role("button", name="Accept"))
     assert page.get_by_label("Name").input_value() == "ann", "what was typed stays"
     assert "not the same" in page.locator(".flash.bad").inner_text()
     fill_account(page, "ann")
-    page.get_by_role("button", name="Accept").click()
+    follow(page.get_by_role("button", name="Accept"))
     page.get_by_role("link", name="Judge helpful").wait_for()
     again = visit(None, f"/join/{secret}")
     assert re.search("not valid, or no longer", again.locator("main").inner_text())
