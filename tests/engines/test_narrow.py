@@ -46,6 +46,16 @@ def test_a_copy_is_kept_until_the_weight_changes(change):
     assert torch.equal(copies.plain(layer), layer.weight.bfloat16())
 
 
+def test_a_copy_that_sampling_made_serves_learning():
+    layer, copies = nn.Linear(3, 3), Copies(torch.bfloat16)
+    with torch.inference_mode():
+        narrow = copies.plain(layer)
+    x = torch.ones(1, 3, dtype=torch.bfloat16, requires_grad=True)
+    Linear.apply(x, layer.weight, narrow, None).sum().backward()
+    assert copies.plain(layer) is narrow
+    assert torch.equal(layer.weight.grad, torch.ones(3, 3))
+
+
 def test_a_weight_in_the_right_precision_is_not_copied():
     layer = nn.Linear(3, 3)
     assert Copies(torch.float32).plain(layer).data_ptr() == layer.weight.data_ptr()

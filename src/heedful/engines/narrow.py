@@ -48,7 +48,6 @@ class Copies:
         """Give back the memory of merged weights."""
         self._merged.clear()
 
-    @torch.no_grad()
     def _merge(self, module: Any, adapter: str, weight: Tensor) -> Tensor:
         return (weight.float() + module.get_delta_weight(adapter).float()).to(self.precision)
 
@@ -57,7 +56,8 @@ def _current(made: dict[Hashable, tuple[Stamp, Tensor]], key: Hashable, sources:
     """What was made under this key; made again where a source is another tensor now or has been written to."""
     stamp = tuple((source.data_ptr(), source._version) for source in sources)
     if key not in made or made[key][0] != stamp:
-        made[key] = stamp, make()
+        with torch.inference_mode(False), torch.no_grad():  # who samples may ask first; who learns goes on with it
+            made[key] = stamp, make()
     return made[key][1]
 
 
