@@ -35,12 +35,14 @@ class Stack:
 @dataclass(frozen=True)
 class Shape:
     """What a language model multiplies: ``head`` parameters once per logit row; with an encoder also ``cross``
-    parameters of the decoder, which multiply each encoded token (keys and values of cross-attention)."""
+    parameters of the decoder, which multiply each encoded token (keys and values of cross-attention). ``last``
+    parameters of the last layer (all but those of keys and values) multiply only tokens whose state is looked at."""
 
     decoder: Stack
     head: int
     encoder: Stack | None = None
     cross: int = 0
+    last: int = 0
 
     @property
     def decoded_weights(self) -> int:
@@ -53,7 +55,8 @@ def forward(shape: Shape, rows: Rows, *, logits: bool = True) -> int:
 
     Causal: ``2 W (P + C)`` for the weights and ``4 L w`` for every pair of a query and a key that it
     sees (one product for the score, one for the value), ``P (P + 1) / 2`` pairs in a prompt and
-    ``P C + C (C + 1) / 2`` in a completion. Encoder-decoder: ``P^2`` pairs in the encoder, ``C (C + 1) / 2``
+    ``P C + C (C + 1) / 2`` in a completion; less what the last layer need not do for tokens whose state nobody looks at.
+    Encoder-decoder: ``P^2`` pairs in the encoder, ``C (C + 1) / 2``
     in the decoder, ``P C`` across.
     """
     completed = sum(c for _, completions in rows for c in completions)
@@ -63,10 +66,19 @@ def forward(shape: Shape, rows: Rows, *, logits: bool = True) -> int:
     decoder, head = shape.decoder, 2 * shape.head * completed if logits else 0
     if shape.encoder is None:
         pairs = sum(p * (p + 1) // 2 for p, _ in rows) + across + own
-        return 2 * decoder.weights * (read + completed) + 4 * decoder.layers * decoder.width * pairs + head
+        products = 2 * decoder.weights * (read + completed) - 2 * shape.last * (read + completed - states_needed(rows, logits))
+        return products + 4 * decoder.layers * decoder.width * pairs + head
     encoder = shape.encoder
     encoding = 2 * (encoder.weights + shape.cross) * read + 4 * encoder.layers * encoder.width * sum(p * p for p, _ in rows)
     return encoding + 2 * decoder.weights * completed + 4 * decoder.layers * decoder.width * (own + across) + head
+
+
+def states_needed(rows: Rows, logits: bool) -> int:
+    """How many tokens' states are looked at: for logits those before each completion token (the prompt's last one is
+    one state for all its completions), for a score one a completion."""
+    if not logits:
+        return sum(len(completions) for _, completions in rows)
+    return sum(sum(completions) - len(completions) + bool(completions) for _, completions in rows)
 
 
 def training(shape: Shape, rows: Rows, *, logits: bool = True, frozen: bool = False) -> int:
@@ -134,4 +146,9 @@ def shape_of(model: Any) -> Shape:
         )
     each = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     stack = Stack(config.num_hidden_layers, sum(sizes.values()), config.num_attention_heads * each, config.num_key_value_heads * each)
-    return Shape(stack, output)
+    last = sum(
+        size
+        for name, size in sizes.items()
+        if f"layers.{config.num_hidden_layers - 1}." in name and not name.endswith(("k_proj", "v_proj"))
+    )
+    return Shape(stack, output, last=last)

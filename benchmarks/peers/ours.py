@@ -89,7 +89,7 @@ class Side:
         names = [Prompt(str(row), "") for row in range(len(prompts))]
         sampling = Sampling(self.settings["new_tokens"], self.settings.get("temperature", 1.0))
         seeds = seeds_for(0, iteration, n=len(prompts))
-        return collect(learner, self.tokenizer, scorer, names, prompts, sampling, seeds, compare_all=iteration == 0)
+        return collect(learner, self.tokenizer, scorer, names, prompts, sampling, seeds, untrained=iteration == 0)
 
 
 class DistinctTokens:

@@ -197,7 +197,7 @@ def gather(lab: Lab, step: int) -> Experience:
     prompts = [lab.train[row] for row in data_order(len(lab.train), step * size, size, seed)]
     sampling = Sampling(min(lab.settings.completions.max_new_tokens, LENGTHS.stop - 1))
     seeds, tokenizer = seeds_for(seed, step, 0, n=size), lab.network.tokenizer
-    return collect(lab.learner, tokenizer, lab.reward, prompts, lab.encode(prompts), sampling, seeds, compare_all=step == 0)
+    return collect(lab.learner, tokenizer, lab.reward, prompts, lab.encode(prompts), sampling, seeds, untrained=step == 0)
 
 
 def advantages_mean(lab: Lab, experience: Experience, kl_coef: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,6 +20,14 @@ def test_a_causal_pass_by_hand():
     weights, attention, head = 2 * 100 * 6, 4 * 2 * 8 * (6 + 9 + 4), 2 * 50 * 3
     assert flops.forward(CAUSAL, [(3, [2, 1])]) == weights + attention + head == 2716
     assert flops.forward(CAUSAL, [(3, [2, 1])], logits=False) == 2716 - 300
+
+
+def test_the_last_layer_need_not_do_all_by_hand():
+    """Of 6 tokens 2 states are looked at before the completions' tokens (the prompt's last, and the first of two), or 2 for scores."""
+    whole, rows = replace(CAUSAL, last=30), [(3, [2, 1])]
+    assert flops.forward(CAUSAL, rows) - flops.forward(whole, rows) == 2 * 30 * 4
+    assert flops.forward(CAUSAL, rows, logits=False) - flops.forward(whole, rows, logits=False) == 2 * 30 * 4
+    assert [flops.states_needed([(9, [3, 3])], logits) for logits in (True, False)] == [5, 2]
 
 
 def test_an_encoder_decoder_pass_by_hand():
@@ -49,7 +59,7 @@ def test_shared_prompts_are_counted_once():
 def test_the_shape_of_a_llama_by_hand():
     """Width 16, 2 heads of 8 and 1 of keys, inner width 24, 32 words, 2 layers."""
     layer = 16 * 16 + 2 * 8 * 16 + 16 * 16 + 3 * 24 * 16
-    assert flops.shape_of(tiny.language_model("llama")) == Shape(Stack(2, 2 * layer, 16, 8), 32 * 16)
+    assert flops.shape_of(tiny.language_model("llama")) == Shape(Stack(2, 2 * layer, 16, 8), 32 * 16, last=layer - 2 * 8 * 16)
 
 
 def test_a_classifier_has_no_logits_to_count():
@@ -69,7 +79,7 @@ def test_torch_counts_the_same_for_a_llama(length):
     """transformers computes every pair of tokens, also those a causal model cannot see, and logits everywhere."""
     model = tiny.language_model("llama")
     model.set_attn_implementation("eager")
-    shape = flops.shape_of(model)
+    shape = replace(flops.shape_of(model), last=0)  # and every state of every layer
     unseen = 4 * shape.decoder.layers * shape.decoder.width * (length**2 - length * (length + 1) // 2)
     found = counted(lambda: model(input_ids=torch.ones(1, length, dtype=torch.long)))
     assert found - unseen - 2 * shape.head * length == pytest.approx(flops.forward(shape, [(length, [])]), rel=0.01)

@@ -69,6 +69,51 @@ def test_a_rollout_holds_what_every_role_says_about_the_sampled_tokens(kind):
     assert not any("</s>" in text for text in found.texts)
 
 
+class Passes(LocalLearner):
+    """A learner that notes which roles looked at how many rows."""
+
+    def evaluate(self, batch, role, **more):
+        self.seen = [*getattr(self, "seen", []), (role, len(batch))]
+        return super().evaluate(batch, role, **more)
+
+
+def rollout(learner, estimator="k1", untrained=False):
+    records, prompts = [Prompt("", "")] * 8, tiny.prompts(8)
+    return collect(learner, tiny.tokenizer(), NumberScorer(), records, prompts, Sampling(6), range(8), estimator, untrained=untrained)
+
+
+def test_each_model_looks_at_a_rollout_once():
+    """Beside a few rows of the policy, to compare with what was recorded; the exact KL gives the reference's logprobs, too."""
+    passes = {}
+    for estimator, untrained in (("k1", False), ("exact", False), ("k1", True), ("exact", True)):
+        learner = Passes(tiny.network("llama"))
+        found = rollout(learner, estimator, untrained)
+        passes[estimator, untrained] = learner.seen
+        assert torch.equal(found.ref_logprobs, LocalLearner.evaluate(learner, found.batch, "reference").logprobs)
+    assert passes["k1", False] == [("reference", 8), ("policy", 4)]
+    assert passes["k1", True] == [("reference", 8)]
+    assert passes["exact", False] == passes["exact", True] == [("policy", 8)]
+
+
+def test_before_the_first_update_kl_is_exactly_0_and_every_row_was_compared():
+    learner = LocalLearner(tiny.network("llama"))
+    found = rollout(learner, untrained=True)
+    assert torch.equal(found.logprobs, found.ref_logprobs)
+    assert not found.kl.any()
+    drawn = learner.sampler().sample(tiny.prompts(8), Sampling(6), range(8))
+    assert found.drift == logprob_drift(drawn, found.ref_logprobs) > 0
+    torch.testing.assert_close(found.values, learner.evaluate(found.batch, "policy").values, atol=1e-5, rtol=1e-5)
+
+
+def test_a_policy_that_is_not_its_reference_is_looked_at_itself():
+    learner = Passes(tiny.shake(tiny.network("llama")))
+    found = rollout(learner, untrained=True)
+    assert learner.seen == [("reference", 8), ("policy", 8)]
+    assert torch.equal(found.logprobs, LocalLearner.evaluate(learner, found.batch, "policy").logprobs)
+    assert float((found.logprobs - found.ref_logprobs).abs().max()) > 0.01
+    assert found.drift < 1e-4
+
+
 @pytest.mark.parametrize("estimator", ["k1", "k3", "exact"])
 def test_a_rollout_survives_the_disk_bit_for_bit(estimator, tmp_path):
     _, found = experience(estimator)

@@ -18,14 +18,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from heedful.engines.layout import Layout, Part
+from heedful.engines.padding import rounded
 
 NAME = "heedful"
-TILE = 128
+TILE = 256
 """Queries computed at once on a CPU: a tile sees the keys up to its own end only, half of all in the long run."""
 
 
 class Plan(Protocol):
-    """What belongs together where tokens lie in one row."""
+    """What belongs together where tokens lie in one row. ``wanted [W]``: the places of those tokens whose states are
+    looked at after the last layer; ``None`` means all."""
+
+    wanted: Tensor | None
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """``[h, N, d]``, ``[k, N, d]`` twice -> ``[N, h, d]``; called once per layer, in the order of layers."""
@@ -103,8 +107,8 @@ def _keep_mask(*_: Any, attention_mask: Tensor | None = None, **__: Any) -> Tens
 class Packed:
     """The tokens of a batch as one row: see :class:`heedful.engines.layout.Layout`."""
 
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
+    def __init__(self, layout: Layout, wanted: Tensor | None = None) -> None:
+        self.layout, self.wanted = layout, wanted
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Every part by itself; the parts stand one behind the other in the row."""
@@ -151,9 +155,12 @@ def attention(
     may be seen at all. ``bias [1, h, L, M]``: relative positions (Raffel et al. 2020). ``h`` is a multiple of ``k``:
     neighbouring heads share keys and values (Ainslie et al. 2023).
     """
-    if q.device.type == "cpu":
-        return Attention.apply(q, k, v, scale, causal, allowed, bias)
     length, keys = q.shape[-2], k.shape[-2]
+    if q.device.type == "cpu":
+        plain = causal and allowed is None and bias is None and length == keys and q.shape[1] == k.shape[1]
+        if plain and not torch.is_grad_enabled():  # torch's own is quick forwards
+            return functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+        return Attention.apply(q, k, v, scale, causal, allowed, bias)
     mask: Tensor | None = None
     if allowed is not None or (causal and keys != length) or bias is not None:
         seen = torch.ones((length, keys), dtype=torch.bool, device=q.device)
@@ -167,7 +174,8 @@ def attention(
 
 
 class Attention(torch.autograd.Function):
-    """Attention on a CPU, in tiles of queries. In bfloat16, twice as fast as the fused kernel at the lengths of completions."""
+    """Attention on a CPU, in tiles of queries. In bfloat16 with its gradient, twice as fast as the fused kernel at the
+    lengths of completions."""
 
     @staticmethod
     def forward(
@@ -207,29 +215,31 @@ class Attention(torch.autograd.Function):
 
 
 def _tiles(queries: int, keys: int, causal: bool) -> Iterator[tuple[slice, int]]:
-    """Slices of the queries, and how many keys each can see."""
-    for start in range(0, queries, TILE):
-        stop = min(start + TILE, queries)
+    """Slices of the queries, as even as can be, and how many keys each can see."""
+    size = rounded(-(-queries // -(-queries // TILE)))
+    for start in range(0, queries, size):
+        stop = min(start + size, queries)
         yield slice(start, stop), keys - queries + stop if causal else keys
 
 
 def _probabilities(
     q: Tensor, k: Tensor, scale: float, rows: slice, seen: int, causal: bool, allowed: Tensor | None, bias: Tensor | None
 ) -> Tensor:
-    """``[S, k, group * rows, seen]`` in float32. What may not be seen gets the lowest finite score, since a row of
-    padding, which sees nothing at all, must not become NaN."""
+    """``[S, k, group * rows, seen]``, summed in float32. Of ``allowed`` keys, what may not be seen gets the lowest finite
+    score, since a row of padding, which sees nothing at all, must not become NaN; causally every query sees some key."""
     group, n = q.shape[1] // k.shape[1], rows.stop - rows.start
     scores = torch.matmul(_folded(q[:, :, rows], group) * scale, k[:, :, :seen].transpose(-1, -2))
-    lowest, apart = torch.finfo(scores.dtype).min, scores.view(*k.shape[:2], group, n, seen)
+    apart = scores.view(*k.shape[:2], group, n, seen)
     if bias is not None:
         apart = apart + bias[:, :, rows, :seen].reshape(1, k.shape[1], group, n, seen)
     if causal:
-        at = torch.arange(rows.start, rows.stop, device=q.device)[:, None] + k.shape[2] - q.shape[2]
-        apart.masked_fill_(torch.arange(seen, device=q.device) > at, lowest)
+        apart += torch.full((n, seen), -torch.inf, dtype=apart.dtype).triu(rows.start + k.shape[2] - q.shape[2] + 1)
     if allowed is not None:
         width = min(allowed.shape[-1], seen)
-        apart[..., :width].masked_fill_(~allowed[:, :, None, :, :width], lowest)
-    return torch.softmax(apart, -1, dtype=torch.float32).view(scores.shape)
+        apart[..., :width].masked_fill_(~allowed[:, :, None, :, :width], torch.finfo(apart.dtype).min)
+    # In 16 bits the sums are float32 all the same, and a copy in float32 would cost more than the softmax.
+    p = torch.softmax(apart, -1, dtype=None if apart.dtype in (torch.bfloat16, torch.float16) else torch.float32)
+    return p.view(scores.shape)
 
 
 def _folded(x: Tensor, group: int) -> Tensor:

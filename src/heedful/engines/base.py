@@ -99,7 +99,7 @@ class Batch:
 class Outputs:
     """What a model says about a batch; only what its role has is there.
 
-    ``logprobs``, ``entropy`` and ``kl`` (exact, to the reference) are ``[B, T]``;
+    ``logprobs``, ``entropy``, ``kl`` (exact, to the reference) and with it ``ref_logprobs`` (the reference's) are ``[B, T]``;
     ``values[:, t]`` is V of the state *before* token ``t``; ``scores`` is ``[B]``,
     ``class_logits`` ``[B, C]``. Positions off the mask hold 0.
     """
@@ -108,6 +108,7 @@ class Outputs:
     values: Tensor | None = None
     entropy: Tensor | None = None
     kl: Tensor | None = None
+    ref_logprobs: Tensor | None = None
     scores: Tensor | None = None
     class_logits: Tensor | None = None
 

@@ -172,6 +172,8 @@ class Turn:
     ``bias`` is what :meth:`own` adds to scores, ``[n, h, 1, seen]`` or a shape that broadcasts to it.
     """
 
+    wanted: Tensor | None = None
+
     def __init__(self, cache: Cache, prompts: Prompts, sharing: Sharing, first: int, beyond: Tensor) -> None:
         self.sharing, self.beyond = sharing, beyond
         self.rows = slice(first, len(cache))

@@ -11,7 +11,7 @@ inputs: which architecture it belongs to does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from heedful.engines.block import block, is_block
 
 
 class RMSNorm(torch.autograd.Function):
@@ -79,31 +81,56 @@ class GatedUnit(torch.autograd.Function):
         return dgate, ctx.act.of(gate).mul_(gradients[0]), None
 
 
-Build = Callable[[Any, torch.dtype], Callable[[Tensor], Tensor]]
+Build = Callable[[Any, torch.dtype], Callable[..., Tensor]]
+
+
+@contextmanager
+def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Let modules compute with other functions."""
+    before: dict[nn.Module, Any] = {module: module.__dict__.get("forward") for module in forwards}
+    for module, forward in forwards.items():
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module, forward in before.items():
+            if forward is None:
+                del module.forward
+            else:
+                module.forward = forward
 
 
 @contextmanager
 def fused(model: nn.Module, precision: torch.dtype) -> Iterator[None]:
     """Let a model compute its layers with the parts above, wherever they give the same numbers."""
-    modules = fusible(model)
-    for module, build in modules.items():
-        module.forward = build(module, precision)
-    try:
+    with replaced({module: build(module, precision) for module, build in fusible(model).items()}):
         yield
-    finally:
-        for module in modules:
-            del module.forward
 
 
 def fusible(model: nn.Module) -> dict[nn.Module, Build]:
     """The modules that can be replaced, and by what; found once per model."""
     known: dict[nn.Module, Build] | None = model.__dict__.get("heedful_fusible")
     if known is None:
-        layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+        layers = _layers(model)
         inside = dict.fromkeys(module for layer in layers for module in layer.modules())
         known = {m: _norm for m in inside if _is_norm(m)} | {m: build for m in inside if (build := _gated(m))}
+        known |= {m: partial(_block, last=m is layers[-1]) for m in layers if is_block(m)}
         model.__dict__["heedful_fusible"] = known
     return known
+
+
+def trims(model: nn.Module) -> bool:
+    """Does the model's last layer go on with those tokens only that a plan wants?"""
+    layers = _layers(model)
+    return bool(layers) and layers[-1] in fusible(model)
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    return [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+
+
+def _block(layer: Any, precision: torch.dtype, *, last: bool) -> Callable[..., Tensor]:
+    return block(layer, last=last)
 
 
 def _norm(module: Any, precision: torch.dtype) -> Callable[[Tensor], Tensor]:

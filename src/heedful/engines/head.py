@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 2 * 2**20
 """Logits held at once, in float32: little enough to stay in a processor's cache."""
 
 
@@ -46,6 +46,15 @@ class Head:
         return found if self.bias is None else found + self.bias[tokens].float()
 
 
+class TokenStatistics(NamedTuple):
+    """``[C]`` each, float32, in nats; ``kl`` and ``ref_logprobs``, the targets' logprobs under the reference, where there is one."""
+
+    logprobs: Tensor
+    entropy: Tensor
+    kl: Tensor | None = None
+    ref_logprobs: Tensor | None = None
+
+
 def token_statistics(
     head: Head,
     hidden: Tensor,
@@ -54,16 +63,16 @@ def token_statistics(
     temperature: float = 1.0,
     reference: tuple[Head, Tensor] | None = None,
     dtype: torch.dtype = torch.float32,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Logprob of each target, entropy, and KL to a reference (a head and its states ``[C, H]``): ``[C]`` each, float32, in nats.
+) -> TokenStatistics:
+    """Of every target, with KL to a reference (a head and its states ``[C, H]``) where one is given.
 
     The products are computed in ``dtype``, the sums over the vocabulary in float32. The logit of
     the target itself is computed in float32 always: rounded to bfloat16, a logit of 10 is off by
     0.02, which would be noise in every ratio; in the sum over the vocabulary it averages out.
     """
     other = (*reference[0].parts(dtype), reference[1]) if reference else (None, None, None, None)
-    logprobs, entropy, kl = _Statistics.apply(hidden, *head.parts(dtype), targets, temperature, dtype, *other)
-    return logprobs, entropy, kl if reference else None
+    logprobs, entropy, kl, ref_logprobs = _Statistics.apply(hidden, *head.parts(dtype), targets, temperature, dtype, *other)
+    return TokenStatistics(logprobs, entropy, kl, ref_logprobs) if reference else TokenStatistics(logprobs, entropy)
 
 
 class _Statistics(torch.autograd.Function):
@@ -84,9 +93,9 @@ class _Statistics(torch.autograd.Function):
         other_narrow: Tensor | None,
         other_bias: Tensor | None,
         other_hidden: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Row by row of a chunk: the log of the sum of exponentials, and means under the distribution."""
-        logprobs, entropy, kl, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(4))
+        logprobs, entropy, kl, ref_logprobs, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(5))
         for rows in _chunks(len(hidden), len(weight)):
             logits, chosen = _logits(hidden[rows], Head(weight, bias, narrow), targets[rows], temperature, dtype)
             top = logits.amax(-1, keepdim=True)
@@ -97,20 +106,23 @@ class _Statistics(torch.autograd.Function):
             entropy[rows] = normaliser[rows] - _dot(e, logits) / total
             if other_weight is not None and other_hidden is not None:
                 other = Head(other_weight, other_bias, other_narrow)
-                theirs, _ = _logits(other_hidden[rows], other, targets[rows], temperature, dtype)
+                theirs, their_chosen = _logits(other_hidden[rows], other, targets[rows], temperature, dtype)
+                their_normaliser = theirs.logsumexp(-1)
+                ref_logprobs[rows] = their_chosen - their_normaliser
                 # sum p (log p - log q), each with its own normaliser
-                kl[rows] = theirs.logsumexp(-1) - normaliser[rows] + _dot(e, logits.sub_(theirs)) / total
+                kl[rows] = their_normaliser - normaliser[rows] + _dot(e, logits.sub_(theirs)) / total
+        ctx.mark_non_differentiable(ref_logprobs)
         ctx.temperature, ctx.dtype = temperature, dtype
         ctx.save_for_backward(
             hidden, weight, narrow, bias, targets, normaliser, entropy, kl, other_weight, other_narrow, other_bias, other_hidden
         )
-        return logprobs, entropy, kl
+        return logprobs, entropy, kl, ref_logprobs
 
     @staticmethod
     @torch.no_grad()
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """With ``p = softmax(z)``: ``d logprob = onehot - p``, ``dH = -p (log p + H)``, ``dKL = p (log p - log q - KL)``."""
-        of_logprob, of_entropy, of_kl = gradients
+        of_logprob, of_entropy, of_kl, _ = gradients
         hidden, weight, narrow, bias, targets, normaliser, entropy, kl, other_weight, other_narrow, other_bias, other_hidden = (
             ctx.saved_tensors
         )
@@ -132,8 +144,8 @@ class _Statistics(torch.autograd.Function):
             dlogits = (dlogits if temperature == 1.0 else dlogits.div_(temperature)).to(dtype)
             dhidden[rows] = (dlogits @ narrow).to(hidden.dtype)
             if ctx.needs_input_grad[1]:
-                product = dlogits.T @ hidden[rows].to(dtype)
-                dweight = product.float() if dweight is None else dweight.add_(product)
+                product = (dlogits.T @ hidden[rows].to(dtype)).float()
+                dweight = product if dweight is None else dweight.add_(product)
             if dbias is not None:
                 dbias += dlogits.sum(0, dtype=torch.float32)
         dweight = None if dweight is None else dweight.to(weight.dtype)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from heedful.engines.attention import Plan, following, plan_in_force
 from heedful.engines.base import Batch, Loss, Outputs, Role
-from heedful.engines.fuse import fused
-from heedful.engines.memory import give_back_free_memory
+from heedful.engines.memory import give_back_free_memory, keep_free_memory
 from heedful.engines.networks import LanguageNetwork, ScalarNetwork
 from heedful.engines.sampling import LocalSampler
 from heedful.errors import DeviceProblem, FileProblem, NotFinite
@@ -80,6 +79,7 @@ class LocalLearner:
             fused=True,
         )
         self.steps = 0
+        keep_free_memory()
 
     @property
     def rounding(self) -> float:
@@ -97,7 +97,9 @@ class LocalLearner:
 
         while True:
             try:
-                return found()
+                outputs = found()
+                give_back_free_memory()
+                return outputs
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -148,7 +150,7 @@ class LocalLearner:
             self.micro_batch_tokens //= 2
             self.say(f"Memory ran out: going on with {self.micro_batch_tokens} tokens at once.")
             return True
-        if recompute_layers(self.network):
+        if recompute_layers(self.network, self.trains):
             self.say("Memory ran out: going on with layers computed twice instead of kept.")
             return True
         return False
@@ -166,9 +168,9 @@ class LocalLearner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
+        torch.autograd.graph.increment_version(list(self.parameters.values()))  # the fused step does not tell that it wrote
         self.optimiser.zero_grad(set_to_none=True)
         self.steps += 1
-        give_back_free_memory()
         return {"grad_norm": norm, "lr": rate}
 
     def sampler(self) -> LocalSampler:
@@ -288,7 +290,7 @@ def out_of_memory(tokens: int) -> DeviceProblem:
     )
 
 
-def recompute_layers(network: LanguageNetwork | ScalarNetwork) -> bool:
+def recompute_layers(network: LanguageNetwork | ScalarNetwork, role: Role) -> bool:
     """Keep a layer's input only, and compute the rest again in the backward pass; ``False`` if that was so already."""
     from functools import partial
 
@@ -297,7 +299,7 @@ def recompute_layers(network: LanguageNetwork | ScalarNetwork) -> bool:
 
     @contextmanager
     def again(plan: Plan | None) -> Iterator[None]:
-        with following(plan), fused(network.plain, network.precision):
+        with following(plan), network.as_role(role):
             yield
 
     found = [m for m in network.model.modules() if isinstance(m, GradientCheckpointingLayer) and not m.gradient_checkpointing]

@@ -1,13 +1,13 @@
-"""Weights as a forward pass without gradient wants them: adapters merged, in the precision of the arithmetic.
+"""Weights as a pass wants them: in the precision of the arithmetic, and without gradient with an adapter merged.
 
-A copy is made for the duration of a pass; the weights that learn are never touched, so that
-nothing drifts by merging and unmerging. Autocast alone would convert every weight again at
-every token.
+The weights that learn are never touched, so that nothing drifts by merging and unmerging. A copy is
+made once, and again only when what it was made from has changed: autocast alone would convert
+every weight again at every token of a completion and at every micro-batch of a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -16,37 +16,69 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heedful.engines.fuse import fused
+from heedful.engines.fuse import fused, replaced
 
 Forward = Callable[[Tensor], Tensor]
+Stamp = tuple[tuple[int, int], ...]
+
+
+class Copies:
+    """Copies of a network's weights in a precision; of merged weights those of one adapter at a time."""
+
+    def __init__(self, precision: torch.dtype) -> None:
+        self.precision = precision
+        self._plain: dict[Hashable, tuple[Stamp, Tensor]] = {}
+        self._merged: dict[Hashable, tuple[Stamp, Tensor]] = {}
+        self._adapter: str | None = None
+
+    def plain(self, layer: Any) -> Tensor:
+        """A layer's weight; the weight itself where it is in this precision already."""
+        weight = layer.weight.detach()
+        return weight if weight.dtype == self.precision else _current(self._plain, layer, [weight], lambda: weight.to(self.precision))
+
+    def merged(self, module: Any, adapter: str) -> Tensor:
+        """The weight of a layer under an adapter, with the adapter's part added."""
+        if adapter != self._adapter:
+            self.forget_merged()
+            self._adapter = adapter
+        weight = module.base_layer.weight.detach()
+        sources = [weight, module.lora_A[adapter].weight, module.lora_B[adapter].weight]
+        return _current(self._merged, module, sources, lambda: self._merge(module, adapter, weight))
+
+    def forget_merged(self) -> None:
+        """Give back the memory of merged weights."""
+        self._merged.clear()
+
+    def _merge(self, module: Any, adapter: str, weight: Tensor) -> Tensor:
+        return (weight.float() + module.get_delta_weight(adapter).float()).to(self.precision)
+
+
+def _current(made: dict[Hashable, tuple[Stamp, Tensor]], key: Hashable, sources: list[Tensor], make: Callable[[], Tensor]) -> Tensor:
+    """What was made under this key; made again where a source is another tensor now or has been written to."""
+    stamp = tuple((source.data_ptr(), source._version) for source in sources)
+    if key not in made or made[key][0] != stamp:
+        with torch.inference_mode(False), torch.no_grad():  # who samples may ask first; who learns goes on with it
+            made[key] = stamp, make()
+    return made[key][1]
 
 
 @contextmanager
-def computing(model: nn.Module, adapter: str | None, precision: torch.dtype) -> Iterator[None]:
-    """Compute in a precision: under autocast, and without gradient with narrow copies of the weights.
-
-    ``adapter`` is the one to merge without gradient; a name that the model does not know means none.
-    """
-    device = next(model.parameters()).device.type
-    with torch.autocast(device, precision, enabled=precision != torch.float32), fused(model, precision):
-        if torch.is_grad_enabled():
-            yield
-        else:
-            with narrowed(model, adapter, precision):
-                yield
-
-
-@contextmanager
-def narrowed(model: nn.Module, adapter: str | None, dtype: torch.dtype) -> Iterator[None]:
-    """Let every linear layer of a model compute in ``dtype`` with an adapter merged (or none)."""
-    swapped = {module: forward for module in _linear_layers(model) if (forward := _forward_of(module, adapter, dtype)) is not None}
-    for module, forward in swapped.items():
-        module.forward = forward
-    try:
+def computing(model: nn.Module, copies: Copies, adapter: str | None = None) -> Iterator[None]:
+    """Compute in the precision of the copies, with an adapter or with none; gradients reach the weights themselves."""
+    device, precision = next(model.parameters()).device.type, copies.precision
+    if torch.is_grad_enabled():
+        copies.forget_merged()  # learning is about to change the adapter
+    with (
+        fused(model, precision),
+        replaced(linear_forwards(model, copies, adapter)),
+        torch.autocast(device, precision, enabled=precision != torch.float32),
+    ):
         yield
-    finally:
-        for module in swapped:
-            del module.forward
+
+
+def linear_forwards(model: nn.Module, copies: Copies, adapter: str | None) -> dict[nn.Module, Forward]:
+    """How every linear layer computes that would not do so by itself: adapted ones, and those in another precision."""
+    return {module: forward for module in _linear_layers(model) if (forward := _forward_of(module, copies, adapter)) is not None}
 
 
 def _linear_layers(model: nn.Module) -> Iterator[nn.Module]:
@@ -57,12 +89,57 @@ def _linear_layers(model: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
-def _forward_of(module: Any, adapter: str | None, dtype: torch.dtype) -> Forward | None:
-    """The layer as one product; ``None`` where it is one already, in the right precision."""
-    if not _has_adapter(module) and module.weight.dtype == dtype:
+def _forward_of(module: Any, copies: Copies, adapter: str | None) -> Forward | None:
+    layer = module.base_layer if _has_adapter(module) else module
+    adapted = _has_adapter(module) and adapter is not None and adapter in module.lora_A
+    if layer is module and layer.weight.dtype == copies.precision:
         return None
-    weight, bias = merged(module, adapter, dtype)
-    return lambda x: functional.linear(x.to(dtype), weight, bias)
+    if adapted and torch.is_grad_enabled():
+        return _beside(_plain_forward(layer, copies.plain(layer)), module, str(adapter), copies.precision)
+    return _plain_forward(layer, copies.merged(module, str(adapter)) if adapted else copies.plain(layer))
+
+
+def _plain_forward(layer: Any, narrow: Tensor) -> Forward:
+    """One product."""
+    weight, bias, dtype = layer.weight, layer.bias, narrow.dtype
+    if _is_transposed(layer):
+        weight, narrow = weight.T, narrow.T
+    if not torch.is_grad_enabled():
+        narrow_bias = None if bias is None else bias.detach().to(dtype)
+        return lambda x: functional.linear(x.to(dtype), narrow, narrow_bias)
+    return lambda x: Linear.apply(x.to(dtype), weight, narrow, None if bias is None else bias.to(dtype))
+
+
+def _beside(base: Forward, module: Any, adapter: str, dtype: torch.dtype) -> Forward:
+    """A layer and its adapter side by side, so that the adapter gets a gradient (Hu et al. 2021, eq. 3)."""
+    down, up, scale = module.lora_A[adapter].weight, module.lora_B[adapter].weight, module.scaling[adapter]
+
+    def forward(x: Tensor) -> Tensor:
+        low = functional.linear(x.to(dtype), down.to(dtype))
+        return base(x) + functional.linear(low, up.to(dtype)) * scale
+
+    return forward
+
+
+class Linear(torch.autograd.Function):
+    """``x W' + b``, computed with a copy of ``W``; the gradient is that of ``W`` itself."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, narrow: Tensor, bias: Tensor | None) -> Tensor:
+        """``[..., in]`` -> ``[..., out]``; ``narrow`` is ``weight [out, in]`` in the precision of ``x``."""
+        ctx.save_for_backward(x, narrow)
+        ctx.dtype = weight.dtype
+        return functional.linear(x, narrow, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """``dx = dy W``, ``dW = dy' x``."""
+        x, narrow = ctx.saved_tensors
+        dy = gradients[0]
+        rows = dy.flatten(0, -2)
+        dx = dy @ narrow if ctx.needs_input_grad[0] else None
+        dweight = (rows.T @ x.flatten(0, -2)).to(ctx.dtype) if ctx.needs_input_grad[1] else None
+        return dx, dweight, None, rows.sum(0) if ctx.needs_input_grad[3] else None
 
 
 def merged(module: Any, adapter: str | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

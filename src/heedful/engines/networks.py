@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from heedful.engines.attention import Packed, following
 from heedful.engines.base import Batch, Outputs, Role, distinct_rows
-from heedful.engines.head import Head, token_statistics
+from heedful.engines.fuse import trims
+from heedful.engines.head import Head, TokenStatistics, token_statistics
 from heedful.engines.layout import lay_out
 from heedful.engines.models import add_adapter, set_dropout
-from heedful.engines.narrow import computing
+from heedful.engines.narrow import Copies, computing
 from heedful.engines.padding import lengths_mask, pad_left, pad_right, scatter, with_positions
 from heedful.engines.tap import adopt_where_same, examine, no_token, tapped_head
 from heedful.engines.tokens import context_length, decoder_start_id, end_ids, pad_id
@@ -66,7 +67,7 @@ class LanguageNetwork(nn.Module):
         super().__init__()
         self.tokenizer, self.lora, self.precision, self.share_prompts = tokenizer, lora, precision, share_prompts
         self.encoder_decoder = bool(model.config.is_encoder_decoder)
-        self._narrow_heads: dict[Any, tuple[Any, Tensor]] = {}
+        self.copies = Copies(precision)
         self.pad_id = pad_id(tokenizer)
         self.end_ids = end_ids(model, tokenizer)
         self.start_id = decoder_start_id(model) if self.encoder_decoder else None
@@ -116,15 +117,12 @@ class LanguageNetwork(nn.Module):
 
     @contextmanager
     def as_role(self, role: Role) -> Iterator[Any]:
-        """The plain model with the right adapter on; gradients reach that adapter alone.
+        """The plain model, computing with the right adapter; gradients reach that adapter alone.
 
         Without gradient every linear layer computes with its adapter merged (:mod:`heedful.engines.narrow`).
         """
-        plain, _ = self.model_of(role)
-        if self.lora is not None and role != "reference":
-            self.model.set_adapter(role)
-        without = self.lora is not None and role == "reference" and torch.is_grad_enabled()
-        with self.model.disable_adapter() if without else nullcontext(), computing(plain, role, self.precision):
+        plain, adapter = self.model_of(role)
+        with computing(plain, self.copies, adapter):
             yield plain
 
     def forward(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False, temperature: float = 1.0) -> Outputs:
@@ -132,44 +130,46 @@ class LanguageNetwork(nn.Module):
         mask = batch.mask.to(self.device)
         states = self._states(batch, role)
         if role in SCALAR_ROLES:
-            return Outputs(scores=self.score_heads[role](self._read(states, mask)).squeeze(-1))
+            return Outputs(scores=self.score_heads[role](self._score_state(states, mask)).squeeze(-1))
         reference = None
         if exact_kl:
             with torch.no_grad():
                 reference = self._states(batch, "reference")
         targets = torch.tensor([token for ids in batch.completion_ids for token in ids], dtype=torch.long, device=self.device)
-        logprobs, entropies, divergence = statistics(states, targets, reference, temperature, self.precision)
+        found = statistics(states, targets, reference, temperature, self.precision)
         with_value = role == "policy" and self.value_head is not None
         return Outputs(
-            logprobs=scatter(logprobs, mask),
-            values=scatter(self.value_head(states.before.float()).squeeze(-1), mask) if with_value else None,  # type: ignore[misc]
-            entropy=scatter(entropies, mask) if entropy else None,
-            kl=None if divergence is None else scatter(divergence, mask),
+            logprobs=scatter(found.logprobs, mask),
+            values=scatter(self.value_head(states.found.float()).squeeze(-1), mask) if with_value else None,  # type: ignore[misc]
+            entropy=scatter(found.entropy, mask) if entropy else None,
+            kl=None if found.kl is None else scatter(found.kl, mask),
+            ref_logprobs=None if found.ref_logprobs is None else scatter(found.ref_logprobs, mask),
         )
 
-    def _read(self, states: States, mask: Tensor) -> Tensor:
+    def _score_state(self, states: States, mask: Tensor) -> Tensor:
         """What a score is read from, ``[B, H]``. Causal: the state after the last true token. Encoder-decoder: the
         mean over the states after each true token, since a decoder never learnt to read on past its end token."""
         if states.after is None:
-            return states.last.float()
+            return states.found.float()
         weights = mask / mask.sum(1, keepdim=True).clamp(min=1)
         return (states.after.float() * weights[..., None]).sum(1)
 
     def _states(self, batch: Batch, role: Role) -> States:
         with self.as_role(role) as model:
-            return self._packed_states(batch, model) if self.packs else self._padded_states(batch, model)
+            return (self._packed_states if self.packs else self._padded_states)(batch, model, role in SCALAR_ROLES)
 
-    def _packed_states(self, batch: Batch, model: Any) -> States:
+    def _packed_states(self, batch: Batch, model: Any, scalar: bool) -> States:
         layout = lay_out(batch, self.device, share=self.share_prompts)
+        wanted = layout.last if scalar else layout.before
 
-        def before(hidden: Tensor) -> Tensor:
-            return hidden[0][layout.before]
+        def choose(hidden: Tensor) -> Tensor:
+            return hidden[0] if trims(model) else hidden[0].index_select(0, wanted)
 
-        with following(Packed(layout)), tapped_head(model, no_token if self.plain_head else before) as tap:
+        with following(Packed(layout, wanted)), tapped_head(model, no_token if self.plain_head else choose) as tap:
             logits = model(input_ids=layout.ids, position_ids=layout.positions, use_cache=False).logits
-        return self._found(model, before(tap.hidden), tap.hidden[0][layout.last], None, logits)
+        return self._found(model, choose(tap.hidden), None, logits)
 
-    def _padded_states(self, batch: Batch, model: Any) -> States:
+    def _padded_states(self, batch: Batch, model: Any, scalar: bool) -> States:
         mask = batch.mask.to(self.device).bool()
 
         def before(hidden: Tensor) -> Tensor:
@@ -179,24 +179,20 @@ class LanguageNetwork(nn.Module):
             logits = model(**self.inputs(batch, model), use_cache=False).logits
         hidden = tap.hidden[:, -(batch.width + 1) :]  # before each token, and after the last
         last = hidden[torch.arange(len(batch)), torch.as_tensor(batch.lengths, device=self.device)]
-        return self._found(model, before(tap.hidden), last, hidden[:, 1:] if self.encoder_decoder else None, logits)
+        after = hidden[:, 1:] if self.encoder_decoder else None
+        return self._found(model, last if scalar else before(tap.hidden), after, logits)
 
-    def _found(self, model: Any, before: Tensor, last: Tensor, after: Tensor | None, logits: Tensor) -> States:
+    def _found(self, model: Any, found: Tensor, after: Tensor | None, logits: Tensor) -> States:
         if not self.plain_head:
-            return States(before, last, after, logits=logits[0])
-        return States(before, last, after, self.head_of(model))
+            return States(found, after, logits=logits[0])
+        return States(found, after, self.head_of(model))
 
     def head_of(self, model: Any) -> Head | None:
-        """The head of a role's model, where it is plain. Its narrow copy is made again when the weight has changed."""
+        """The head of a role's model, where it is plain."""
         if not self.plain_head:
             return None
         layer = model.get_output_embeddings()
-        if layer.weight.dtype == self.precision:
-            return Head(layer.weight, layer.bias, layer.weight.detach())
-        made_from = layer.weight.data_ptr(), layer.weight._version
-        if self._narrow_heads.get(model, (None, None))[0] != made_from:
-            self._narrow_heads[model] = made_from, layer.weight.detach().to(self.precision)
-        return Head(layer.weight, layer.bias, self._narrow_heads[model][1])
+        return Head(layer.weight, layer.bias, self.copies.plain(layer))
 
     def inputs(self, batch: Batch, model: Any) -> dict[str, Any]:
         """Tensors for the model's own ``forward``. Causal: prompts end and completions begin in one column."""
@@ -229,33 +225,31 @@ class LanguageNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class States:
-    """What the language-model head would be given: ``before [C, H]`` each completion token, rows in order; ``last [B, H]``,
-    after each row's last token; and with an encoder-decoder ``after [B, T, H]`` each token, padded.
+    """What the language-model head would be given: ``found [C, H]`` before each completion token, rows in order, or for a
+    score ``[B, H]`` after each row's last token; and with an encoder-decoder ``after [B, T, H]`` each token, padded.
 
     ``head`` turns states into logits; where that takes more than one linear layer there are ``logits [C, V]`` instead.
     """
 
-    before: Tensor
-    last: Tensor
+    found: Tensor
     after: Tensor | None = None
     head: Head | None = None
     logits: Tensor | None = None
 
 
-def statistics(
-    states: States, targets: Tensor, reference: States | None, temperature: float, precision: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Logprobs of the targets, entropy, and exact KL to a reference: ``[C]`` each."""
+def statistics(states: States, targets: Tensor, reference: States | None, temperature: float, precision: torch.dtype) -> TokenStatistics:
+    """Of the targets ``[C]``, with exact KL to a reference where one is given."""
     if states.head is not None:
-        other = None if reference is None or reference.head is None else (reference.head, reference.before)
-        return token_statistics(states.head, states.before, targets, temperature=temperature, reference=other, dtype=precision)
+        other = None if reference is None or reference.head is None else (reference.head, reference.found)
+        return token_statistics(states.head, states.found, targets, temperature=temperature, reference=other, dtype=precision)
     assert states.logits is not None
     logits = scale_logits(states.logits, temperature)
-    divergence = None
-    if reference is not None:
-        assert reference.logits is not None
-        divergence = kl_maths.exact(logits, scale_logits(reference.logits, temperature))
-    return token_logprobs(logits, targets), token_entropy(logits), divergence
+    logprobs, entropy = token_logprobs(logits, targets), token_entropy(logits)
+    if reference is None:
+        return TokenStatistics(logprobs, entropy)
+    assert reference.logits is not None
+    theirs = scale_logits(reference.logits, temperature)
+    return TokenStatistics(logprobs, entropy, kl_maths.exact(logits, theirs), token_logprobs(theirs, targets))
 
 
 class ScalarNetwork(nn.Module):
@@ -278,6 +272,7 @@ class ScalarNetwork(nn.Module):
             )
         set_dropout(model)
         self.model, self.tokenizer, self.precision = model.requires_grad_(True), tokenizer, precision
+        self.copies = Copies(precision)
         self.pad_id = pad_id(tokenizer)
         self.context = context_length(model)
         self.causal_head = getattr(model, "score", None)
@@ -304,12 +299,18 @@ class ScalarNetwork(nn.Module):
         every = {**dict(self.model.named_parameters()), **head}
         return {name: p for name, p in every.items() if p.requires_grad} if role in SCALAR_ROLES else {}
 
+    @contextmanager
+    def as_role(self, role: Role) -> Iterator[Any]:
+        """The model, computing in its precision."""
+        assert role in SCALAR_ROLES, f"a sequence classifier has no role {role!r}"
+        with computing(self.model, self.copies):
+            yield self.model
+
     def forward(self, batch: Batch, role: Role, **_: Any) -> Outputs:
         """``class_logits [B, C]``, and ``scores [B]`` where there is one logit."""
-        assert role in SCALAR_ROLES, f"a sequence classifier has no role {role!r}"
         rows = [list(p) + list(c) for p, c in zip(batch.prompt_ids, batch.completion_ids, strict=True)]
         ids, attention = pad_right(rows, self.pad_id, self.device), lengths_mask(rows, self.device)
-        with computing(self.model, None, self.precision), following(None):
+        with self.as_role(role), following(None):
             if self.mean_head is not None:
                 hidden = self.model.base_model(input_ids=ids, attention_mask=attention, **self._token_types(batch, ids)).last_hidden_state
                 mean = self._completion_mean(hidden.float(), batch)

@@ -22,7 +22,7 @@ from heedful.engines.cache import Cache, PromptReader
 from heedful.engines.decoder import CausalDecoder, CrossDecoder, Decoder, decoder_of
 from heedful.engines.head import Head
 from heedful.engines.layout import lay_out_texts
-from heedful.engines.narrow import computing
+from heedful.engines.narrow import Copies, computing
 from heedful.engines.networks import LanguageNetwork
 from heedful.engines.padding import pad_left, with_positions
 from heedful.engines.tap import near, no_token, tapped_head
@@ -89,7 +89,7 @@ def written_out(network: LanguageNetwork, model: Any, adapter: str | None) -> bo
     decoder = decoder_of(model, adapter, precision, rows=1) if network.packs or network.encoder_decoder else None
     if decoder is None or not network.plain_head:
         return False
-    with computing(model, adapter, precision), following(None), tapped_head(model, no_token) as tap:
+    with computing(model, Copies(precision), adapter), following(None), tapped_head(model, no_token) as tap:
         model(**network.inputs(rows, model), use_cache=False)
     writer = DecoderWriter(network, model, adapter, decoder, places=1, room=rows.width)
     found = [writer.admit(rows.prompt_ids), *(writer.read(torch.tensor([token], device=network.device)) for token in [3, 1, 2])]
@@ -103,6 +103,7 @@ class DecoderWriter:
 
     def __init__(self, network: LanguageNetwork, model: Any, adapter: str | None, decoder: Decoder, places: int, room: int) -> None:
         self.network, self.model, self.adapter, self.decoder = network, model, adapter, decoder
+        self.copies = network.copies if decoder.dtype == network.precision else Copies(decoder.dtype)
         self.head = network.head_of(model)
         self.cache = Cache(places, room, network.device)
 
@@ -111,7 +112,7 @@ class DecoderWriter:
         Encoder-decoder: keys and values of what the encoder made of them; then every new row reads the start token."""
         distinct, owner = distinct_rows(prompts)
         if isinstance(self.decoder, CrossDecoder):
-            with computing(self.model.get_encoder(), self.adapter, self.decoder.dtype), following(None):
+            with computing(self.model.get_encoder(), self.copies, self.adapter), following(None):
                 encoded, mask = self.network.encode(distinct, self.model)
             read = self.decoder.read(encoded.last_hidden_state, mask.sum(1))
             self.cache.admit(read, owner)

@@ -145,7 +145,7 @@ class Reinforcement:
             self.sampling,
             seeds_for(self.seed, self.step, 0, n=size),
             self.algorithm.kl_estimator,
-            compare_all=self.step == 0,
+            untrained=self.step == 0,
         )
         self.rollouts.save(self.step, experience.save)
         return experience

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heedful.engines.base import Batch, Learner, Sampled, Sampling, Scorer, decode
+from heedful.engines.base import Batch, Learner, Outputs, Sampled, Sampling, Scorer, decode
 from heedful.maths import kl
 from heedful.records import Prompt
 
@@ -77,40 +77,52 @@ def collect(
     seeds: Sequence[int],
     estimator: str = "k1",
     *,
-    compare_all: bool = False,
+    untrained: bool = False,
 ) -> Experience:
     """Sample with the current policy, then let every role judge the same token ids.
 
     The policy's logprobs and values are those recorded while sampling, and a few rows are computed
-    once more to compare. ``compare_all`` computes every row again and takes those numbers, so that
-    before the first update KL is exactly 0; so does the exact KL, which needs every logit.
+    once more to compare. ``untrained`` says that the policy still is its reference: then the reference's
+    pass is the second look at every row, and its numbers are taken for both, so that KL is exactly 0.
+    The exact KL, which needs every logit, computes every row again, too.
     """
     drawn = learner.sampler().sample(prompt_ids, sampling, seeds)
     batch = Batch(list(prompt_ids), [d.token_ids for d in drawn])
     texts = decode(tokenizer, batch.completion_ids)
-    reference = learner.evaluate(batch, "reference").logprobs
-    assert reference is not None
-    if compare_all or estimator == "exact":
-        policy = learner.evaluate(batch, "policy", exact_kl=estimator == "exact")
-        assert policy.logprobs is not None
-        logprobs, values, drift = policy.logprobs, policy.values, logprob_drift(drawn, policy.logprobs)
-        divergence = kl.estimate(estimator, logprobs, reference) if policy.kl is None else policy.kl
-    else:
-        logprobs, values = padded([d.logprobs for d in drawn]), None
-        if all(d.values is not None for d in drawn):
-            values = padded([d.values or [] for d in drawn])
-        divergence, drift = kl.estimate(estimator, logprobs, reference), spot_check(learner, batch, drawn)
+    policy, drift = _judged(learner, batch, drawn, estimator, untrained)
+    assert policy.logprobs is not None
+    assert policy.ref_logprobs is not None
+    divergence = kl.estimate(estimator, policy.logprobs, policy.ref_logprobs) if policy.kl is None else policy.kl
     return Experience(
         batch=batch,
         texts=texts,
         finish_reasons=[d.finish_reason for d in drawn],
         scores=torch.tensor(scorer.score(prompts, texts, batch), dtype=torch.float32),
-        logprobs=logprobs,
-        ref_logprobs=reference,
-        values=torch.zeros_like(logprobs) if values is None else values,
+        logprobs=policy.logprobs,
+        ref_logprobs=policy.ref_logprobs,
+        values=torch.zeros_like(policy.logprobs) if policy.values is None else policy.values,
         kl=divergence * batch.mask,
         drift=drift,
     )
+
+
+def _judged(learner: Learner, batch: Batch, drawn: Sequence[Sampled], estimator: str, untrained: bool) -> tuple[Outputs, float]:
+    """The policy's logprobs and values and the reference's logprobs; and the drift of what was recorded."""
+    if estimator == "exact":
+        policy = learner.evaluate(batch, "policy", exact_kl=True)
+        return policy, logprob_drift(drawn, policy.logprobs)
+    recorded = Outputs(
+        padded([d.logprobs for d in drawn]), padded([d.values or [] for d in drawn]) if drawn[0].values is not None else None
+    )
+    reference = learner.evaluate(batch, "reference").logprobs
+    assert reference is not None
+    if untrained:
+        drift = logprob_drift(drawn, reference)
+        if drift <= learner.rounding:
+            return replace(recorded, logprobs=reference.clone(), ref_logprobs=reference), drift
+        policy = learner.evaluate(batch, "policy")  # is it the sampler, or is the reference another model?
+        return replace(policy, ref_logprobs=reference), logprob_drift(drawn, policy.logprobs)
+    return replace(recorded, ref_logprobs=reference), spot_check(learner, batch, drawn)
 
 
 def describe(experience: Experience, scores: Tensor) -> dict[str, float]:
@@ -137,13 +149,12 @@ def padded(rows: Sequence[Sequence[float]]) -> Tensor:
 def spot_check(learner: Learner, batch: Batch, drawn: Sequence[Sampled], rows: int = 4) -> float:
     """The drift of a few rows, evenly spread: a second pass over all would cost what recording saved."""
     chosen = sorted({int(row) for row in np.linspace(0, len(batch) - 1, rows)})
-    logprobs = learner.evaluate(batch.select(chosen), "policy").logprobs
-    assert logprobs is not None
-    return logprob_drift([drawn[row] for row in chosen], logprobs)
+    return logprob_drift([drawn[row] for row in chosen], learner.evaluate(batch.select(chosen), "policy").logprobs)
 
 
-def logprob_drift(drawn: Sequence[Sampled], logprobs: Tensor) -> float:
+def logprob_drift(drawn: Sequence[Sampled], logprobs: Tensor | None) -> float:
     """max |d logprob| between sampling and scoring: above about 1e-3 the two run different functions."""
+    assert logprobs is not None
     gaps = [abs(a - float(b)) for row, d in enumerate(drawn) for a, b in zip(d.logprobs, logprobs[row], strict=False)]
     return max(gaps, default=0.0)
 

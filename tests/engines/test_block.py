@@ -1,0 +1,114 @@
+"""A decoder layer of ours: the same numbers as transformers', and in the last one only the tokens that are looked at."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+import tiny
+from heedful.engines.base import Batch
+from heedful.engines.block import Rotated, is_block
+from heedful.engines.fuse import trims
+from heedful.engines.local import LocalLearner
+from heedful.engines.tap import examine
+
+SIZES = {
+    "vocab_size": tiny.VOCABULARY, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 8, "bos_token_id": tiny.START, "eos_token_id": tiny.END, "pad_token_id": tiny.PAD,
+}  # fmt: skip
+
+
+def test_a_quarter_turn_by_hand():
+    """The first pair of a head is its first and third entry."""
+    x, cos, sin = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]])
+    assert Rotated.apply(x, cos, sin).tolist() == [[[-3.0, 2.0, 1.0, 4.0]]]
+
+
+def test_the_gradient_of_a_turn():
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 2, 4, dtype=torch.float64, generator=draw, requires_grad=True)
+    angles = torch.randn(3, 1, 2, dtype=torch.float64, generator=draw)
+    assert torch.autograd.gradcheck(lambda x: Rotated.apply(x, angles.cos(), angles.sin()), x)
+
+
+def adopted(model):
+    """A model that knows our attention."""
+    assert examine(model.eval())[0]
+    return model
+
+
+def shaken(model):
+    """Also what starts at 0 or 1, such as biases and norms."""
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=draw)
+    return model
+
+
+def test_which_layers_are_replaced():
+    """Llama's and Qwen2's (with biases); not those that do something more, however little."""
+    assert all(is_block(layer) for layer in adopted(tiny.language_model("llama")).model.layers)
+    assert all(is_block(layer) for layer in adopted(shaken(Qwen2ForCausalLM(Qwen2Config(**SIZES)))).model.layers)
+    assert not any(is_block(layer) for layer in adopted(shaken(Qwen3ForCausalLM(Qwen3Config(**SIZES)))).model.layers), (
+        "its heads are normed"
+    )
+    assert not any(is_block(layer) for layer in tiny.language_model("gpt2").transformer.h)
+    model = adopted(tiny.language_model("llama"))
+    own = model.model.layers[1].forward
+    model.model.layers[1].forward = lambda *args, **more: own(*args, **more) * 1.01
+    assert [is_block(layer) for layer in model.model.layers] == [True, False]
+    assert not trims(model), "only a last layer of ours leaves tokens out"
+    assert not is_block(torch.nn.Linear(2, 2))
+
+
+BATCH = Batch([[7, 8, 9], [7, 8, 9], [6]], [[10, 11], [12, 2, 9, 9], [13]])
+
+
+@pytest.mark.parametrize("lora", [True, False])
+@pytest.mark.parametrize("share", [True, False])
+def test_replaced_layers_give_the_same_outputs_and_gradients(lora, share):
+    ours, theirs = (tiny.shake(tiny.network("llama", lora=lora, share_prompts=share)) for _ in range(2))
+    assert trims(ours.plain)
+    for known in (theirs.plain, *([theirs.reference] if theirs.reference else [])):
+        known.__dict__["heedful_fusible"] = {}
+    assert not trims(theirs.plain)
+    outcomes = [outcome(network) for network in (ours, theirs)]
+    assert outcomes[0].keys() == outcomes[1].keys()
+    for name, found in outcomes[0].items():
+        torch.testing.assert_close(found, outcomes[1][name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+def outcome(network):
+    """Logprobs, values and scores of a batch, and gradients of both kinds of learning."""
+    one = LocalLearner(network)
+    found = {role: one.evaluate(BATCH, role) for role in ("policy", "reference", "reward")}
+    one.forward_backward(BATCH, lambda outputs, _: (outputs.values.square() - outputs.logprobs, {}))
+    gradients = {f"policy {name}": p.grad.clone() for name, p in one.parameters.items() if p.grad is not None}
+    two = LocalLearner(network, "reward")
+    two.forward_backward(BATCH, lambda outputs, _: (outputs.scores.square(), {}))
+    gradients |= {f"reward {name}": p.grad.clone() for name, p in two.parameters.items() if p.grad is not None}
+    outputs = {"logprobs": found["policy"].logprobs, "values": found["policy"].values, "reference": found["reference"].logprobs}
+    return {**outputs, "scores": found["reward"].scores, **gradients}
+
+
+def test_the_last_layer_ends_with_the_tokens_that_are_looked_at():
+    """Before each of the 7 completion tokens, and of 3 rows the last."""
+    network, seen = tiny.network("llama", lora=False), []
+    network.plain.model.norm.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    one = LocalLearner(network)
+    one.evaluate(BATCH, "policy")
+    one.evaluate(BATCH, "reward")
+    assert seen == [7, 3]
+
+
+def test_a_turn_in_bfloat16_is_near():
+    draw = torch.Generator().manual_seed(0)
+    x, angles = torch.randn(50, 2, 8, generator=draw), math.pi * torch.randn(50, 1, 4, generator=draw)
+    exact = Rotated.apply(x, angles.cos(), angles.sin())
+    near = Rotated.apply(x.bfloat16(), angles.cos().bfloat16(), angles.sin().bfloat16())
+    assert near.dtype == torch.bfloat16
+    assert float((near.float() - exact).abs().max()) < 0.03
