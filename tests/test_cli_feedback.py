@@ -355,7 +355,7 @@ def test_a_store_that_will_not_last_is_told_once(
     with Store.open(path) as store:
         store.create_project(project(overlap=5))
         store.add_prompts("helpful", PROMPTS)
-        store.import_rankings("helpful", RANKINGS[:30])
+        store.import_judgements("helpful", RANKINGS[:30])
     monkeypatch.setattr(place, "_MOUNTS", mounts)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["heed", "feedback", words[0], str(path), *words[1:], "--json"])

@@ -62,7 +62,7 @@ def fill(store: Store) -> None:
         *(replace(row, purpose="repeat") for row in said if row.labeler == "careful 0" and row.instructions_version == OLD.version),
         *(turned(row) for row in said if row.labeler == "rory" and row.instructions_version == OLD.version),
     ]
-    store.import_rankings("helpful", [*said, *again])
+    store.import_judgements("helpful", [*said, *again])
 
 
 def turned(row: Ranking) -> Ranking:

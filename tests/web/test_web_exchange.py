@@ -16,11 +16,9 @@ from heedful.store import Answer, Store, labelers
 from heedful.web import exporting
 from stores import project, ready, work
 
-NOBODY: frozenset[str] = frozenset()
-
 
 def rows(store: Store, name: str) -> list[dict[str, Any]]:
-    path = exporting.written(store, "helpful", NOBODY, name)
+    path = exporting.written(store, "helpful", name)
     found = [json.loads(line) for line in path.read_text().splitlines()]
     exporting.remove(path)
     assert not path.parent.exists()
@@ -53,7 +51,7 @@ def test_thumbs_and_corrections_become_pairs_unpaired_rows_and_demonstrations(st
 def test_corrections_alone_become_pairs_and_nothing_is_said_to_be_nothing(store: Store) -> None:
     ready(store, prompts=1, labelers=1, task="correction")
     with pytest.raises(DataProblem, match="no rankings"):
-        exporting.written(store, "helpful", NOBODY, "pairs.jsonl")
+        exporting.written(store, "helpful", "pairs.jsonl")
     work(store, "l0", how=lambda task: Answer(corrections={0: "so"}))
     assert [(p["chosen"], p["source"]) for p in rows(store, "pairs.jsonl")] == [("so", "correction")]
 
