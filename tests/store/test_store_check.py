@@ -150,6 +150,6 @@ def test_the_same_work_gives_the_same_log_in_both_databases(store: Store) -> Non
     kinds = store.read(lambda c: c.exec_driver_sql("SELECT kind FROM event ORDER BY number").scalars().all())
     set_up = ["project.created", "instructions.published", "prompts.added", "labeler.added", "instructions.acknowledged"]
     assert kinds == [*set_up, "judgement.stored"]
-    # As both databases gave it, when max_shown came into what is logged of a project: the hash must not depend on where, or on which version, it is made.
+    # As both databases gave it, when max_shown came into what is logged of a project: it must not depend on where it is made.
     assert store.read(audit.chain_end).sha256[:12] == "a5a343c1b43d"
     assert store.snapshot("helpful").sha256[:12] == "9bd68fc2ee8e"
