@@ -21,6 +21,8 @@ from stores import items, ready, work
 
 Task = Literal["ranking", "thumbs", "correction"]
 HELPFUL = CRITERIA["helpfulness"]
+QUICK = {("ranking", ".jsonl.gz"), ("thumbs", ".json"), ("correction", ".jsonl")}
+"""Every kind and every ending once; the other pairs of them are slow tests."""
 WORDS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 
 
@@ -44,8 +46,14 @@ def some_answer(task: Task, shown: int, chance: Random, text: str) -> Answer:
     return Answer(corrections=corrections or {chance.randrange(shown): text})
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".json", ".jsonl.gz"])
-@pytest.mark.parametrize("task", ["ranking", "thumbs", "correction"])
+@pytest.mark.parametrize(
+    ("task", "ending"),
+    [
+        pytest.param(task, ending, marks=[] if (task, ending) in QUICK else [pytest.mark.slow])
+        for task in ("ranking", "thumbs", "correction")
+        for ending in (".jsonl", ".json", ".jsonl.gz")
+    ],
+)
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), text=WORDS)
 def test_out_in_and_out_again_is_the_same(
