@@ -406,6 +406,7 @@ def test_pairs_of_ones_own(heed: Heed, files: Path, base: str) -> None:
         "reward.epochs=8",
         "reward.batch_size=4",
         "reward.learning_rate=0.02",
+        "model.precision=float32",  # four held-out pairs and a model 16 wide: rounding alone turns one over
     )
     assert summary["longer_wins_accuracy"] == 1
     assert summary["reward_accuracy"] == 1
