@@ -10,8 +10,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCau
 
 import tiny
 from heedful.engines.base import Batch
-from heedful.engines.block import Rotated, is_block
-from heedful.engines.fuse import trims
+from heedful.engines.block import Rotated
+from heedful.engines.fuse import is_block, trims
 from heedful.engines.local import LocalLearner
 from heedful.engines.tap import examine
 

@@ -14,11 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.engines.attention import Packed, Plan, following, plan_in_force
-from heedful.engines.layout import lay_out_texts
-
-PARTS = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
+from heedful.engines.attention import Plan, plan_in_force
 
 
 class Rotated(torch.autograd.Function):
@@ -74,24 +70,3 @@ def _follow(layer: Any, hidden: Tensor, cos: Tensor, sin: Tensor, plan: Plan, la
     # A CPU adds two precisions several times slower than it converts the one and adds.
     hidden = hidden + attention.o_proj(found).to(hidden.dtype)
     return hidden + layer.mlp(layer.post_attention_layernorm(hidden)).to(hidden.dtype)
-
-
-@torch.no_grad()
-def is_block(layer: Any) -> bool:
-    """Does a layer give the same numbers as ours, on three tokens?"""
-    attention: Any = getattr(layer, "self_attn", None)
-    if not all(hasattr(layer, part) for part in PARTS) or not all(
-        hasattr(attention, part) for part in (*PROJECTIONS, "head_dim", "scaling")
-    ):
-        return False
-    draw, weight = torch.Generator().manual_seed(0), layer.input_layernorm.weight
-    layout = lay_out_texts([[0, 0, 0]], weight.device)
-    tokens = layout.ids.shape[1]
-    hidden = torch.randn(1, tokens, len(weight), generator=draw).to(weight)
-    angles = torch.randn(1, tokens, attention.head_dim // 2, generator=draw).to(weight.device).repeat(1, 1, 2)
-    turns = angles.cos().to(weight.dtype), angles.sin().to(weight.dtype)
-    with following(Packed(layout)):
-        theirs = layer(hidden, position_embeddings=turns, attention_mask=None)
-        ours = block(layer, last=False)(hidden, position_embeddings=turns)
-    near = 1e-5 if weight.dtype == torch.float32 else 0.05
-    return isinstance(theirs, Tensor) and torch.allclose(ours.float(), theirs.float(), atol=near, rtol=near)

@@ -32,17 +32,15 @@ def save_reward_model(network: Any, role: str, folder: Path) -> None:
     Causal: a sequence classifier with one logit, where the architecture has one. Encoder-decoder:
     the language model itself, with the head beside it in ``score_head.safetensors``.
     """
-    from safetensors.torch import save_file
-
     merged = copy.deepcopy(network.model)
     if network.lora is not None:
         merged.set_adapter(role)
         merged = merged.merge_and_unload(adapter_names=[role])
-    head = network.score_heads[role].weight.detach().cpu().contiguous()
-    classifier = None if network.encoder_decoder else _as_classifier(merged, head, network.pad_id)
+    head = network.score_heads[role]
+    classifier = None if network.encoder_decoder else _as_classifier(merged, head.weight.detach().cpu(), network.pad_id)
     (classifier or merged).save_pretrained(folder, safe_serialization=True)
     if classifier is None:
-        save_file({"weight": head}, folder / "score_head.safetensors")
+        _save_head(head, folder / "score_head.safetensors")
     network.tokenizer.save_pretrained(folder)
 
 
@@ -52,12 +50,16 @@ def save_scalar_model(network: Any, folder: Path) -> None:
     The latter is saved as the bare trunk with its head beside it in ``mean_head.safetensors``: as a
     classifier, transformers would open it without complaint and read its score at the wrong place.
     """
-    from safetensors.torch import save_file
-
     network.model.save_pretrained(folder, safe_serialization=True)
     if network.mean_head is not None:
-        save_file({"weight": network.mean_head.weight.detach().cpu().contiguous()}, folder / "mean_head.safetensors")
+        _save_head(network.mean_head, folder / "mean_head.safetensors")
     network.tokenizer.save_pretrained(folder)
+
+
+def _save_head(head: nn.Linear, file: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"weight": head.weight.detach().cpu().contiguous()}, file)
 
 
 def _as_classifier(model: Any, head: torch.Tensor, pad: int) -> Any | None:

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from heedful.engines.block import block, is_block
+from heedful.engines.attention import Packed, following
+from heedful.engines.block import block
+from heedful.engines.layout import lay_out_texts
 
 
 class RMSNorm(torch.autograd.Function):
@@ -61,6 +63,9 @@ ACTIVATIONS = (
 )
 GATED = (("gate_proj", "up_proj", "down_proj"), ("wi_0", "wi_1", "wo"))
 """What gated units call their three layers: Llama's kin, T5's."""
+PARTS = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
+"""What a layer of Llama's kin calls its parts, and its attention its projections."""
 
 
 class GatedUnit(torch.autograd.Function):
@@ -174,6 +179,26 @@ def _gated(module: Any) -> Build | None:
 def _unit(module: Any, names: tuple[str, str, str], act: Activation) -> Callable[[Tensor], Tensor]:
     gate, up, down = (getattr(module, name) for name in names)
     return lambda x: down(GatedUnit.apply(gate(x), up(x), act))
+
+
+@torch.no_grad()
+def is_block(layer: Any) -> bool:
+    """Does a layer give the same numbers as ours, on three tokens?"""
+    attention: Any = getattr(layer, "self_attn", None)
+    if not all(hasattr(layer, part) for part in PARTS) or not all(
+        hasattr(attention, part) for part in (*PROJECTIONS, "head_dim", "scaling")
+    ):
+        return False
+    draw, weight = torch.Generator().manual_seed(0), layer.input_layernorm.weight
+    layout = lay_out_texts([[0, 0, 0]], weight.device)
+    tokens = layout.ids.shape[1]
+    hidden = torch.randn(1, tokens, len(weight), generator=draw).to(weight)
+    angles = torch.randn(1, tokens, attention.head_dim // 2, generator=draw).to(weight.device).repeat(1, 1, 2)
+    turns = angles.cos().to(weight.dtype), angles.sin().to(weight.dtype)
+    with following(Packed(layout)):
+        theirs = layer(hidden, position_embeddings=turns, attention_mask=None)
+        ours = block(layer, last=False)(hidden, position_embeddings=turns)
+    return isinstance(theirs, Tensor) and _same(theirs, ours)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -41,16 +41,12 @@ class Copies:
         if adapter != self._adapter:
             self.forget_merged()
             self._adapter = adapter
-        weight = module.base_layer.weight.detach()
-        sources = [weight, module.lora_A[adapter].weight, module.lora_B[adapter].weight]
-        return _current(self._merged, module, sources, lambda: self._merge(module, adapter, weight))
+        sources = [module.base_layer.weight.detach(), module.lora_A[adapter].weight, module.lora_B[adapter].weight]
+        return _current(self._merged, module, sources, lambda: _with_adapter(module, adapter).to(self.precision))
 
     def forget_merged(self) -> None:
         """Give back the memory of merged weights."""
         self._merged.clear()
-
-    def _merge(self, module: Any, adapter: str, weight: Tensor) -> Tensor:
-        return (weight.float() + module.get_delta_weight(adapter).float()).to(self.precision)
 
 
 def _current(made: dict[Hashable, tuple[Stamp, Tensor]], key: Hashable, sources: list[Tensor], make: Callable[[], Tensor]) -> Tensor:
@@ -145,11 +141,15 @@ class Linear(torch.autograd.Function):
 def merged(module: Any, adapter: str | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Weight ``[out, in]`` and bias of a linear layer in a precision, with an adapter merged where it has one of that name."""
     layer = module.base_layer if _has_adapter(module) else module
-    weight, bias = layer.weight, layer.bias
-    if _has_adapter(module) and adapter in module.lora_A:
-        weight = weight.float() + module.get_delta_weight(adapter).float()
-    narrow = weight.detach().to(dtype)
-    return narrow.T if _is_transposed(layer) else narrow, None if bias is None else bias.detach().to(dtype)
+    adapted = adapter is not None and _has_adapter(module) and adapter in module.lora_A
+    narrow = (_with_adapter(module, str(adapter)) if adapted else layer.weight.detach()).to(dtype)
+    return narrow.T if _is_transposed(layer) else narrow, None if layer.bias is None else layer.bias.detach().to(dtype)
+
+
+def _with_adapter(module: Any, adapter: str) -> Tensor:
+    """The weight of a layer with an adapter's part added, in float32."""
+    weight: Tensor = module.base_layer.weight.detach().float() + module.get_delta_weight(adapter).detach().float()
+    return weight
 
 
 class Product:

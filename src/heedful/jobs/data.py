@@ -72,11 +72,12 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
     from heedful.feedback.consensus import consensus
     from heedful.feedback.labelers import flagged, labeler_reports
     from heedful.feedback.panel import FitOnce
+    from heedful.feedback.said import words_of
 
     criterion = criterion_of(ws)
     collected = collect(ws, folder, criterion)
     rankings = collected.rankings
-    words = {c.id: len(c.text.split()) for c in ws.completions()}
+    words = words_of(ws.completions())
     fit = FitOnce()
     reports = labeler_reports(rankings, criterion, collected.labelers, words, fit=fit)
     in_doubt = flagged(reports)

@@ -96,10 +96,10 @@ def _make_pairs(found: Gathered, criterion: Criterion, choices: Choices, method:
     Raises SettingProblem where what only votes know is asked of the consensus, DataProblem where there is nothing to learn from.
     """
     from heedful.pairs.build import pairs_from_corrections
+    from heedful.pairs.convert import about
 
     texts = found.prompts.values(), found.completions.values()
-    thumbs = [row for row in found.thumbs if row.criterion in ("", criterion.name)]
-    corrections = [row for row in found.corrections if row.criterion in ("", criterion.name)]
+    thumbs, corrections = about(found.thumbs, criterion.name), about(found.corrections, criterion.name)
     mended = pairs_from_corrections(corrections, *texts, criterion.name) if choices.corrections else []
     ranked = any(row.criterion == criterion.name for row in found.rankings)
     if ranked or not (thumbs or mended):

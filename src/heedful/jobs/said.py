@@ -11,7 +11,6 @@ from heedful.feedback.criteria import Criterion, criterion_named
 from heedful.feedback.said import Said, known_answers, said_in, words_of
 
 if TYPE_CHECKING:
-    from heedful.records import Correction, Ranking, Thumb
     from heedful.store import Store
 
 ROWS = (".jsonl", ".json", ".csv", ".parquet", ".gz")
@@ -74,20 +73,20 @@ def _of_store(where: str, name: str, criterion: Criterion | None, warn: Callable
 
 
 def _of_file(path: Path, criterion: Criterion | None, labelers: Path | None) -> Said:
+    from heedful.pairs.convert import about
     from heedful.pairs.formats import rankings
     from heedful.pairs.formats.judgements import gather
 
     found = gather(rankings.read(path))
     if labelers:
         gather(rankings.read(labelers, default="labeler"), found)
-    said: list[Ranking | Thumb | Correction] = [*found.rankings, *found.thumbs, *found.corrections]
-    judged = criterion or only_criterion(path, {row.criterion for row in said})
+    judged = criterion or only_criterion(path, {row.criterion for row in found.judgements})
     return Said(
         path.name,
         judged,
         [row for row in found.rankings if row.criterion == judged.name],
-        [row for row in found.thumbs if row.criterion in ("", judged.name)],
-        [row for row in found.corrections if row.criterion in ("", judged.name)],
+        about(found.thumbs, judged.name),
+        about(found.corrections, judged.name),
         list(found.labelers.values()),
         words_of(found.completions.values()),
         known_answers(found.prompts.values(), judged),

@@ -132,19 +132,19 @@ def _pairs(judged: Judged, choices: Choices) -> list[Any]:
     if found := _rankings(judged, choices):
         pairs = build.from_rankings(found, *texts, choices.criterion, flags=choices.flags, ties=choices.ties)
     else:
-        pairs = build.pairs_from_thumbs(_about(judged.thumbs, choices), *texts, name)
-    corrections = _about(judged.corrections, choices) if choices.corrections else []
+        pairs = build.pairs_from_thumbs(about(judged.thumbs, choices.criterion.name), *texts, name)
+    corrections = about(judged.corrections, choices.criterion.name) if choices.corrections else []
     return [*pairs, *build.pairs_from_corrections(corrections, *texts, name)]
 
 
 def _unpaired(judged: Judged, choices: Choices) -> list[Any]:
     found, texts = _rankings(judged, choices) if choices.flags else [], ([judged.prompt], judged.completions)
     flags = build.from_flags(found, *texts, choices.criterion) if found else []
-    return [*build.from_thumbs(_about(judged.thumbs, choices), *texts), *flags]
+    return [*build.from_thumbs(about(judged.thumbs, choices.criterion.name), *texts), *flags]
 
 
 def _demonstrations(judged: Judged, choices: Choices) -> list[Any]:
-    return build.from_corrections(_about(judged.corrections, choices), [judged.prompt], judged.completions)
+    return build.from_corrections(about(judged.corrections, choices.criterion.name), [judged.prompt], judged.completions)
 
 
 def _rankings(judged: Judged, choices: Choices) -> list[Ranking]:
@@ -152,6 +152,6 @@ def _rankings(judged: Judged, choices: Choices) -> list[Ranking]:
     return [r for r in judged.rankings if r.criterion == choices.criterion.name and r.purpose != "repeat"]
 
 
-def _about(rows: list[Told], choices: Choices) -> list[Told]:
+def about(rows: Iterable[Told], criterion: str) -> list[Told]:
     """Thumbs or corrections by the criterion, or by none in particular."""
-    return [row for row in rows if row.criterion in ("", choices.criterion.name)]
+    return [row for row in rows if row.criterion in ("", criterion)]

@@ -6,7 +6,7 @@ back in its place (the state, the cookie) is kept as a hash only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -34,8 +34,7 @@ def leave(connection: sa.Connection, what_for: Departure, provider: str, state: 
     """Somebody leaves. Those who did not come back in time are forgotten."""
     connection.execute(sa.delete(departure).where(_D.left_at < now - LASTS))
     keys = {"sha256": hashed(state), "cookie_sha256": hashed(cookie), "provider": provider, "left_at": now}
-    columns = ("errand", "path", "invitation_id", "name", "account_id")
-    connection.execute(sa.insert(departure).values(keys | {name: getattr(what_for, name) for name in columns}))
+    connection.execute(sa.insert(departure).values(keys | asdict(what_for)))
 
 
 def come_back(connection: sa.Connection, provider: str, state: str, cookie: str, now: datetime) -> Departure:

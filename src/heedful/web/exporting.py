@@ -16,11 +16,11 @@ from heedful.feedback.said import Said, said_in
 from heedful.pairs.build import from_consensus, from_corrections, from_flags, from_thumbs, pairs_from_corrections, pairs_from_thumbs
 from heedful.pairs.formats import trl
 from heedful.pairs.formats.files import write_rows
-from heedful.records import Correction, Thumb
+from heedful.records import Correction, Ranking, Thumb
 from heedful.store import Store
 from heedful.web import analysis
 
-Told = TypeVar("Told", Thumb, Correction)
+Told = TypeVar("Told", Ranking, Thumb, Correction)
 Writer = Callable[[Store, str, Path], object]
 SENTENCES = ("evidence", "recommendation")
 NUMBERS = (
@@ -55,8 +55,7 @@ def write_unpaired(store: Store, project: str, path: Path) -> object:
     texts = (store.prompts(project), store.completions(project))
     if thumbs:
         return trl.write_unpaired(path, from_thumbs(thumbs, *texts))
-    rankings = [row for row in said.settled if row.purpose != "repeat"]
-    return trl.write_unpaired(path, from_flags(rankings, *texts, said.criterion))
+    return trl.write_unpaired(path, from_flags(_counting(said, said.settled), *texts, said.criterion))
 
 
 def write_demonstrations(store: Store, project: str, path: Path) -> object:
