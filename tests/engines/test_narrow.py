@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 import tiny
+from heedful.engines.copies import Copies
 from heedful.engines.local import LocalLearner, Optimiser
-from heedful.engines.narrow import Copies, Linear
+from heedful.engines.narrow import Linear
 from heedful.policy.sft import SFTLoss
 
 

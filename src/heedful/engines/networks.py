@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from heedful.engines.attention import Packed, following
 from heedful.engines.base import Batch, Outputs, Role, distinct_rows
+from heedful.engines.copies import Copies
 from heedful.engines.fuse import trims
 from heedful.engines.head import Head, TokenStatistics, token_statistics
 from heedful.engines.layout import lay_out
 from heedful.engines.models import add_adapter, set_dropout
-from heedful.engines.narrow import Copies, computing
+from heedful.engines.narrow import computing
 from heedful.engines.padding import lengths_mask, pad_left, pad_right, scatter, with_positions
 from heedful.engines.tap import adopt_where_same, examine, no_token, tapped_head
 from heedful.engines.tokens import context_length, decoder_start_id, end_ids, pad_id
