@@ -12,7 +12,7 @@ import tiny
 from heedful.engines.base import Batch
 from heedful.engines.fuse import activation_of_block, trims
 from heedful.engines.local import LocalLearner
-from heedful.engines.parts import turned
+from heedful.engines.operations import turned
 from heedful.engines.tap import examine
 
 SIZES = {

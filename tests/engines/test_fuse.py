@@ -8,7 +8,7 @@ import torch
 import tiny
 from heedful.engines.copies import Copies
 from heedful.engines.fuse import fused, fusible
-from heedful.engines.parts import ACTIVATIONS, GatedUnit, RMSNorm
+from heedful.engines.operations import ACTIVATIONS, GatedUnit, RMSNorm
 
 SILU, GELU = ACTIVATIONS
 

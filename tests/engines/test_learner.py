@@ -90,7 +90,7 @@ def test_an_exact_kl_in_a_loss_has_the_gradient_of_the_sum_over_the_vocabulary()
     (policy.exp() * (policy - reference)).sum(-1).mean().backward()
     assert any("lora_A" in name for name in found)
     for name, gradient in found.items():
-        torch.testing.assert_close(gradient, one.parameters[name].grad, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(gradient, one.parameters[name].grad, atol=3e-6, rtol=1e-5)
 
 
 @given(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from heedful.engines.attention import Plan, plan_in_force
 from heedful.engines.copies import Copies, base_of
-from heedful.engines.parts import Activation, eps_of, norm, norm_backward, turned, unit, unit_backward
+from heedful.engines.operations import Activation, eps_of, norm, norm_backward, turned, unit, unit_backward
 from heedful.engines.projections import Projections
 
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from heedful.engines.attention import Plan
 from heedful.engines.cache import Prompts, Turn
 from heedful.engines.narrow import Product
+from heedful.engines.operations import ACTIVATIONS, eps_of
 from heedful.engines.padding import rounded
-from heedful.engines.parts import ACTIVATIONS, eps_of
 
 LLAMA = (
     *(f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "o_proj", "scaling", "head_dim")),

@@ -1,4 +1,4 @@
-"""Which modules of a model are computed by parts of ours (:mod:`heedful.engines.parts`, :mod:`heedful.engines.block`).
+"""Which modules of a model are computed by parts of ours (:mod:`heedful.engines.operations`, :mod:`heedful.engines.block`).
 
 A module is replaced for the time of a pass, and only where ours gives the same numbers on random
 inputs: which architecture it belongs to does not matter.
@@ -20,7 +20,7 @@ from heedful.engines.attention import Packed, following
 from heedful.engines.block import block
 from heedful.engines.copies import Copies, base_of, has_adapter
 from heedful.engines.layout import lay_out_texts
-from heedful.engines.parts import ACTIVATIONS, Activation, GatedUnit, RMSNorm, eps_of
+from heedful.engines.operations import ACTIVATIONS, Activation, GatedUnit, RMSNorm, eps_of
 
 GATED = (("gate_proj", "up_proj", "down_proj"), ("wi_0", "wi_1", "wo"))
 """What gated units call their three layers: Llama's kin, T5's."""
