@@ -19,7 +19,7 @@ from torch import Tensor
 
 from heedful.engines.attention import Plan, plan_in_force
 from heedful.engines.copies import Copies, base_of
-from heedful.engines.operations import Activation, eps_of, norm, norm_backward, turned, unit, unit_backward
+from heedful.engines.operations import Activation, eps_of, norm, norm_backward, turned, unit, unit_again, unit_backward
 from heedful.engines.projections import Projections
 
 
@@ -100,7 +100,7 @@ class DecoderLayer(torch.autograd.Function):
             out = layer.down(product).to(x.dtype).add_(middle)
             if layer.learns:
                 ctx.layer, ctx.graph = layer, graph
-                ctx.save_for_backward(x, cos, sin, scale1, normed, found, middle, scale2, normed2, gate_up, gate, product)
+                ctx.save_for_backward(x, cos, sin, scale1, normed, found, middle, scale2, normed2, gate_up, gate)
             return out[None]
 
     @staticmethod
@@ -108,9 +108,9 @@ class DecoderLayer(torch.autograd.Function):
         """Part by part, the last one first."""
         layer: Layer = ctx.layer
         with torch.autocast(gradients[0].device.type, enabled=False):
-            x, cos, sin, scale1, normed, found, middle, scale2, normed2, gate_up, gate, product = ctx.saved_tensors
+            x, cos, sin, scale1, normed, found, middle, scale2, normed2, gate_up, gate = ctx.saved_tensors
             dout, ((weight1, _), (weight2, _)) = gradients[0][0], layer.norms
-            dproduct, ddown = layer.down.backward(dout.to(cos.dtype), product)
+            dproduct, ddown = layer.down.backward(dout.to(cos.dtype), unit_again(gate_up, gate))
             dnormed2, dgate_up = layer.gate_up.backward(unit_backward(dproduct, gate_up, gate, layer.act), normed2)
             dmiddle, dweight2 = norm_backward(dnormed2, middle, scale2, weight2)
             dmiddle += dout
@@ -156,6 +156,8 @@ def _attend(layer: Layer, heads: Heads) -> tuple[Tensor, Graph | None]:
     with torch.enable_grad():
         leaves = tuple(x.detach().requires_grad_() for x in heads)
         found = _follow(layer, leaves)  # type: ignore[arg-type]
+        for leaf in leaves:  # a plan lays tokens out before it computes with them, so that the graph has no need of these
+            leaf.data = leaf.new_empty(0)
     return found.detach(), (found, leaves)  # type: ignore[return-value]
 
 

@@ -80,6 +80,11 @@ def unit(gate_up: Tensor, act: Activation) -> tuple[Tensor, Tensor]:
     return activated * up, activated
 
 
+def unit_again(gate_up: Tensor, activated: Tensor) -> Tensor:
+    """What :func:`unit` gave; not keeping it saves a quarter of a unit's memory, and this is the cheapest of its steps."""
+    return activated * gate_up.chunk(2, -1)[1]
+
+
 def unit_backward(dy: Tensor, gate_up: Tensor, activated: Tensor, act: Activation) -> Tensor:
     """The product rule, ``[n, I]`` -> ``[n, 2 I]``."""
     gate, up = gate_up.chunk(2, -1)
