@@ -145,6 +145,17 @@ def test_a_checkpoint_from_before_the_first_step_takes_the_moments_away_again(tm
     assert_same(first, second)
 
 
+def test_what_is_loaded_lies_where_the_weights_are(tmp_path):
+    """The count of steps too: on an accelerator a fused optimiser refuses one that stays on the CPU. (`meta` is a device without numbers.)"""
+    first = LocalLearner(tiny.network("llama"), "policy", Optimiser(0.05))
+    learn(first, 1)
+    first.save(tmp_path)
+    there = LocalLearner(tiny.network("llama").to("meta"), "policy", Optimiser(0.05))
+    there.load(tmp_path)
+    found = {key: value.device.type for state in there.optimiser.state.values() for key, value in state.items()}
+    assert found == dict.fromkeys(("step", "exp_avg", "exp_avg_sq"), "meta")
+
+
 def test_a_checkpoint_of_other_parameters_is_refused(tmp_path):
     LocalLearner(tiny.network("llama")).save(tmp_path)
     with pytest.raises(FileProblem, match="other parameters than this model trains"):

@@ -210,7 +210,7 @@ class LocalLearner:
                 parameter.copy_(weights[name])
                 state = {key: moments[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in moments}
                 if state:
-                    self.optimiser.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+                    self.optimiser.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
         self.steps = json.loads((folder / "learner.json").read_text())["steps"]
 
     def _forward(self, batch: Batch, role: Role, entropy: bool, exact_kl: bool) -> Outputs:
