@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from heedful.engines.base import Batch, Outputs
+from heedful.engines.base import Batch, Outputs, Sampling
 from heedful.engines.local import LocalLearner, Optimiser, gather_outputs, micro_batches, recompute_layers
 from heedful.errors import DeviceProblem, FileProblem, NotFinite
 from heedful.policy.ppo import PPOLoss
@@ -145,6 +145,17 @@ def test_a_checkpoint_from_before_the_first_step_takes_the_moments_away_again(tm
     assert_same(first, second)
 
 
+def test_what_is_loaded_lies_where_the_weights_are(tmp_path):
+    """The count of steps too: on an accelerator a fused optimiser refuses one that stays on the CPU. (`meta` is a device without numbers.)"""
+    first = LocalLearner(tiny.network("llama"), "policy", Optimiser(0.05))
+    learn(first, 1)
+    first.save(tmp_path)
+    there = LocalLearner(tiny.network("llama").to("meta"), "policy", Optimiser(0.05))
+    there.load(tmp_path)
+    found = {key: value.device.type for state in there.optimiser.state.values() for key, value in state.items()}
+    assert found == dict.fromkeys(("step", "exp_avg", "exp_avg_sq"), "meta")
+
+
 def test_a_checkpoint_of_other_parameters_is_refused(tmp_path):
     LocalLearner(tiny.network("llama")).save(tmp_path)
     with pytest.raises(FileProblem, match="other parameters than this model trains"):
@@ -236,12 +247,35 @@ def test_layers_computed_twice_give_the_same_gradient(kind, lora):
     batch = tiny.batch(7)
     kept, again = (LocalLearner(tiny.shake(tiny.network(kind, lora=lora))) for _ in range(2))
     kept.forward_backward(batch, SFTLoss())
-    assert recompute_layers(again.network, "policy")
-    assert not recompute_layers(again.network, "policy"), "there is nothing left to save"
+    assert recompute_layers(again.network)
+    assert not recompute_layers(again.network), "there is nothing left to save"
     again.forward_backward(batch, SFTLoss())
     for name, parameter in kept.parameters.items():
         if parameter.grad is not None:
             torch.testing.assert_close(again.parameters[name].grad, parameter.grad, atol=1e-5, rtol=1e-5, msg=name)
+    assert torch.equal(again.evaluate(batch, "policy").logprobs, kept.evaluate(batch, "policy").logprobs), "nothing drops out"
+    drawn, expected = (one.sampler().sample(tiny.prompts(), Sampling(6), range(5)) for one in (again, kept))
+    assert drawn == expected
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_of_layers_that_are_computed_twice_only_the_inputs_are_kept(kind):
+    def kept(recomputes):
+        """Bytes that a forward pass keeps for its backward pass; weights left out."""
+        one, found = LocalLearner(tiny.network(kind)), {}
+        assert not recomputes or recompute_layers(one.network)
+        weights = {p.untyped_storage().data_ptr() for p in one.network.parameters()}
+
+        def pack(tensor):
+            found[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            outputs = one.network(tiny.batch(32, longest=20), "policy")
+        assert outputs.logprobs.requires_grad
+        return sum(tensor.untyped_storage().nbytes() for place, tensor in found.items() if place not in weights)
+
+    assert kept(True) < 0.5 * kept(False)
 
 
 class Scarce:
@@ -272,7 +306,19 @@ def test_when_memory_runs_out_less_is_computed_at_once_and_the_result_is_the_sam
             torch.testing.assert_close(scarce.parameters[name].grad, parameter.grad, atol=1e-5, rtol=1e-5)
     assert said
     assert all(line.startswith("Memory ran out: going on with ") for line in said)
-    torch.testing.assert_close(scarce.evaluate(batch, "policy").logprobs, plenty.evaluate(batch, "policy").logprobs, atol=1e-5, rtol=1e-5)
+
+
+def test_when_memory_runs_out_while_looking_less_is_looked_at_at_once_from_then_on():
+    batch, said = tiny.batch(12), []
+    plenty, scarce = LocalLearner(tiny.network("llama")), LocalLearner(tiny.network("llama"), say=said.append)
+    before, scarce.network = scarce.evaluation_tokens, Scarce(scarce.network, most=3)
+    for _ in range(2):
+        found = scarce.evaluate(batch, "policy").logprobs
+        torch.testing.assert_close(found, plenty.evaluate(batch, "policy").logprobs, atol=1e-5, rtol=1e-5)
+    halved = [before // 2**n for n in range(1, 1 + len(said))]
+    assert said == [f"Memory ran out: going on with {tokens} tokens at once." for tokens in halved], "the second time says nothing"
+    assert scarce.evaluation_tokens == halved[-1] < before
+    assert scarce.micro_batch_tokens == plenty.micro_batch_tokens
 
 
 def test_too_little_memory_for_anything_is_a_sentence():

@@ -27,6 +27,7 @@ from heedful.engines.layout import lay_out
 from heedful.engines.models import add_adapter, set_dropout
 from heedful.engines.narrow import computing
 from heedful.engines.padding import lengths_mask, pad_left, pad_right, scatter, with_positions
+from heedful.engines.recompute import computing_twice
 from heedful.engines.tap import adopt_where_same, examine, no_token, tapped_head
 from heedful.engines.tokens import context_length, decoder_start_id, end_ids, pad_id
 from heedful.errors import ModelProblem
@@ -51,7 +52,8 @@ class LanguageNetwork(nn.Module):
 
     ``precision`` is that of the arithmetic: in bfloat16 the weights that learn stay in float32.
     Causal models compute the tokens of a batch in one row without padding (``packs``) wherever
-    their attention allows it; prompts that rows share are computed once (``share_prompts``).
+    their attention allows it; prompts that rows share are computed once (``share_prompts``). Where
+    ``recomputes`` is set, layers are computed twice instead of kept.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class LanguageNetwork(nn.Module):
         super().__init__()
         self.tokenizer, self.lora, self.precision, self.share_prompts = tokenizer, lora, precision, share_prompts
         self.encoder_decoder = bool(model.config.is_encoder_decoder)
-        self.copies = Copies(precision)
+        self.copies, self.recomputes = Copies(precision), False
         self.pad_id = pad_id(tokenizer)
         self.end_ids = end_ids(model, tokenizer)
         self.start_id = decoder_start_id(model) if self.encoder_decoder else None
@@ -123,7 +125,7 @@ class LanguageNetwork(nn.Module):
         Without gradient every linear layer computes with its adapter merged (:mod:`heedful.engines.narrow`).
         """
         plain, adapter = self.model_of(role)
-        with computing(plain, self.copies, adapter):
+        with (computing_twice if self.recomputes else computing)(plain, self.copies, adapter):
             yield plain
 
     def forward(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False, temperature: float = 1.0) -> Outputs:
@@ -273,7 +275,7 @@ class ScalarNetwork(nn.Module):
             )
         set_dropout(model)
         self.model, self.tokenizer, self.precision = model.requires_grad_(True), tokenizer, precision
-        self.copies = Copies(precision)
+        self.copies, self.recomputes = Copies(precision), False
         self.pad_id = pad_id(tokenizer)
         self.context = context_length(model)
         self.causal_head = getattr(model, "score", None)
@@ -304,7 +306,7 @@ class ScalarNetwork(nn.Module):
     def as_role(self, role: Role) -> Iterator[Any]:
         """The model, computing in its precision."""
         assert role in SCALAR_ROLES, f"a sequence classifier has no role {role!r}"
-        with computing(self.model, self.copies):
+        with (computing_twice if self.recomputes else computing)(self.model, self.copies):
             yield self.model
 
     def forward(self, batch: Batch, role: Role, **_: Any) -> Outputs:
