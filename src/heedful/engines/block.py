@@ -10,7 +10,8 @@ only that the plan in force asks for, since a loss looks at the completions alon
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,27 @@ from heedful.engines.copies import Copies, base_of
 from heedful.engines.operations import Activation, eps_of, norm, norm_backward, turned, unit, unit_again, unit_backward
 from heedful.engines.projections import Projections
 
+_recomputing = False
+
+
+@contextmanager
+def recomputing() -> Iterator[None]:
+    """Let layers keep nothing but what torch keeps for them, since torch may compute them once more instead."""
+    global _recomputing
+    before, _recomputing = _recomputing, True
+    try:
+        yield
+    finally:
+        _recomputing = before
+
 
 @dataclass
 class Layer:
-    """What one pass through a layer computes with; ``learns`` where a backward pass may follow."""
+    """What one pass through a layer computes with; ``learns`` where a backward pass may follow, and ``keeps`` where it will
+    find what attention computed."""
 
     learns: bool
+    keeps: bool
     plan: Plan
     heads: tuple[int, int]
     """``h`` and ``k``."""
@@ -76,7 +92,9 @@ def _layer(layer: Any, act: Activation, plan: Plan, copies: Copies, adapter: str
     norms = (first.weight, eps_of(first)), (second.weight, eps_of(second))
     outer, gate_up, down = of(attention.o_proj), of(mlp.gate_proj, mlp.up_proj), of(mlp.down_proj)
     wanted = plan.wanted if last else None
-    return Layer(torch.is_grad_enabled(), plan, (h, k), attention.scaling, act, norms, inner, outer, gate_up, down, wanted)
+    return Layer(
+        torch.is_grad_enabled(), not _recomputing, plan, (h, k), attention.scaling, act, norms, inner, outer, gate_up, down, wanted
+    )
 
 
 class DecoderLayer(torch.autograd.Function):
@@ -88,7 +106,8 @@ class DecoderLayer(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             x, dtype, ((weight1, eps1), (weight2, eps2)) = hidden[0], cos.dtype, layer.norms
             normed, scale1 = norm(x, weight1, eps1, dtype)
-            found, graph = _attend(layer, _turned(layer, layer.inner(normed), cos, sin))
+            heads = _turned(layer, layer.inner(normed), cos, sin)
+            found, graph = _attend(layer, heads) if layer.learns and layer.keeps else (_follow(layer, heads), None)
             rest = x
             if layer.wanted is not None:
                 found, rest = found.index_select(0, layer.wanted), rest.index_select(0, layer.wanted)
@@ -100,7 +119,8 @@ class DecoderLayer(torch.autograd.Function):
             out = layer.down(product).to(x.dtype).add_(middle)
             if layer.learns:
                 ctx.layer, ctx.graph = layer, graph
-                ctx.save_for_backward(x, cos, sin, scale1, normed, found, middle, scale2, normed2, gate_up, gate)
+                more = heads if graph is None else ()
+                ctx.save_for_backward(x, cos, sin, scale1, normed, found, middle, scale2, normed2, gate_up, gate, *more)
             return out[None]
 
     @staticmethod
@@ -108,7 +128,7 @@ class DecoderLayer(torch.autograd.Function):
         """Part by part, the last one first."""
         layer: Layer = ctx.layer
         with torch.autocast(gradients[0].device.type, enabled=False):
-            x, cos, sin, scale1, normed, found, middle, scale2, normed2, gate_up, gate = ctx.saved_tensors
+            x, cos, sin, scale1, normed, found, middle, scale2, normed2, gate_up, gate, *heads = ctx.saved_tensors
             dout, ((weight1, _), (weight2, _)) = gradients[0][0], layer.norms
             dproduct, ddown = layer.down.backward(dout.to(cos.dtype), unit_again(gate_up, gate))
             dnormed2, dgate_up = layer.gate_up.backward(unit_backward(dproduct, gate_up, gate, layer.act), normed2)
@@ -117,7 +137,7 @@ class DecoderLayer(torch.autograd.Function):
             dfound, douter = layer.outer.backward(dmiddle.to(cos.dtype), found)
             if layer.wanted is not None:  # one token may be wanted by several completions
                 dfound, dmiddle = (rows.new_zeros((len(x), rows.shape[1])).index_add_(0, layer.wanted, rows) for rows in (dfound, dmiddle))
-            dheads = _attend_backward(ctx.graph, dfound)
+            dheads = _attend_backward(ctx.graph or _attend(layer, tuple(heads))[1], dfound)
             dnormed, dinner = layer.inner.backward(_turned_back(layer, dheads, cos, sin), normed)
             dx, dweight1 = norm_backward(dnormed, x, scale1, weight1)
             dx += dmiddle
@@ -149,10 +169,8 @@ def _turned_back(layer: Layer, heads: Heads, cos: Tensor, sin: Tensor) -> Tensor
     return rows.flatten(1)
 
 
-def _attend(layer: Layer, heads: Heads) -> tuple[Tensor, Graph | None]:
-    """``[N, h d]``, and with gradient the graph that leads there."""
-    if not layer.learns:
-        return _follow(layer, heads), None
+def _attend(layer: Layer, heads: Heads) -> tuple[Tensor, Graph]:
+    """``[N, h d]``, and the graph that leads there."""
     with torch.enable_grad():
         leaves = tuple(x.detach().requires_grad_() for x in heads)
         found = _follow(layer, leaves)  # type: ignore[arg-type]
