@@ -47,6 +47,15 @@ def test_a_copy_is_kept_until_the_weight_changes(change):
     assert torch.equal(copies.plain(layer), layer.weight.bfloat16())
 
 
+def test_scoring_leaves_no_copies_behind():
+    """A reference or a reward model is asked once in a rollout: its copies would take up memory while others learn."""
+    network = tiny.network("llama", lora=False, precision=torch.bfloat16)
+    layer = network.reference.model.layers[0].mlp.up_proj
+    first = network.copies.plain(layer)
+    LocalLearner(network).evaluate(tiny.batch(), "reference")
+    assert network.copies.plain(layer) is not first
+
+
 def test_a_copy_that_sampling_made_serves_learning():
     layer, copies = nn.Linear(3, 3), Copies(torch.bfloat16)
     with torch.inference_mode():

@@ -49,6 +49,11 @@ class Copies:
             lambda: torch.cat([merged(module, adapter, self.precision)[0] for module in modules]),
         )
 
+    def forget(self) -> None:
+        """Give back the memory of all copies."""
+        self._plain.clear()
+        self._merged.clear()
+
     def forget_merged(self) -> None:
         """Give back the memory of merged weights."""
         self._merged.clear()

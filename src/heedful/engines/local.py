@@ -18,7 +18,7 @@ from heedful.engines.recompute import layers
 from heedful.engines.sampling import LocalSampler
 from heedful.errors import FileProblem, NotFinite
 
-SUITABLE = {True: 1024, False: 16384}
+SUITABLE = {True: 1536, False: 16384}
 """Tokens computed at once on a CPU, where what stays in its caches is quick, and on an accelerator, which wants to be full."""
 KEPT_BYTES = 256 * 2**20
 """The reference's states over a rollout are kept up to this size, and computed again at every update beyond it."""
@@ -99,6 +99,7 @@ class LocalLearner:
             return gather_outputs(parts, len(batch), batch.width)
 
         outputs, self.evaluation_tokens = with_less(found, self.evaluation_tokens, SMALLEST, self.say)
+        self.network.copies.forget()  # a reference and a reward model look at a rollout once; what learns makes its copies anew
         give_back_free_memory()
         return outputs
 
