@@ -1,11 +1,13 @@
 # make demo   the whole life cycle in the built-in world, offline, in a few minutes
-# make test   the tests
+# make test   the tests: WORKERS=2 at a time
 # make bench  heedful beside its peers: ROW=ppo|reward|dpo|grpo|encoder-decoder|all SIZE=full|part|smoke REPEATS=3
 PYTHON ?= python3
 BIN := .venv/bin
 ROW ?= all
 SIZE ?= full
 REPEATS ?= 3
+# How many tests run side by side; each takes one core and up to 2 GiB.
+WORKERS ?= 2
 
 .PHONY: install demo test test-all check format demo-models bench bench-curves bench-gpu clean
 
@@ -20,7 +22,7 @@ demo: install
 	$(BIN)/heed demo
 
 test: install
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses $(WORKERS) --dist worksteal
 
 test-all: install
 	$(BIN)/python -m pytest

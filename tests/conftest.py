@@ -16,6 +16,8 @@ import postgres
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side: one core each, for this process and for those it starts
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long a draw takes says more about what else the machine does than about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional
 
 import tiny
+from heedful.engines import cache
 from heedful.engines.base import Batch, Sampling
-from heedful.engines.cache import Cache, Prompts, Sharing, weighed
+from heedful.engines.cache import Cache, Prompts, Sharing, kernel_for, weighed
 from heedful.engines.decoder import decoder_of, rotated
 from heedful.engines.local import LocalLearner
 from heedful.engines.narrow import Product
@@ -67,6 +71,7 @@ def test_positions_of_what_is_written_reach_as_far_as_wanted():
     assert drawn.logprobs == pytest.approx(found[0].tolist(), abs=1e-5)
 
 
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("kind", ["llama", "t5"])
 def test_in_bfloat16_what_is_recorded_is_near_what_the_model_computes(kind):
     one = LocalLearner(network(kind, torch.bfloat16))
@@ -134,6 +139,15 @@ def test_rows_stand_with_those_of_their_prompt_and_come_back(owner):
     assert torch.equal(sharing.by_row(together[..., 0]), x[..., 0])
 
 
+@pytest.fixture(params=["torch's kernel", "none"])
+def kernel(request, monkeypatch):
+    """With the kernel of this torch, which has it, and as with a torch that lacks it."""
+    if request.param == "none":
+        monkeypatch.setattr(cache, "kernel_for", partial(kernel_for, name="no_such_kernel"))
+    assert (cache.kernel_for(torch.float32) is None) is (request.param == "none")
+
+
+@pytest.mark.usefixtures("kernel")
 def test_a_mean_and_the_sum_of_its_weights():
     """By hand: scores log 1, log 3 and one that is not seen give weights 1/4, 3/4, 0, and a sum of 4."""
     q, k = torch.ones(1, 1, 1, 1), torch.tensor([1.0, 3.0, 9.0]).log().view(1, 1, 3, 1)
@@ -143,6 +157,28 @@ def test_a_mean_and_the_sum_of_its_weights():
     assert total.exp().item() == pytest.approx(4.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_a_kernel_that_this_torch_has_is_used_and_one_that_means_something_else_is_not(dtype, monkeypatch):
+    """The other names: no such kernel, one of another signature, one for another device."""
+    known = kernel_for(dtype)
+    assert known is not None
+    for other in ("no_such_kernel", "silu_backward", "_scaled_dot_product_flash_attention"):
+        assert kernel_for(dtype, other) is None
+
+    def in_powers_of_two(*args, **more):
+        out, total = known(*args, **more)
+        return out, total / math.log(2)
+
+    def without_bias(q, k, v, attn_mask, scale):
+        return known(q, k, v, scale=scale)
+
+    for meant in (in_powers_of_two, without_bias, lambda *args, **more: known(*args, **more)[0]):
+        monkeypatch.setattr(torch.ops.aten, "another_kernel", meant, raising=False)
+        kernel_for.cache_clear()
+        assert kernel_for(dtype, "another_kernel") is None
+
+
+@pytest.mark.usefixtures("kernel")
 def test_attention_over_prompt_and_own_tokens_is_one_over_both():
     """Two rows of one prompt and one of another, three tokens each, against torch on the whole text; four heads share two."""
     generator = torch.Generator().manual_seed(0)
@@ -153,12 +189,12 @@ def test_attention_over_prompt_and_own_tokens_is_one_over_both():
 
     before = [(draw(kv, n, width), draw(kv, n, width)) for n in lengths]
     padded = [torch.stack([functional.pad(kind[i], (0, 0, 0, 5 - kind[i].shape[1]), value=7.0) for kind in before]) for i in (0, 1)]
-    cache = Cache(3, 3, CPU)
-    cache.admit(Prompts([padded[0]], [padded[1]], torch.tensor(lengths)), owner)
+    kept = Cache(3, 3, CPU)
+    kept.admit(Prompts([padded[0]], [padded[1]], torch.tensor(lengths)), owner)
     texts = [list(before[o]) for o in owner]
     for _ in range(3):
         query, key, value = draw(heads, 3, width), draw(kv, 3, width), draw(kv, 3, width)
-        found = cache.turn().attend(query, key, value, 0.4)
+        found = kept.turn().attend(query, key, value, 0.4)
         for row, text in enumerate(texts):
             text[:] = [torch.cat([known, new[:, row : row + 1]], 1) for known, new in zip(text, (key, value), strict=True)]
             k, v = (x.repeat_interleave(2, 0) for x in text)

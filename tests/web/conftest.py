@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from apps import serving
+from panels import fill
 
 from heedful.store import Store
+from heedful.web import analysis
 from stores import Clock
 
 
@@ -20,6 +22,17 @@ def store(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Iterator[Store
     path.write_bytes(sqlite_template.read_bytes())
     with Store.open(path, clock=clock) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def judged_template(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Path:
+    """A store in which the panel has judged and the figures have been worked out, to be copied."""
+    path = tmp_path_factory.mktemp("judged") / "template.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    with Store.open(path, clock=Clock()) as store:
+        fill(store)
+        analysis.work_out(store, "helpful")
+    return path
 
 
 @pytest.fixture

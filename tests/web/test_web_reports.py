@@ -5,27 +5,30 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import Browser, person
-from panels import FEW, NEW, OLD, PANEL, PROMPTS, asked_about, fill
+from apps import Browser, person, serving
+from panels import FEW, NEW, OLD, PANEL, PROMPTS, asked_about
 
 from heedful.cli.main import main
 from heedful.feedback import panel as model
 from heedful.records import Ranking
 from heedful.store import Store, labelers, projects
-from stores import project
+from stores import Clock, project
 
 Told = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
-def judged(store: Store) -> Store:
-    """A store in which the panel has judged."""
-    fill(store)
-    return store
+def judged(judged_template: Path, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """A store in which the panel has judged, and somebody has had the figures worked out."""
+    path = tmp_path / "judged.db"
+    path.write_bytes(judged_template.read_bytes())
+    with Store.open(path, clock=clock) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -43,12 +46,10 @@ def heed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.fixture
-def manager(app: Any, judged: Store) -> Browser:
-    """Somebody who has had the figures worked out."""
-    browser = Browser(app).sign_in(judged, person(judged, "olga", "owner", None))
-    browser.fill("/projects/1/findings")
-    app.state.worker.wait()
-    return browser
+def manager(judged: Store, clock: Clock) -> Iterator[Browser]:
+    """Somebody who looks at the figures."""
+    with serving(judged.database.where, clock) as app:
+        yield Browser(app).sign_in(judged, person(judged, "olga", "owner", None))
 
 
 def plain(page: str) -> str:

@@ -9,7 +9,8 @@ its place, so that the rows that go on always stand in front.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,8 @@ from torch.nn import functional
 from heedful.engines.attention import Packed
 from heedful.engines.layout import Layout
 from heedful.engines.padding import rounded
+
+Kernel = Callable[..., tuple[Tensor, Tensor]]
 
 LOWEST = torch.finfo(torch.float32).min
 """What is added to the score of a key that may not be seen: finite, since a row that sees nothing must not become NaN."""
@@ -223,12 +226,38 @@ class Turn:
 def weighed(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor) -> tuple[Tensor, Tensor]:
     """``softmax(q k' * scale + bias) v`` and the log of the sum of the exponentials, ``[S, k, L, d]`` and ``[S, k, L]``, for
     ``q [S, k, L, d]``, ``k`` and ``v [S, k, M, d]`` and a ``bias`` in float32 that broadcasts to ``[S, k, L, M]``."""
-    if q.device.type == "cpu":
-        found: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=bias, scale=scale)
-        return found
+    kernel = kernel_for(q.dtype) if q.device.type == "cpu" else None
+    return kernel(q, k, v, attn_mask=bias, scale=scale) if kernel else plainly(q, k, v, scale, bias)
+
+
+def plainly(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`weighed` with what every torch has."""
     scores = torch.matmul(q * scale, k.transpose(-1, -2)).float() + bias
     total = scores.logsumexp(-1)
     return torch.matmul((scores - total[..., None]).exp().to(v.dtype), v), total
+
+
+@functools.cache
+def kernel_for(dtype: torch.dtype, name: str = "_scaled_dot_product_flash_attention_for_cpu") -> Kernel | None:
+    """torch's kernel of that name, which it promises to nobody: ``None`` where this torch lacks it, calls it otherwise, or means
+    something else by it, as a small trial shows."""
+    try:
+        kernel: Kernel = getattr(torch.ops.aten, name)
+        return kernel if _agrees(kernel, dtype) else None
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _agrees(kernel: Kernel, dtype: torch.dtype) -> bool:
+    """Does it give what :func:`plainly` gives, for a bias that broadcasts and one that does not?"""
+    q, k, v = (torch.linspace(-1.0, 1.0, 2 * 3 * n * 4).sin().view(2, 3, n, 4).to(dtype) for n in (2, 5, 5))
+    bias = torch.where(torch.arange(5) < torch.tensor([[3], [4]]), 0.5, LOWEST)[:, None, None, :]
+    tolerance = 8 * max(torch.finfo(kind).eps for kind in (dtype, torch.float32))
+    return all(
+        torch.allclose(found.float(), expected.float(), atol=tolerance, rtol=tolerance)
+        for added in (bias, bias.expand(2, 3, 2, 5).contiguous())
+        for found, expected in zip(kernel(q, k, v, attn_mask=added, scale=0.7), plainly(q, k, v, 0.7, added), strict=True)
+    )
 
 
 def _beyond(prompts: Prompts) -> Tensor:

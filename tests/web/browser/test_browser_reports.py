@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from panels import fill
+from served import serve
 from test_browser_pages import PHONE, WIDE, faults, follow
 
 from heedful.store import labelers
-from heedful.web import analysis
 
 Visit = Callable[..., Any]
 
 
+@pytest.fixture
+def served(browser: Any, judged_template: Path, tmp_path: Path) -> Iterator[Any]:
+    """The app over a store in which the panel has judged."""
+    path = tmp_path / "labels.db"
+    path.write_bytes(judged_template.read_bytes())
+    with serve(path) as running:
+        yield running
+
+
 @pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", PHONE)], ids=["light-wide", "dark-phone"])
 def test_verdicts_and_agreement(served: Any, visit: Visit, scheme: str, size: dict[str, int]) -> None:
-    fill(served.store)
-    analysis.work_out(served.store, "helpful")
     page = visit(served.person("olga", "owner"), f"/projects/{served.project_id()}", color_scheme=scheme, viewport=size)
     found = faults(page, "overview")
     assert page.get_by_role("region", name="Agreement by group").get_by_role("row").count() == 8
