@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 import tiny
+from heedful.engines import sampling as engine
 from heedful.engines.base import Batch, Sampling, distinct_rows
 from heedful.engines.local import LocalLearner
-from heedful.engines import sampling as engine
 from heedful.engines.sampling import LocalSampler, draw, invert, row_uniforms, truncate
 from heedful.engines.writing import writer_of
 from heedful.errors import DeviceProblem

@@ -244,6 +244,29 @@ def test_a_finished_run_does_nothing_more(whole, tmp_path):
     assert_same(*whole, again, rows)
 
 
+def test_a_run_that_may_go_on_for_longer_ends_where_a_longer_one_ends(whole, tmp_path):
+    """Half-way through, and after its last step."""
+    for steps, kill in ((2, {}), (3, {"kill_update": 8})):
+        rows: list[Any] = []
+        trial = Trial(tmp_path / str(steps), steps=steps)
+        if kill:
+            with pytest.raises(Killed):
+                trial.run(rows, **kill)
+        else:
+            assert trial.run(rows).stopping.reason == "max_steps"
+        assert_same(*whole, Trial(tmp_path / str(steps)).run(rows), rows)
+
+
+def test_a_run_that_shall_end_sooner_than_it_has_come_looks_once_more_and_ends(tmp_path):
+    rows: list[Any] = []
+    with pytest.raises(Killed):
+        Trial(tmp_path).run(rows, kill_score=3)
+    assert [step for step, _ in rows] == [0, 1, 2, 2, 3]
+    loop = Trial(tmp_path, steps=1).run(rows)
+    assert (loop.stopping.reason, loop.step, loop.scorer.calls) == ("max_steps", 3, 0)
+    assert [row["step"] for row in loop.stopping.history] == [0, 2, 3]
+
+
 @pytest.mark.parametrize(("kind", "rate"), [("llama", 0.01), ("t5", 0.02)])
 def test_it_learns_to_write_the_token_it_is_paid_for(kind, rate, tmp_path):
     """A Llama with adapters, a T5 with all of its weights."""

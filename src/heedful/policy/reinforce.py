@@ -95,6 +95,8 @@ class Reinforcement:
         if not self.stopping.history:
             self._hold_out()
             self.checkpoints.save(0, self._save)
+        if self.step > self.settings.max_steps and self.stopping.reason is None:  # fewer are wanted now than were made
+            self._hold_out()
         with self.progress.track(self.settings.max_steps, self.algorithm.name) as bar:
             bar.advance(self.step)
             while self.stopping.reason is None:
@@ -172,7 +174,8 @@ class Reinforcement:
             return
         self.learner.load(newest[1])
         state = json.loads((newest[1] / "reinforcement.json").read_text())
-        self.step, self.stopping = state["step"], Stopping.from_state(state["stopping"])
+        self.step = state["step"]
+        self.stopping.load_state_dict(state["stopping"], self.step)
         self.algorithm.kl_control.load_state_dict(state["kl_control"])
         self.scale = None if state["scale"] is None else RewardScale(**state["scale"])
         self.progress.say(f"Going on from {self.algorithm.name} step {self.step}.")
