@@ -218,6 +218,15 @@ def test_reading_settings_loads_no_model_library() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
+def test_a_kl_horizon_that_is_too_short_for_a_batch_is_refused_with_the_settings() -> None:
+    """0.2 x 64 = 12.8 completions of change in one update."""
+    for section in ("ppo", "grpo"):
+        adaptive = f"{section}.kl_controller=adaptive"
+        assert f"{section}.kl_horizon is 12 but {section}.batch_size is 64" in refusal(adaptive, f"{section}.kl_horizon=12")
+        load_settings(None, [adaptive, f"{section}.kl_horizon=13"])
+        load_settings(None, [f"{section}.kl_horizon=12"])
+
+
 SOURCES = sorted(Path(heedful.__file__).parent.rglob("*.py"))
 SECTIONS = {name: set(type(value).model_fields) for name, value in Settings() if isinstance(value, Section)}
 

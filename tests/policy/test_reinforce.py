@@ -17,6 +17,7 @@ from heedful.engines.seeding import seeded
 from heedful.errors import ModelProblem, NotFinite, SettingProblem
 from heedful.policy.grpo import GRPO
 from heedful.policy.ppo import PPO
+from heedful.policy.reference import check_neutral_start
 from heedful.policy.reinforce import Reinforcement
 from heedful.policy.rollout import collect
 from heedful.policy.stopping import Stopping
@@ -309,6 +310,21 @@ def test_a_policy_that_is_not_its_reference_at_the_start_is_refused(tmp_path):
         Trial(tmp_path, network).run()
     loop = Trial(tmp_path / "again", lambda: tiny.network("llama", roles=("policy", "reference"))).start([])
     assert loop.train().reason == "max_steps"
+
+
+@pytest.mark.parametrize(("kind", "lora"), CASES, ids=NAMES)
+def test_in_bfloat16_the_start_is_checked_as_closely(kind, lora, tmp_path):
+    """A policy and a reference that differ by less than bfloat16 may round while sampling are still two models."""
+    fresh = tiny.network(kind, lora=lora, roles=("policy", "reference"), precision=torch.bfloat16)
+    check_neutral_start(learner := LocalLearner(fresh), tiny.batch(4))
+    tiny.shake(fresh, by=0.005 if lora else 0.001)
+    policy, reference = (learner.evaluate(tiny.batch(4), role).logprobs for role in ("policy", "reference"))
+    assert 1e-3 < float((policy - reference).abs().max()) < learner.rounding
+    with pytest.raises(ModelProblem, match=r"before the first update the policy and the reference differ by 0\.\d+"):
+        check_neutral_start(learner, tiny.batch(4))
+    if kind == "llama":
+        with pytest.raises(ModelProblem, match="before the first update"):
+            Trial(tmp_path, lambda: fresh).run()
 
 
 def test_noise_in_the_model_is_noticed_before_it_learns_from_it(tmp_path):

@@ -116,7 +116,7 @@ class Reinforcement:
             cut = self.reward.truncated_penalty if self.reward.truncated == "penalty" else None
             self.scale = RewardScale.fit(experience.scores, normalise=self.reward.normalise, clip=self.reward.clip, truncated_score=cut)
         if self.step == 0:
-            check_neutral_start(experience.logprobs, experience.ref_logprobs, self.learner.rounding)
+            check_neutral_start(self.learner, experience.batch)
         [seed] = seeds_for(self.seed, self.step, 1, n=1)
         try:
             metrics = self.algorithm.improve(self.learner, experience, self.scale, seed)
