@@ -22,8 +22,8 @@ from torch import Tensor
 
 from heedful.engines.attention import Plan
 from heedful.engines.cache import Prompts, Turn
-from heedful.engines.fuse import ACTIVATIONS, eps_of
 from heedful.engines.narrow import Product
+from heedful.engines.operations import ACTIVATIONS, eps_of
 from heedful.engines.padding import rounded
 
 LLAMA = (

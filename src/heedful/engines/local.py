@@ -18,8 +18,10 @@ from heedful.engines.recompute import layers
 from heedful.engines.sampling import LocalSampler
 from heedful.errors import FileProblem, NotFinite
 
-SUITABLE = {True: 1024, False: 16384}
+SUITABLE = {True: 1536, False: 16384}
 """Tokens computed at once on a CPU, where what stays in its caches is quick, and on an accelerator, which wants to be full."""
+KEPT_BYTES = 256 * 2**20
+"""The reference's states over a rollout are kept up to this size, and computed again at every update beyond it."""
 SMALLEST = 16
 """Fewer tokens than this are not worth trying again with."""
 
@@ -88,14 +90,16 @@ class LocalLearner:
         return 1e-4 if self.network.precision == torch.float32 else 0.15
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False) -> Outputs:
+    def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False, ref_states: bool = False) -> Outputs:
         """Outputs of the whole batch on the CPU, in its own row order."""
+        with_states = ref_states and self._has_room_for_states(batch)
 
         def found(budget: int) -> Outputs:
-            parts = [(rows, self._forward(batch.select(rows), role, entropy, exact_kl)) for rows in self._parts(batch, budget)]
+            parts = [(rows, self._forward(batch.select(rows), role, entropy, exact_kl, with_states)) for rows in self._parts(batch, budget)]
             return gather_outputs(parts, len(batch), batch.width)
 
         outputs, self.evaluation_tokens = with_less(found, self.evaluation_tokens, SMALLEST, self.say)
+        self.network.copies.forget()  # a reference and a reward model look at a rollout once; what learns makes its copies anew
         give_back_free_memory()
         return outputs
 
@@ -207,8 +211,12 @@ class LocalLearner:
                     self.optimiser.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
         self.steps = json.loads((folder / "learner.json").read_text())["steps"]
 
-    def _forward(self, batch: Batch, role: Role, entropy: bool, exact_kl: bool) -> Outputs:
-        outputs: Outputs = self.network(batch, role, entropy=entropy, exact_kl=exact_kl, temperature=self.temperature)
+    def _has_room_for_states(self, batch: Batch) -> bool:
+        return isinstance(self.network, LanguageNetwork) and 4 * len(batch) * batch.width * self.network.width <= KEPT_BYTES
+
+    def _forward(self, batch: Batch, role: Role, entropy: bool, exact_kl: bool, ref_states: bool = False) -> Outputs:
+        asked = {"entropy": entropy, "exact_kl": exact_kl, "temperature": self.temperature, "ref_states": ref_states}
+        outputs: Outputs = self.network(batch, role, **asked)
         return outputs
 
 
@@ -254,7 +262,7 @@ def gather_outputs(parts: Sequence[tuple[list[int], Outputs]], rows: int, width:
         if not pieces or pieces[0][1] is None:
             return None
         first = pieces[0][1]
-        shape = (rows,) if first.dim() == 1 else (rows, first.shape[1] if name == "class_logits" else width)
+        shape = (rows,) if first.dim() == 1 else (rows, first.shape[1] if name == "class_logits" else width, *first.shape[2:])
         whole = torch.zeros(shape, dtype=first.dtype)
         for index, piece in pieces:
             if piece.dim() == 1:

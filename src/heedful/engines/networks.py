@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from heedful.engines.attention import Packed, following
 from heedful.engines.base import Batch, Outputs, Role, distinct_rows
+from heedful.engines.copies import Copies
 from heedful.engines.fuse import trims
 from heedful.engines.head import Head, TokenStatistics, token_statistics
 from heedful.engines.layout import lay_out
 from heedful.engines.models import add_adapter, set_dropout
-from heedful.engines.narrow import Copies, computing
+from heedful.engines.narrow import computing
 from heedful.engines.padding import lengths_mask, pad_left, pad_right, scatter, with_positions
 from heedful.engines.recompute import computing_twice
 from heedful.engines.tap import adopt_where_same, examine, no_token, tapped_head
@@ -79,7 +80,7 @@ class LanguageNetwork(nn.Module):
         self.written_out: bool | None = None  # found out when it is first sampled from
         self.reference = copy.deepcopy(model).requires_grad_(False) if lora is None and "reference" in roles else None
         self.model = self._with_adapters(model, roles)
-        width = self.plain.get_output_embeddings().weight.shape[-1]
+        self.width = width = self.plain.get_output_embeddings().weight.shape[-1]
         self.value_head = value_head(width).to(self.device) if with_value else None
         self.score_heads = nn.ModuleDict({role: reward_head(width).to(self.device) for role in roles if role in SCALAR_ROLES})
         self.eval()
@@ -127,16 +128,22 @@ class LanguageNetwork(nn.Module):
         with (computing_twice if self.recomputes else computing)(plain, self.copies, adapter):
             yield plain
 
-    def forward(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False, temperature: float = 1.0) -> Outputs:
+    def forward(
+        self,
+        batch: Batch,
+        role: Role,
+        *,
+        entropy: bool = False,
+        exact_kl: bool = False,
+        temperature: float = 1.0,
+        ref_states: bool = False,
+    ) -> Outputs:
         """See :class:`heedful.engines.base.Outputs`."""
         mask = batch.mask.to(self.device)
         states = self._states(batch, role)
         if role in SCALAR_ROLES:
             return Outputs(scores=self.score_heads[role](self._score_state(states, mask)).squeeze(-1))
-        reference = None
-        if exact_kl:
-            with torch.no_grad():
-                reference = self._states(batch, "reference")
+        reference = self._reference_states(batch, mask) if exact_kl else None
         targets = torch.tensor([token for ids in batch.completion_ids for token in ids], dtype=torch.long, device=self.device)
         found = statistics(states, targets, reference, temperature, self.precision)
         with_value = role == "policy" and self.value_head is not None
@@ -146,7 +153,25 @@ class LanguageNetwork(nn.Module):
             entropy=scatter(found.entropy, mask) if entropy else None,
             kl=None if found.kl is None else scatter(found.kl, mask),
             ref_logprobs=None if found.ref_logprobs is None else scatter(found.ref_logprobs, mask),
+            ref_states=self._kept(states if role == "reference" else reference, mask) if ref_states else None,
         )
+
+    @torch.no_grad()
+    def _reference_states(self, batch: Batch, mask: Tensor) -> States:
+        """Computed, or where the batch carries them, those."""
+        known = batch.columns.get("ref_states")
+        if known is None:
+            return self._states(batch, "reference")
+        return States(known.to(self.device)[mask.bool()], head=self.head_of(self.model_of("reference")[0]))
+
+    @staticmethod
+    def _kept(states: States | None, mask: Tensor) -> Tensor | None:
+        """``[B, T, H]``, for a later pass; ``None`` where a head takes more than states."""
+        if states is None or states.head is None:
+            return None
+        found = states.found.new_zeros((*mask.shape, states.found.shape[1]))
+        found[mask.bool()] = states.found
+        return found
 
     def _score_state(self, states: States, mask: Tensor) -> Tensor:
         """What a score is read from, ``[B, H]``. Causal: the state after the last true token. Encoder-decoder: the

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from heedful.engines.attention import following, plan_in_force
+from heedful.engines.block import recomputing
 from heedful.engines.fuse import replaced
 from heedful.engines.narrow import Copies, computing
 
@@ -25,7 +26,7 @@ def computing_twice(model: nn.Module, copies: Copies, adapter: str | None = None
     """
     with computing(model, copies, adapter):
         found = layers(model) if torch.is_grad_enabled() else []  # without gradient nothing is kept
-        with replaced({layer: _twice(layer.forward, lambda: computing(model, copies, adapter)) for layer in found}):
+        with recomputing(), replaced({layer: _twice(layer.forward, lambda: computing(model, copies, adapter)) for layer in found}):
             yield
 
 
@@ -42,7 +43,7 @@ def _twice(forward: Callable[..., Any], again: Callable[[], AbstractContextManag
 
         @contextmanager
         def as_before() -> Iterator[None]:
-            with following(plan), again():
+            with following(plan), again(), recomputing():
                 yield
 
         return checkpoint(
