@@ -14,7 +14,9 @@ from pathlib import Path
 
 import torch
 
-TOKENS = 2048
+from heedful.engines.local import SUITABLE
+
+TOKENS = SUITABLE[True]
 """Rows of the products at a model's shapes: as many tokens as heedful computes at once on a CPU."""
 LARGE = 2048
 REPEATS = 7

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -12,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import heedful
+from heedful import errors
 from heedful.config import Settings, describe_settings, load_settings, require, require_complete, settings_to_toml, to_toml
 from heedful.errors import FileProblem, SettingProblem
-from heedful.settings import DpoSettings, GrpoSettings
+from heedful.settings import DpoSettings, GrpoSettings, Section
 
 
 def refusal(*overrides: str) -> str:
@@ -211,3 +216,36 @@ def test_reading_settings_loads_no_model_library() -> None:
     heavy = "'torch', 'transformers', 'rich', 'scipy'"
     code = f"import sys, heedful.config, heedful.run, heedful.progress; print([m for m in ({heavy}) if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_kl_horizon_that_is_too_short_for_a_batch_is_refused_with_the_settings() -> None:
+    """0.2 x 64 = 12.8 completions of change in one update."""
+    for section in ("ppo", "grpo"):
+        adaptive = f"{section}.kl_controller=adaptive"
+        assert f"{section}.kl_horizon is 12 but {section}.batch_size is 64" in refusal(adaptive, f"{section}.kl_horizon=12")
+        load_settings(None, [adaptive, f"{section}.kl_horizon=13"])
+        load_settings(None, [f"{section}.kl_horizon=12"])
+
+
+SOURCES = sorted(Path(heedful.__file__).parent.rglob("*.py"))
+SECTIONS = {name: set(type(value).model_fields) for name, value in Settings() if isinstance(value, Section)}
+
+
+def said_by_errors(source: Path) -> Iterator[str]:
+    """The texts of every error that a file raises or makes."""
+    for call in ast.walk(ast.parse(source.read_text())):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in vars(errors):
+            yield from (node.value for node in ast.walk(call) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def test_every_setting_that_an_error_names_exists() -> None:
+    named = re.compile(rf"(?<![\w.])({'|'.join(SECTIONS)})\.([a-z]\w*)")
+    found = {
+        (section, name)
+        for source in SOURCES
+        for text in said_by_errors(source)
+        for section, name in named.findall(text)
+        if name not in ("json", "jsonl", "toml")  # a file
+    }
+    assert len(found) > 25
+    assert {f"{section}.{name}" for section, name in found if name not in SECTIONS[section]} == set()

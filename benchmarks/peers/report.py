@@ -67,14 +67,20 @@ class Result:
 
     @property
     def counts(self) -> bool:
-        """A row whose results differ is no comparison."""
-        return self.max_difference <= TOLERANCE
+        """A row whose results differ, in the precision that is timed or in float32, is no comparison."""
+        return all(max(found.values()) <= TOLERANCE[precision] for precision, found in self.differences.items())
+
+    @property
+    def time_ratios_float32(self) -> dict[str, float]:
+        """As ``time_ratios``, of ours in float32."""
+        return {name: median_ratio(taken.seconds, self.ours_float32.seconds) for name, taken in self.peers.items()}
 
     def to_json(self) -> str:
         """One line. ``time_ratio`` is against the peer's quickest variant, ``memory_ratio`` against its leanest."""
         found: dict[str, Any] = {
             "row": self.row,
             "time_ratio": significant(min(self.time_ratios.values())),
+            "time_ratio_float32": significant(min(self.time_ratios_float32.values())),
             "memory_ratio": significant(max(self.memory_ratios.values())),
             "share_of_limit": significant(median(self.share)),
             "max_difference": significant(self.max_difference),
@@ -85,7 +91,6 @@ class Result:
             "time_ratios": {name: significant(ratio) for name, ratio in self.time_ratios.items()},
             "cpu_ratios": {name: significant(ratio) for name, ratio in self.cpu_ratios.items()},
             "memory_ratios": {name: significant(ratio) for name, ratio in self.memory_ratios.items()},
-            "time_ratio_float32": significant(min(median_ratio(t.seconds, self.ours_float32.seconds) for t in self.peers.values())),
             "load": significant(self.load),
             "repeats": len(self.ours.seconds),
             "counts": self.counts,
@@ -107,14 +112,17 @@ class Result:
             found.append(f"decoding at {median(self.decoding):.0%} of what bytes and operations allow")
         for name, gap in self.differences["float32"].items():
             drift = self.differences["bfloat16"][name]
-            found.append(f"largest difference in {name}: {gap:.1e} in float32 (allowed: {TOLERANCE:.0e}), {drift:.1e} in bfloat16")
+            allowed = f"(allowed: {TOLERANCE['float32']:.0e} and {TOLERANCE['bfloat16']:.0e})"
+            found.append(f"largest difference in {name}: {gap:.1e} in float32, {drift:.1e} in bfloat16 {allowed}")
         return [*found, "" if self.counts else "DOES NOT COUNT: the two sides compute different things"]
 
     def _against(self, variant: str) -> str:
         """A bar is met by seconds and by seconds of a core, or it is not: other work on the machine must not help anybody."""
         ratio, cores, memory = self.time_ratios[variant], self.cpu_ratios[variant], self.memory_ratios[variant]
         quicker, leaner = self.bars
-        times = f"{ratio:.2f} times quicker ({cores:.2f} by seconds of a core), bar {quicker:g}: {met(min(ratio, cores) >= quicker)}"
+        wide = self.time_ratios_float32[variant]
+        times = f"{ratio:.2f} times quicker ({cores:.2f} by seconds of a core; {wide:.2f} in float32)"
+        times += f", bar {quicker:g}: {met(min(ratio, cores) >= quicker)}"
         bar = "" if leaner is None else f", bar {leaner:g}: {met(memory <= leaner)}"
         return f"{variant}: {times}; {memory:.2f} of the memory{bar}"
 

@@ -58,7 +58,7 @@ def shortened(one: Sampled) -> Sampled:
     limit = int(np.random.default_rng(one.seed).integers(LENGTHS.start, LENGTHS.stop))
     if len(one.token_ids) <= limit:
         return one
-    return Sampled(one.token_ids[:limit], one.logprobs[:limit], "length", one.seed)
+    return Sampled(one.token_ids[:limit], one.logprobs[:limit], "length", one.seed, None if one.values is None else one.values[:limit])
 
 
 class LabLearner(LocalLearner):

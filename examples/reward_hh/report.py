@@ -22,6 +22,8 @@ from heedful.records import Pair, Prompt
 from heedful.reward.quality import calibration_figures, cross_fitted, reward_quality
 from heedful.reward.score import RewardModel
 
+WHEN = "it does where both intervals lie above 0"
+
 
 def scored(folder: Path) -> tuple[list[Pair], np.ndarray, np.ndarray]:
     """The held-out pairs of a run, and the scores of their chosen and rejected completions, ``[n]`` each."""
@@ -59,7 +61,10 @@ def lines(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray) -> It
     for name, found in by_subset(pairs, chosen, rejected):
         shares = "".join(f"{interval(found[key]):<22}" for key in ("accuracy", "longer_wins", "shorter_wins"))
         yield f"{name:<28} {found['pairs']:>5}  {shares}".rstrip()
-    yield f"\nThe interval of all subsets together lies {'above' if beats_length(found) else 'not above'} both length baselines.\n"
+    yield ""
+    for rule in ("longer", "shorter"):
+        yield f"better than '{rule} wins' on the same pairs, all subsets together, by {interval(found[f'above_{rule}_wins'])}"
+    yield f"The accuracy lies {'' if found['beats_length'] else 'not '}above both length baselines: {WHEN}.\n"
     yield f"{'|score difference|':<28} {'pairs':>5}  accuracy"
     for row in found["by_margin"]:
         margin = f"{row['margin'][0]:.2f} to {row['margin'][1]:.2f}"
@@ -67,11 +72,6 @@ def lines(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray) -> It
     yield f"\n{'calibration':<28} {'nll':>7} {'brier':>7} {'ece':>7}"
     for name, figures in calibration(pairs, chosen, rejected):
         yield f"{name:<28} {figures['nll']:>7.4f} {figures['brier']:>7.4f} {figures['ece']:>7.4f}"
-
-
-def beats_length(found: dict[str, Any]) -> bool:
-    """Whether the whole interval of the accuracy lies above what length alone would get."""
-    return bool(found["accuracy"]["low"] > max(found["longer_wins"]["estimate"], found["shorter_wins"]["estimate"]))
 
 
 def interval(row: dict[str, float]) -> str:

@@ -40,6 +40,7 @@ def align(settings: Settings, source: Source, run: Run, progress: Progress) -> d
 
     # The policy learns to score well, or what the pairs prefer, without leaving its reference behind.
     learn = dpo.learn_from_pairs if settings.policy.algorithm == "dpo" else policy.reinforce
+    policy.reopen(ws)
     done["policy"] = ws.stage("policy", learn, "reward" if "reward" in done else "prompts")
 
     # Did it help? On prompts that nobody has seen, with intervals; then for people to read.

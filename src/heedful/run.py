@@ -129,6 +129,13 @@ class Run:
         _write_json(record_path, {"name": name, "state": "complete", "inputs": needs, "ended": _now(), **outcome})
         return dict(result)
 
+    def reopen(self, name: str, unfinished: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Let a finished stage go on in its own folder where its result is not the end any more."""
+        _, record_path = self._stage_paths(name)
+        record = _read_record(record_path)
+        if record.get("state") == "complete" and unfinished(record["result"]):
+            _write_json(record_path, {**record, "state": "started", "started": _now()})
+
     def log(self, step: int, metrics: Mapping[str, Any], stage: str) -> None:
         """Append one line to ``metrics.jsonl``; numbers that are not finite are written as null.
 

@@ -202,6 +202,10 @@ class RewardSettings(Section):
         return self
 
 
+LARGEST_KL_ERROR = 0.2
+"""The adaptive controller clips the relative error of the KL to this, so that one odd batch moves little (Ziegler et al. 2019)."""
+
+
 class PolicySettings(Section):
     """How the policy learns."""
 
@@ -241,6 +245,8 @@ class ReinforcementSettings(Section):
             raise contradiction(self.section, self, "warmup_steps", "max_steps", "the learning rate would never be reached")
         if self.kl_controller == "adaptive" and self.kl_coef == 0:
             raise contradiction(self.section, self, "kl_controller", "kl_coef", "the controller multiplies kl_coef, so it would stay 0")
+        if self.kl_controller == "adaptive" and LARGEST_KL_ERROR * self.batch_size >= self.kl_horizon:
+            raise contradiction(self.section, self, "kl_horizon", "batch_size", "one update could turn the penalty into a reward")
         return self
 
 

@@ -140,7 +140,7 @@ def test_a_checkpoint_from_before_the_first_step_takes_the_moments_away_again(tm
 
 
 def test_what_is_loaded_lies_where_the_weights_are(tmp_path):
-    """The count of steps too: on an accelerator a fused optimiser refuses one that stays on the CPU."""
+    """The count of steps too: a fused optimiser on an accelerator refuses one on the CPU. (`meta` is a device without numbers.)"""
     first = LocalLearner(tiny.network("llama"), "policy", Optimiser(0.05))
     learn(first, 1)
     first.save(tmp_path)

@@ -149,3 +149,5 @@ def test_lengths_are_drawn_by_seed_and_cut_what_is_longer(lab: ModuleType) -> No
     assert abs(np.mean(lengths) - 249.5) < 15  # sd 86.6 / sqrt(400) = 4.3
     whole = Sampled([5, 1], [0.0, 0.0], "stop", 3)
     assert lab.shortened(whole) is whole
+    [cut] = [lab.shortened(Sampled(list(range(500)), [-0.5] * 500, "length", 0, [float(n) for n in range(500)]))]
+    assert cut.values == [float(n) for n in range(len(cut.token_ids))], "the value of every state that is left"

@@ -78,12 +78,12 @@ def test_tables_by_hand(report: ModuleType) -> None:
     assert (found["harmless-base"]["accuracy"]["estimate"], found["harmless-base"]["shorter_wins"]["estimate"]) == (6.5 / 8, 1.0)
     assert found["all"]["accuracy"]["estimate"] == pytest.approx(9.5 / 12)
     text = "\n".join(report.lines(pairs, gap, np.zeros(12)))
-    assert "not above both length baselines" in text
+    assert "The accuracy lies not above both length baselines" in text
     assert "0.792 [" in text
-    assert not report.beats_length(found["all"])
-    sure = found["all"] | {"accuracy": {"estimate": 0.8, "low": 0.67, "high": 0.9}}
-    assert report.beats_length(sure)  # shorter wins: 8 of 12
-    assert not report.beats_length(sure | {"accuracy": {"estimate": 0.8, "low": 0.66, "high": 0.9}})
+    assert "better than 'longer wins' on the same pairs, all subsets together, by 0.458 [" in text  # 9.5 against 4 of 12
+    assert "better than 'shorter wins' on the same pairs, all subsets together, by 0.125 [-" in text  # against 8 of 12
+    surer = "\n".join(report.lines(pairs, np.ones(12), np.zeros(12)))  # right where the shorter one is wrong, and nowhere wrong
+    assert "The accuracy lies above both length baselines" in surer
 
 
 def test_the_temperature_of_a_half_comes_from_the_other(report: ModuleType) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from heedful.config import load_settings
-from heedful.jobs.sources import FileSource, RougeF
+from heedful.jobs.sources import ClassifierToxicity, FileSource, RougeF
 from heedful.records import Prompt, write_jsonl
+from heedful.reward.score import RewardModel
 
 
 def test_rows_may_say_where_they_belong(tmp_path: Path) -> None:
@@ -37,3 +38,21 @@ def test_measures_are_named_by_what_they_are_of(tmp_path: Path) -> None:
         "rouge2": "rouge2",
     }
     assert source.measures([Prompt("a", "?")]) == {}
+
+
+def test_the_measure_of_toxicity_opens_its_classifier_as_the_reward_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who trusts its authors' code does so for both."""
+    opened: list[tuple[str, bool]] = []
+
+    def note(path: str, **how: bool) -> None:
+        opened.append((path, how["trust_remote_code"]))
+        raise InterruptedError
+
+    monkeypatch.setattr(RewardModel, "open", note)
+    for trusted in ("true", "false"):
+        settings = load_settings(
+            None, ["reward.kind=classifier", f"reward.path={tmp_path}", "reward.label=kind", f"model.trust_remote_code={trusted}"]
+        )
+        with pytest.raises(InterruptedError):
+            ClassifierToxicity(settings)([], ["w1"])
+    assert opened == [(str(tmp_path), True), (str(tmp_path), False)]

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import tiny
-from heedful.jobs.policy import held_out, policy_learner, reinforce
+from heedful.jobs.policy import held_out, policy_learner, reinforce, reopen
 from heedful.records import Prompt, write_jsonl
 
 LOOP = ("ppo.max_steps=3", "ppo.batch_size=6", "ppo.minibatch_size=3", "ppo.learning_rate=0.05", "stopping.evaluate_every=1")
@@ -95,3 +95,21 @@ def test_the_best_weights_are_kept_and_not_the_last(workspace, chosen, metric, d
         saved, began = AutoModelForCausalLM.from_pretrained(folder / "model"), tiny.language_model("llama")
         for name, weight in began.state_dict().items():
             torch.testing.assert_close(saved.state_dict()[name], weight, msg=name)
+
+
+def test_a_finished_policy_goes_on_where_more_steps_are_allowed_and_only_there(workspace, chosen):
+    """In its own folder, from its last step on; a limit below what was done changes nothing."""
+
+    def learn(steps):
+        ws = workspace("llama", *chosen, "stopping.kl_budget=none", f"ppo.max_steps={steps}")
+        reopen(ws)
+        return ws.stage("policy", reinforce), ws.progress.said
+
+    first, _ = learn(2)
+    assert (first["steps"], first["stopped_by"]) == (2, "max_steps")
+    more, said = learn(4)
+    assert (more["steps"], more["stopped_by"]) == (4, "max_steps")
+    assert "Going on from PPO step 2." in said
+    assert more["history"][: len(first["history"])] == first["history"]
+    assert learn(3)[0] == learn(4)[0] == more
+    assert not workspace("llama", *chosen).folder("policy.1").exists()

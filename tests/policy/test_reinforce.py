@@ -17,6 +17,7 @@ from heedful.engines.seeding import seeded
 from heedful.errors import ModelProblem, NotFinite, SettingProblem
 from heedful.policy.grpo import GRPO
 from heedful.policy.ppo import PPO
+from heedful.policy.reference import check_neutral_start
 from heedful.policy.reinforce import Reinforcement
 from heedful.policy.rollout import collect
 from heedful.policy.stopping import Stopping
@@ -244,6 +245,29 @@ def test_a_finished_run_does_nothing_more(whole, tmp_path):
     assert_same(*whole, again, rows)
 
 
+def test_a_run_that_may_go_on_for_longer_ends_where_a_longer_one_ends(whole, tmp_path):
+    """Half-way through, and after its last step."""
+    for steps, kill in ((2, {}), (3, {"kill_update": 8})):
+        rows: list[Any] = []
+        trial = Trial(tmp_path / str(steps), steps=steps)
+        if kill:
+            with pytest.raises(Killed):
+                trial.run(rows, **kill)
+        else:
+            assert trial.run(rows).stopping.reason == "max_steps"
+        assert_same(*whole, Trial(tmp_path / str(steps)).run(rows), rows)
+
+
+def test_a_run_that_shall_end_sooner_than_it_has_come_looks_once_more_and_ends(tmp_path):
+    rows: list[Any] = []
+    with pytest.raises(Killed):
+        Trial(tmp_path).run(rows, kill_score=3)
+    assert [step for step, _ in rows] == [0, 1, 2, 2, 3]
+    loop = Trial(tmp_path, steps=1).run(rows)
+    assert (loop.stopping.reason, loop.step, loop.scorer.calls) == ("max_steps", 3, 0)
+    assert [row["step"] for row in loop.stopping.history] == [0, 2, 3]
+
+
 @pytest.mark.parametrize(("kind", "rate"), [("llama", 0.01), ("t5", 0.02)])
 def test_it_learns_to_write_the_token_it_is_paid_for(kind, rate, tmp_path):
     """A Llama with adapters, a T5 with all of its weights."""
@@ -286,6 +310,21 @@ def test_a_policy_that_is_not_its_reference_at_the_start_is_refused(tmp_path):
         Trial(tmp_path, network).run()
     loop = Trial(tmp_path / "again", lambda: tiny.network("llama", roles=("policy", "reference"))).start([])
     assert loop.train().reason == "max_steps"
+
+
+@pytest.mark.parametrize(("kind", "lora"), CASES, ids=NAMES)
+def test_in_bfloat16_the_start_is_checked_as_closely(kind, lora, tmp_path):
+    """A policy and a reference that differ by less than bfloat16 may round while sampling are still two models."""
+    fresh = tiny.network(kind, lora=lora, roles=("policy", "reference"), precision=torch.bfloat16)
+    check_neutral_start(learner := LocalLearner(fresh), tiny.batch(4))
+    tiny.shake(fresh, by=0.005 if lora else 0.001)
+    policy, reference = (learner.evaluate(tiny.batch(4), role).logprobs for role in ("policy", "reference"))
+    assert 1e-3 < float((policy - reference).abs().max()) < learner.rounding
+    with pytest.raises(ModelProblem, match=r"before the first update the policy and the reference differ by 0\.\d+"):
+        check_neutral_start(learner, tiny.batch(4))
+    if kind == "llama":
+        with pytest.raises(ModelProblem, match="before the first update"):
+            Trial(tmp_path, lambda: fresh).run()
 
 
 def test_noise_in_the_model_is_noticed_before_it_learns_from_it(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 import tiny
 from heedful.engines.base import Sampled, Sampling, decode
 from heedful.engines.local import LocalLearner
-from heedful.policy.rollout import Experience, collect, data_order, logprob_drift, seeds_for
+from heedful.policy.rollout import Experience, collect, data_order, logprob_drift, recorded_values, seeds_for
 from heedful.policy.shaping import RewardScale
 from heedful.records import Prompt
 
@@ -112,6 +114,15 @@ def test_a_policy_that_is_not_its_reference_is_looked_at_itself():
     assert torch.equal(found.logprobs, LocalLearner.evaluate(learner, found.batch, "policy").logprobs)
     assert float((found.logprobs - found.ref_logprobs).abs().max()) > 0.01
     assert found.drift < 1e-4
+
+
+def test_completions_come_with_their_values_all_or_none():
+    with_values, without = Sampled([1, 2], [-1.0, -1.0], "length", 0, [0.5, 0.25]), Sampled([3], [-1.0], "stop", 1)
+    assert recorded_values([without, without]) is None
+    assert recorded_values([with_values, replace(without, values=[2.0])]).tolist() == [[0.5, 0.25], [2.0, 0.0]]
+    for mixed in ([with_values, without], [without, with_values]):
+        with pytest.raises(AssertionError, match="1 of 2 completions have values"):
+            recorded_values(mixed)
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k3", "exact"])

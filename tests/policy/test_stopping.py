@@ -78,9 +78,26 @@ def test_another_metric_decides():
     ]
 
 
+def remembered(stopping, **rules):
+    """A new run's rules with the memory of another, as JSON keeps it."""
+    again = Stopping(**rules)
+    again.load_state_dict(json.loads(json.dumps(stopping.state_dict())), step=len(stopping.history) - 1)
+    return again
+
+
 def test_the_memory_survives_json():
-    stopping = Stopping(target=0.9, kl_budget=3.0, patience=4)
+    rules = {"target": 0.9, "kl_budget": 3.0, "patience": 4}
+    stopping = Stopping(**rules)
     feed(stopping, 0.1, 0.3, 0.2)
-    again = Stopping.from_state(json.loads(json.dumps(stopping.state_dict())))
+    again = remembered(stopping, **rules)
     assert again == stopping
     assert feed(again, 0.95) == [True]
+
+
+def test_the_rules_are_those_of_the_run_that_goes_on():
+    stopping = Stopping(max_steps=2)
+    feed(stopping, 0.1, 0.3, 0.2)
+    assert stopping.reason == "max_steps"
+    assert [remembered(stopping, max_steps=steps).reason for steps in (1, 2, 3)] == ["max_steps", "max_steps", None]
+    feed(reached := Stopping(max_steps=5, target=0.3), 0.1, 0.3)
+    assert remembered(reached, max_steps=50, target=0.3).reason == "target"

@@ -41,6 +41,24 @@ def test_beating_length_is_seen_whichever_way_length_points():
     assert not found["beats_length"], "always the shorter one is a rule of length too"
 
 
+def test_a_rule_of_length_is_beaten_by_the_paired_difference_and_not_by_intervals_apart():
+    """Of 100 pairs the longer one is chosen in 60. Right in those and in 5 more: a gain of 0.05 that no pair speaks against, though the
+    two shares' own intervals overlap. Right in 60 others than the rule for the most part: the same share, and no gain at all."""
+    longer = [Pair("p", "a b", "c")] * 60 + [Pair("p", "a", "b c")] * 40
+    right = np.r_[np.ones(65), np.zeros(35)]
+    found = reward_quality(longer, right, 1 - right)
+    assert found["accuracy"]["low"] < found["longer_wins"]["high"]
+    assert found["above_longer_wins"]["estimate"] == pytest.approx(0.05)
+    assert found["above_shorter_wins"]["estimate"] == pytest.approx(0.25)  # 65 against 40
+    assert 0 < found["above_longer_wins"]["low"] < 0.05 < found["above_longer_wins"]["high"] < 0.12
+    assert found["beats_longer_wins"]
+    assert found["beats_length"]
+    others = reward_quality(longer, right[::-1], 1 - right[::-1])
+    assert others["above_longer_wins"]["low"] < 0 < others["above_longer_wins"]["high"]
+    assert not others["beats_longer_wins"]
+    assert not others["beats_length"]
+
+
 def test_calibration_by_hand_from_both_sides():
     gap = np.array([2.0, -1.0])
     found = calibration_figures(gap, 2.0)

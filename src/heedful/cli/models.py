@@ -128,6 +128,7 @@ def _reinforce(algorithm: str, config: Path | None, resume: bool, overrides: lis
         )
     with _workspace(settings, f"train {algorithm}", resume, quiet) as ws:
         ws.stage("prompts", partial(data.load_prompts, needed=("train", "validation")))
+        policy.reopen(ws)
         _show_policy(ws, ws.stage("policy", policy.reinforce, "prompts"), as_json)
 
 

@@ -59,6 +59,12 @@ def reinforce(ws: Workspace, folder: Path) -> dict[str, Any]:
     return {"line": line, **figures, "history": stopped.history}
 
 
+def reopen(ws: Workspace) -> None:
+    """Where all steps were done and the settings now allow more, the stage goes on, though it had finished."""
+    limit = getattr(ws.settings.algorithm, "max_steps", 0)  # DPO counts epochs
+    ws.run.reopen("policy", lambda result: result["stopped_by"] == "max_steps" and result["steps"] < limit)
+
+
 def open_algorithm(settings: Settings) -> Algorithm:
     """PPO or GRPO, as the settings say."""
     from heedful.policy.grpo import GRPO

@@ -103,6 +103,7 @@ class ClassifierToxicity:
                 max_tokens=chosen.max_tokens,
                 device=self.settings.model.device,
                 precision=self.settings.model.precision,
+                trust_remote_code=self.settings.model.trust_remote_code,
             )
         probabilities = self._scorer.probabilities(texts)
         return [1.0 - float(row[self._scorer.index]) for row in probabilities]

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,11 +70,7 @@ def with_reference(learner: Learner, pairs: Batch, file: Path) -> Batch:
     from safetensors.torch import load_file, save
 
     if not file.exists():
-        few = pairs.select(np.linspace(0, len(pairs) - 1, 8).astype(int).tolist())
-        policy, reference = (learner.evaluate(few, role).logprobs for role in ("policy", "reference"))
-        assert policy is not None
-        assert reference is not None
-        check_neutral_start(policy, reference, learner.rounding)
+        check_neutral_start(learner, pairs)
         write_atomically(file, save({"reference": completion_logprobs(learner, pairs, "reference")}))
     return pairs.with_columns(**load_file(file))
 

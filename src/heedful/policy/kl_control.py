@@ -6,10 +6,7 @@ import math
 from typing import Protocol
 
 from heedful.errors import NotFinite, RunProblem, SettingProblem
-from heedful.settings import ReinforcementSettings
-
-LARGEST_ERROR = 0.2
-"""The relative error of the KL is clipped to this, so that one odd batch moves little (Ziegler et al. 2019)."""
+from heedful.settings import LARGEST_KL_ERROR, ReinforcementSettings
 
 
 class KLControl(Protocol):
@@ -87,12 +84,12 @@ class AdaptiveKL(FixedKL):
         """
         if not math.isfinite(kl):
             raise NotFinite(f"the KL to the reference is {kl}", "Lower the learning rate and resume from the last checkpoint.")
-        if LARGEST_ERROR * steps >= self.horizon:
+        if LARGEST_KL_ERROR * steps >= self.horizon:
             raise SettingProblem(
                 f"the KL horizon {self.horizon} is too short for {steps} completions per update",
                 f"Set it to {steps} or more.",
             )
-        error = min(max(kl / self.target - 1, -LARGEST_ERROR), LARGEST_ERROR)
+        error = min(max(kl / self.target - 1, -LARGEST_KL_ERROR), LARGEST_KL_ERROR)
         self._coef *= 1 + error * steps / self.horizon
         return self._coef
 

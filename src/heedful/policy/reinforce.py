@@ -100,6 +100,8 @@ class Reinforcement:
         if not self.stopping.history:
             self._hold_out()
             self.checkpoints.save(0, self._save)
+        if self.step > self.settings.max_steps and self.stopping.reason is None:  # fewer are wanted now than were made
+            self._hold_out()
         with self.progress.track(self.settings.max_steps, self.algorithm.name) as bar:
             bar.advance(self.step)
             while self.stopping.reason is None:
@@ -119,7 +121,7 @@ class Reinforcement:
             cut = self.reward.truncated_penalty if self.reward.truncated == "penalty" else None
             self.scale = RewardScale.fit(experience.scores, normalise=self.reward.normalise, clip=self.reward.clip, truncated_score=cut)
         if self.step == 0:
-            check_neutral_start(experience.logprobs, experience.ref_logprobs, self.learner.rounding)
+            check_neutral_start(self.learner, experience.batch)
         [seed] = seeds_for(self.seed, self.step, 1, n=1)
         try:
             metrics = self.algorithm.improve(self.learner, experience, self.scale, seed)
@@ -178,7 +180,8 @@ class Reinforcement:
             return
         self.learner.load(newest[1])
         state = json.loads((newest[1] / "reinforcement.json").read_text())
-        self.step, self.stopping = state["step"], Stopping.from_state(state["stopping"])
+        self.step = state["step"]
+        self.stopping.load_state_dict(state["stopping"], self.step)
         self.algorithm.kl_control.load_state_dict(state["kl_control"])
         self.scale = None if state["scale"] is None else RewardScale(**state["scale"])
         self.progress.say(f"Going on from {self.algorithm.name} step {self.step}.")

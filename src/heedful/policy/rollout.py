@@ -117,8 +117,7 @@ def _judged(learner: Learner, batch: Batch, drawn: Sequence[Sampled], estimator:
         policy = learner.evaluate(batch, "policy", exact_kl=True, ref_states=keep)
         return policy, logprob_drift(drawn, policy.logprobs)
     judged = learner.evaluate(batch, "reference", ref_states=keep)
-    values = padded([d.values or [] for d in drawn]) if drawn[0].values is not None else None
-    recorded = Outputs(padded([d.logprobs for d in drawn]), values, ref_states=judged.ref_states)
+    recorded = Outputs(padded([d.logprobs for d in drawn]), recorded_values(drawn), ref_states=judged.ref_states)
     reference = judged.logprobs
     assert reference is not None
     if untrained:
@@ -151,10 +150,22 @@ def padded(rows: Sequence[Sequence[float]]) -> Tensor:
     return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows], dtype=torch.float32)
 
 
+def recorded_values(drawn: Sequence[Sampled]) -> Tensor | None:
+    """``[B, T]`` where every completion came with its values, ``None`` where none did; a sampler keeps them all or none."""
+    values = [d.values for d in drawn if d.values is not None]
+    assert len(values) in (0, len(drawn)), f"{len(values)} of {len(drawn)} completions have values"
+    return padded(values) if values else None
+
+
 def spot_check(learner: Learner, batch: Batch, drawn: Sequence[Sampled], rows: int = 4) -> float:
     """The drift of a few rows, evenly spread: a second pass over all would cost what recording saved."""
-    chosen = sorted({int(row) for row in np.linspace(0, len(batch) - 1, rows)})
+    chosen = spread(len(batch), rows)
     return logprob_drift([drawn[row] for row in chosen], learner.evaluate(batch.select(chosen), "policy").logprobs)
+
+
+def spread(count: int, rows: int) -> list[int]:
+    """A few of ``count`` rows, evenly spread."""
+    return sorted({int(row) for row in np.linspace(0, count - 1, rows)})
 
 
 def logprob_drift(drawn: Sequence[Sampled], logprobs: Tensor | None) -> float:

@@ -1,6 +1,6 @@
 """When reinforcement learning stops, and which checkpoint is kept.
 
-In this order: the stated target on held-out prompts is reached; the KL budget is spent; the
+In this order: the KL budget is spent; the stated target on held-out prompts is reached; the
 held-out quality has turned down for ``patience`` evaluations; ``max_steps`` are done. The best
 held-out checkpoint is kept, not the last one: proxies go on rising after people stop agreeing
 (Gao et al. 2022).
@@ -9,17 +9,18 @@ held-out checkpoint is kept, not the last one: proxies go on rising after people
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from heedful.errors import SettingProblem, nearest
 
 Direction = Literal["above", "below"]
+MEMORY = ("best", "best_step", "worse", "reason", "history")
 
 
 @dataclass
 class Stopping:
-    """Rules and their memory. ``update`` after each held-out evaluation."""
+    """Rules, and from ``best`` on their memory. ``update`` after each held-out evaluation."""
 
     metric: str = "score"
     target: float | None = None
@@ -65,10 +66,13 @@ class Stopping:
         return "max_steps" if step >= self.max_steps else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
+        """The memory, as plain JSON types. The rules are the settings', which a run that goes on may have changed."""
+        return {name: getattr(self, name) for name in MEMORY}
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Stopping:
-        """The inverse of :meth:`state_dict`."""
-        return cls(**state)
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """The inverse of :meth:`state_dict`, ``step`` steps into a run; ``max_steps`` speaks anew, if no other rule has spoken."""
+        for name in MEMORY:
+            setattr(self, name, state[name])
+        if self.reason in (None, "max_steps"):
+            looked = self.history[-1]["step"] == step  # else the last step is yet to be looked at
+            self.reason = "max_steps" if looked and step >= self.max_steps else None

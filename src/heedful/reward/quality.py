@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from heedful.maths.calibration import brier, ece, nll, reliability_curve, temperature_scale
-from heedful.maths.statistics import Interval, wilson
+from heedful.maths.statistics import Interval, paired_bootstrap, wilson
 from heedful.records import Pair, plain_text
 
 
 def reward_quality(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray, *, margin_bins: int = 4) -> dict[str, Any]:
     """Held-out figures of a reward model; every share carries a 95 % Wilson interval.
 
-    ``chosen`` and ``rejected`` are scores ``[n]``; calibrated figures are cross-fitted over prompts.
+    ``chosen`` and ``rejected`` are scores ``[n]``; calibrated figures are cross-fitted over prompts. A rule
+    of length is beaten where the paired interval of the difference, on the same pairs, lies above 0.
     """
     gap = chosen - rejected
     scaled = cross_fitted(pairs, gap)
@@ -28,13 +29,16 @@ def reward_quality(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarr
     length = np.array([np.sign(len(p.chosen.split()) - len(p.rejected.split())) for p in pairs], dtype=float)
     longer = (length + 1) / 2
     accuracy, longer_wins, shorter_wins = share(right), share(longer), share(1 - longer)
+    above_longer, above_shorter = paired_bootstrap(right - longer), paired_bootstrap(right - (1 - longer))
     return {
         "pairs": len(pairs),
         "accuracy": _row(accuracy),
         "longer_wins": _row(longer_wins),
         "shorter_wins": _row(shorter_wins),
-        "beats_longer_wins": accuracy.low > longer_wins.high,
-        "beats_length": accuracy.low > max(longer_wins.high, shorter_wins.high),
+        "above_longer_wins": _row(above_longer),
+        "above_shorter_wins": _row(above_shorter),
+        "beats_longer_wins": above_longer.low > 0,
+        "beats_length": min(above_longer.low, above_shorter.low) > 0,
         "by_margin": accuracy_by_margin(gap, right, longer, margin_bins),
         "calibration": calibration_figures(gap, 1.0),
         "calibrated": {"temperature": calibrate(chosen, rejected), **calibration_figures(scaled, 1.0)},
