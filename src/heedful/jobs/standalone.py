@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from heedful.jobs.lengths import prompt_limit
 from heedful.jobs.workspace import Source
 from heedful.progress import Progress
 from heedful.records import Prompt, write_jsonl
@@ -36,9 +37,10 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
 
     chosen, network = settings.completions, _open(settings.model)
     prompts: list[Prompt] = source.prompts()["train"][: chosen.prompts]
-    ids, report = encode_prompts(
-        prompts, network.tokenizer, network.encoder_decoder, settings.model.max_prompt_tokens, settings.prompts.too_long
-    )
+    limit = prompt_limit(settings, network)
+    ids, report = encode_prompts(prompts, network.tokenizer, network.encoder_decoder, limit, settings.prompts.too_long)
+    if report.too_long:
+        progress.say(report.sentence())
     kept = [prompts[i] for i in report.kept]
     sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
     found = sample_completions(
@@ -52,7 +54,8 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
         model="instruct",
         progress=progress,
     )
-    return {"completions": len(found), "prompts": len(kept), "file": str(output), "sha256": write_jsonl(output, found)}
+    counts = {"completions": len(found), "prompts": len(kept), "too_long": report.too_long}
+    return {**counts, "file": str(output), "sha256": write_jsonl(output, found)}
 
 
 def _open(chosen: ModelSettings) -> Any:

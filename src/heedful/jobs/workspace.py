@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from heedful.errors import SettingProblem
+from heedful.jobs.lengths import prompt_limit
 from heedful.progress import Progress
 from heedful.records import Completion, Labeler, Prompt, Ranking, read_jsonl
 from heedful.run import Run
@@ -118,16 +118,7 @@ class Workspace:
     @property
     def max_prompt_tokens(self) -> int | None:
         """The stricter of the user's limit and the model's context less the room for a completion."""
-        context, wanted = self.network.context, self.settings.model.max_prompt_tokens
-        if context is None:
-            return wanted
-        room = context if self.network.encoder_decoder else context - self.settings.completions.max_new_tokens
-        if room < 1:
-            raise SettingProblem(
-                f"completions.max_new_tokens is {self.settings.completions.max_new_tokens}, but the model's context is {context} tokens",
-                "Lower it, so that a prompt has room, too.",
-            )
-        return room if wanted is None else min(room, wanted)
+        return prompt_limit(self.settings, self.network)
 
     @property
     def sampling(self) -> Sampling:
@@ -148,6 +139,11 @@ class Workspace:
         """The policy's base in all its roles."""
         roles: list[Role] = ["policy", "reference", "reward", "monitor"] if self.shares_base else ["policy", "reference"]
         return self.open_network(roles, with_value=self.settings.policy.algorithm == "ppo")
+
+    @cached_property
+    def policy_alone(self) -> LanguageNetwork:
+        """The policy with nothing beside it: what supervised fine-tuning needs."""
+        return self.open_network(["policy"])
 
     def open_network(self, roles: Sequence[Role], *, adapters: bool | None = None, with_value: bool = False) -> LanguageNetwork:
         """The model of the settings in some roles; ``adapters`` overrides ``lora.enabled``."""

@@ -24,16 +24,22 @@ from heedful.engines.networks import ScalarNetwork
 from heedful.errors import ModelProblem, RewardProblem, nearest
 from heedful.records import Prompt, plain_text
 
+Fit = Callable[[Sequence[Prompt], Batch], Batch]
+
 
 class SharedRewardModel:
-    """A reward model on the policy's own kind of base: scores the token ids, never their text again."""
+    """A reward model on the policy's own kind of base: scores the token ids, never their text again.
 
-    def __init__(self, learner: Learner, role: Role = "reward") -> None:
-        self.learner, self.role = learner, role
+    ``fit`` shortens what is longer than the reward model has learnt to read.
+    """
+
+    def __init__(self, learner: Learner, role: Role = "reward", *, fit: Fit | None = None) -> None:
+        self.learner, self.role, self.fit = learner, role, fit
 
     def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
         """One score per row of ``batch``."""
-        scores = self.learner.evaluate(batch, self.role).scores
+        rows = batch if self.fit is None else self.fit(prompts, batch)
+        scores = self.learner.evaluate(rows, self.role).scores
         assert scores is not None
         return finite(scores.tolist(), "the reward model")
 
