@@ -12,11 +12,10 @@ from heedful.engines.base import Batch
 from heedful.errors import DataProblem
 from heedful.jobs import reward
 from heedful.jobs.data import build_pairs
-from heedful.jobs.lengths import Budget
 from heedful.jobs.sft import fine_tune, load_demonstrations
 from heedful.jobs.standalone import sample_file
+from heedful.prompts.budget import Budget
 from heedful.records import Pair, Prompt, write_jsonl
-from heedful.reward.train import encode_pairs
 
 CONTEXT = 64
 
@@ -81,7 +80,7 @@ def test_a_reward_model_on_another_base_counts_what_it_cuts(learns, tmp_path):
 def test_what_is_scored_is_cut_as_what_was_learnt(learns):
     """A row of the policy that is longer than ``reward.max_tokens`` is scored as the very ids that a pair of these texts becomes."""
     ws = learns("llama", "reward.max_tokens=20", "lora.enabled=false")
-    learner, encode = reward.reward_learner(ws, "reward")
+    _, encode = reward.reward_learner(ws, "reward")
     prompts = [Prompt("a", words(0, 30)), Prompt("b", words(3, 4))]
     learnt = [encode(Pair(p.prompt, words(5, n), ""), True) for p, n in zip(prompts, (6, 3), strict=True)]
     policy = Batch([ids(0, 30), ids(3, 4)], [[*ids(5, 6), tiny.END], [*ids(5, 3), tiny.END]])

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heedful.jobs.lengths import Budget
 from heedful.jobs.policy import held_out, policy_learner
 from heedful.jobs.reward import open_reward, sampled_ids
 from heedful.jobs.workspace import Workspace
+from heedful.prompts.budget import Budget
 from heedful.records import Pair, Prompt
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from heedful.jobs.lengths import Budget, TooLong
 from heedful.jobs.workspace import Workspace
+from heedful.prompts.budget import Budget, TooLong
 from heedful.records import Pair, Prompt, plain_text
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from heedful.errors import DataProblem
-from heedful.jobs.lengths import Budget
 from heedful.jobs.workspace import Workspace
+from heedful.prompts.budget import Budget
 from heedful.records import Prompt, write_jsonl
 
 SPLITS = ("train", "validation")

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heedful.jobs.lengths import prompt_limit
-from heedful.jobs.workspace import Source
+from heedful.jobs.workspace import Source, open_alone, prompt_limit
 from heedful.progress import Progress
 from heedful.records import Prompt, write_jsonl
 from heedful.settings import ModelSettings, Settings
@@ -18,7 +17,7 @@ def open_writer(model: str, temperature: float, max_new_tokens: int) -> Callable
     from heedful.engines.base import Sampling, decode
     from heedful.prompts.chat import render
 
-    network = _open(ModelSettings(path=model))
+    network = open_alone(ModelSettings(path=model))
     sampling = Sampling(max_new_tokens, temperature or 1.0, greedy=temperature == 0)
 
     def write(text: str, seed: int) -> str:
@@ -35,7 +34,7 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
     from heedful.engines.base import Sampling
     from heedful.prompts.chat import encode_prompts
 
-    chosen, network = settings.completions, _open(settings.model)
+    chosen, network = settings.completions, open_alone(settings.model)
     prompts: list[Prompt] = source.prompts()["train"][: chosen.prompts]
     limit = prompt_limit(settings, network)
     ids, report = encode_prompts(prompts, network.tokenizer, network.encoder_decoder, limit, settings.prompts.too_long)
@@ -56,16 +55,6 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
     )
     counts = {"completions": len(found), "prompts": len(kept), "too_long": report.too_long}
     return {**counts, "file": str(output), "sha256": write_jsonl(output, found)}
-
-
-def _open(chosen: ModelSettings) -> Any:
-    """The model as a run with adapters opens it, so that the same seeds give the same completions."""
-    from heedful.engines.models import load_tokenizer, open_base
-    from heedful.engines.networks import LanguageNetwork
-
-    model, precision = open_base(chosen, learns=False)
-    tokenizer = load_tokenizer(chosen.path, trust_remote_code=chosen.trust_remote_code)
-    return LanguageNetwork(model, tokenizer, roles=("policy",), precision=precision)
 
 
 def _sampler(network: Any) -> Any:

@@ -1,30 +1,15 @@
-"""How many tokens prompts and completions may have: one rule for every job."""
+"""How many tokens a prompt and its completion may have together: one rule for every stage and job."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from heedful.errors import SettingProblem
+from heedful.prompts.chat import encode_prompts
 from heedful.records import Prompt
-from heedful.settings import Settings
 
 if TYPE_CHECKING:
     from heedful.engines.networks import LanguageNetwork
-
-
-def prompt_limit(settings: Settings, network: LanguageNetwork) -> int | None:
-    """The stricter of the user's limit and the model's context less the room for a completion; ``None`` where there is neither."""
-    context, wanted = network.context, settings.model.max_prompt_tokens
-    if context is None:
-        return wanted
-    room = context if network.encoder_decoder else context - settings.completions.max_new_tokens
-    if room < 1:
-        raise SettingProblem(
-            f"completions.max_new_tokens is {settings.completions.max_new_tokens}, but the model's context is {context} tokens",
-            "Lower it, so that a prompt has room, too.",
-        )
-    return room if wanted is None else min(room, wanted)
 
 
 @dataclass
@@ -72,8 +57,6 @@ class Budget:
 
     def fit(self, prompt: Prompt, longest: int) -> tuple[list[int], int]:
         """The prompt's ids, and the tokens that completions of at most ``longest`` may have beside it; counts what is too long."""
-        from heedful.prompts.chat import encode_prompts
-
         limit = self.tokens if self.encoder_decoder else max(self.tokens - longest, self.tokens // 2)
         [ids], report = encode_prompts([prompt], self.tokenizer, self.encoder_decoder, min(limit, self.prompt_tokens or limit))
         room = self.tokens if self.encoder_decoder else self.tokens - len(ids)
