@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -197,16 +197,19 @@ def test_the_command_line_loads_nothing_heavy():
     assert found.stdout.strip() == "[]", found.stderr
 
 
-def test_help_answers_at_once():
-    """Half a second is the aim; a machine that is busy with something else gets twice that."""
+def test_help_answers_within_half_a_second():
+    """Seconds of a processor, so that what else the machine does hardly counts; the best of three, for what is left of it."""
     took = []
     for _ in range(3):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         shown = child("from heedful.cli.main import main; import sys; sys.argv = ['heed', '--help']; main()")
-        took.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
         assert shown.returncode == 0, shown.stderr
         assert "Usage: heed" in shown.stdout
-    assert min(took) < 1.0, took
+        if took[-1] < 0.5:
+            return
+    pytest.fail(f"heed --help took {', '.join(f'{seconds:.2f}' for seconds in took)} s")
 
 
 def modules_below(part: str) -> list[str]:

@@ -92,7 +92,12 @@ class Workspace:
         """
         inputs = {parent: self._digest(parent) for parent in parents} or {"source": self.source.fingerprint()}
         began = time.monotonic()
-        result = self.run.stage(name, lambda folder: work(self, folder), inputs)
+
+        def under_way(folder: Path) -> Mapping[str, Any]:
+            with self.progress.track(None, name):
+                return work(self, folder)
+
+        result = self.run.stage(name, under_way, inputs)
         self.progress.say(f"{name}: {result['line']} ({time.monotonic() - began:.1f} s)")
         return result
 
