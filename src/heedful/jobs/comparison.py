@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from heedful.errors import RunProblem, SettingProblem
 from heedful.jobs.evaluation import compared, draw, line_of, nats
@@ -35,7 +35,8 @@ def compare_models(ws: Workspace, folder: Path, after: str) -> dict[str, Any]:
     found = compared(ws, open_reward(ws), prompts, before, written)
     found["kl"] = None
     if one.tokenizer.get_vocab() == other.tokenizer.get_vocab():
-        temperature, role = ws.sampling.temperature, cast("Role", "policy")
+        temperature = ws.sampling.temperature
+        role: Role = "policy"
         policy, reference = ((ws.encode(prompts, n), LocalLearner(n, "policy", temperature=temperature), role) for n in (other, one))
         found["kl"] = nats(ws, written, policy, reference)
     return {**found, "line": line_of(found)}
