@@ -26,6 +26,7 @@ SETTINGS = {
     "ppo.minibatch_size": 8,
     "ppo.learning_rate": 0.02,
     "stopping.evaluate_every": 2,
+    "stopping.metric": "kl",  # what is kept is what has moved farthest
     "model.precision": "float32",
 }
 ONES = {"reward.kind": "function", "reward.path": "rewards.py:ones"}

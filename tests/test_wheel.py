@@ -69,7 +69,7 @@ from heedful.store import Store
 print(heedful.__file__)
 for name in ("causal", "seq2seq"):
     print(shipped_model(name))
-Store.open("labels.db").close()
+Store.open("labels.db", create=True).close()
 """
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     ran = subprocess.run(

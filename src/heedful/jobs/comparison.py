@@ -32,9 +32,10 @@ def compare_models(ws: Workspace, folder: Path, after: str) -> dict[str, Any]:
     prompts = ws.prompts("test")[: ws.settings.evaluation.max_prompts]
     one, other = ws.network, open_alone(ws.settings.model.model_copy(update={"path": after}))
     before, written = (draw(ws, n, "policy", prompts, folder / f"{name}.jsonl") for n, name in ((one, "before"), (other, "after")))
-    found = compared(ws, open_reward(ws), prompts, before, written)
+    same_tokens = one.tokenizer.get_vocab() == other.tokenizer.get_vocab()
+    found = compared(ws, open_reward(ws, by_ids=same_tokens), prompts, before, written)
     found["kl"] = None
-    if one.tokenizer.get_vocab() == other.tokenizer.get_vocab():
+    if same_tokens:
         temperature = ws.sampling.temperature
         role: Role = "policy"
         policy, reference = ((ws.encode(prompts, n), LocalLearner(n, "policy", temperature=temperature), role) for n in (other, one))

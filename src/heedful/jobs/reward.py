@@ -187,8 +187,11 @@ def save_for_others(ws: Workspace, learner: LocalLearner, folder: Path) -> None:
         save_scalar_model(learner.network, folder)
 
 
-def open_reward(ws: Workspace, role: Role = "reward") -> Scorer:
-    """The scorer that RL optimises (``reward``) or is watched by (``monitor``)."""
+def open_reward(ws: Workspace, role: Role = "reward", *, by_ids: bool = True) -> Scorer:
+    """The scorer that RL optimises (``reward``) or is watched by (``monitor``).
+
+    A reward model with the policy's own tokens scores the very ids that were drawn, unless ``by_ids`` is false.
+    """
     from heedful.engines.networks import LanguageNetwork
     from heedful.reward.score import FunctionReward, RewardModel, SharedRewardModel
 
@@ -196,7 +199,7 @@ def open_reward(ws: Workspace, role: Role = "reward") -> Scorer:
     if chosen.kind == "function":
         return FunctionReward(chosen.path)
     if chosen.kind in ("model", "classifier"):
-        return RewardModel.open(
+        opened = RewardModel.open(
             chosen.path,
             label=chosen.label or None,
             completion_only=chosen.kind == "classifier",
@@ -205,6 +208,10 @@ def open_reward(ws: Workspace, role: Role = "reward") -> Scorer:
             precision=model.precision,
             trust_remote_code=model.trust_remote_code,
         )
+        budget = None if opened.completion_only or not by_ids else opened.budget
+        if budget is not None and _same_tokens(ws, budget):
+            return SharedRewardModel(opened.learner, fit=fitting(budget))
+        return opened
     learner, _ = reward_learner(ws, role)
     learner.load(ws.folder("reward") / role / "state")
     return (
@@ -212,6 +219,12 @@ def open_reward(ws: Workspace, role: Role = "reward") -> Scorer:
         if isinstance(learner.network, LanguageNetwork)
         else RewardModel(learner, [""], max_tokens=chosen.max_tokens)
     )
+
+
+def _same_tokens(ws: Workspace, budget: Budget) -> bool:
+    """Would the policy's ids mean the same to this reward model?"""
+    same_kind = budget.encoder_decoder == ws.network.encoder_decoder
+    return bool(same_kind and budget.tokenizer.get_vocab() == ws.tokenizer.get_vocab())
 
 
 def fitting(budget: Budget) -> Callable[[Sequence[Prompt], Batch], Batch]:

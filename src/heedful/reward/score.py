@@ -64,7 +64,7 @@ class RewardModel:
         # RoBERTa has two positions that no token can take; only its tokenizer knows.
         self.max_tokens = min(max_tokens or 512, network.context or 512, self.tokenizer.model_max_length)
         as_written = isinstance(network, LanguageNetwork) or getattr(network.model.config, "heedful_reads", None) == AS_WRITTEN
-        self._budget = Budget(self.tokenizer, network.encoder_decoder, self.max_tokens) if as_written else None
+        self.budget = Budget(self.tokenizer, network.encoder_decoder, self.max_tokens) if as_written else None
 
     @classmethod
     def open(
@@ -109,9 +109,9 @@ class RewardModel:
         return outputs.scores[:, None]
 
     def _encode(self, rows: Sequence[tuple[PromptText, str]]) -> Batch:
-        if self._budget is None:
+        if self.budget is None:
             return encode_texts(self.tokenizer, [(plain_text(prompt), text) for prompt, text in rows], self.max_tokens)
-        found = [self._budget.row(Prompt("", prompt), encode_completion(text, self.tokenizer)) for prompt, text in rows]
+        found = [self.budget.row(Prompt("", prompt), encode_completion(text, self.tokenizer)) for prompt, text in rows]
         return Batch([ids for ids, _ in found], [ids for _, ids in found])
 
 
