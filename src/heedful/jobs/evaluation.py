@@ -132,7 +132,7 @@ def draw(ws: Workspace, network: LanguageNetwork, role: Role, prompts: list[Prom
         return [Completion.from_dict(row) for row in read_jsonl(path)]
     chosen = ws.settings.evaluation
     found = sample_completions(
-        LocalSampler(network, role),
+        LocalSampler(network, role, say=ws.progress.say),
         network.tokenizer,
         prompts,
         ws.encode(prompts, network),

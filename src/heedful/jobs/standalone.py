@@ -15,14 +15,16 @@ from heedful.settings import ModelSettings, Settings
 def open_writer(model: str, temperature: float, max_new_tokens: int) -> Callable[[str, int], str]:
     """A function from prompt and seed to a completion; chat models get the prompt through their template."""
     from heedful.engines.base import Sampling, decode
+    from heedful.engines.sampling import LocalSampler
     from heedful.prompts.chat import render
 
     network = open_alone(ModelSettings(path=model))
+    sampler = LocalSampler(network)
     sampling = Sampling(max_new_tokens, temperature or 1.0, greedy=temperature == 0)
 
     def write(text: str, seed: int) -> str:
         prompt: Any = [{"role": "user", "content": text}] if getattr(network.tokenizer, "chat_template", None) else text
-        [drawn] = _sampler(network).sample([render(prompt, network.tokenizer, network.encoder_decoder)], sampling, [seed])
+        [drawn] = sampler.sample([render(prompt, network.tokenizer, network.encoder_decoder)], sampling, [seed])
         return decode(network.tokenizer, [drawn.token_ids])[0]
 
     return write
@@ -32,6 +34,7 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
     """Completions of the training prompts of the settings, as JSON lines."""
     from heedful.completions.sample import sample_completions
     from heedful.engines.base import Sampling
+    from heedful.engines.sampling import LocalSampler
     from heedful.prompts.chat import encode_prompts
 
     chosen, network = settings.completions, open_alone(settings.model)
@@ -43,7 +46,7 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
     kept = [prompts[i] for i in report.kept]
     sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
     found = sample_completions(
-        _sampler(network),
+        LocalSampler(network, say=progress.say),
         network.tokenizer,
         kept,
         ids,
@@ -55,9 +58,3 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
     )
     counts = {"completions": len(found), "prompts": len(kept), "too_long": report.too_long}
     return {**counts, "file": str(output), "sha256": write_jsonl(output, found)}
-
-
-def _sampler(network: Any) -> Any:
-    from heedful.engines.sampling import LocalSampler
-
-    return LocalSampler(network)
