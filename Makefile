@@ -14,6 +14,9 @@ WORKERS ?= 2
 install: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make a virtual environment: Python 3.11 or later with its venv module is needed." \
+		"On Debian: sudo apt install python3 python3-venv. Then make again, or name another Python with PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
 	@touch $@

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ ALLOWED: dict[str, set[str]] = {
     "engines.base": {"records"},
     "engines": FOUNDATION | {"engines.base"},
     "store": {"errors", "records", "config", "settings"},
-    **dict.fromkeys(STAGES, ENGINES | {"store"}),
+    "prompts.chat": {"errors", "records"},
+    "prompts.budget": ENGINES | {"prompts.chat"},
+    **dict.fromkeys(STAGES, ENGINES | {"store", "prompts.chat", "prompts.budget"}),
     "web": {"__init__", "errors", "records", "config", "store", "feedback", "pairs", "report"},
     "jobs": EVERY_STAGE,
     "lifecycle": EVERY_STAGE | {"jobs"},

@@ -55,3 +55,28 @@ def test_silence_and_durations(capsys) -> None:  # type: ignore[no-untyped-def]
     work(SilentProgress())
     assert capsys.readouterr() == ("", "")
     assert (_duration(75.3), _duration(3661)) == ("1:15", "1:01:01")
+
+
+def staged(progress: Progress) -> None:
+    with progress.track(None, "pairs"):
+        progress.say("looking")
+        with progress.track(2, "inner") as bar:
+            bar.advance(2)
+    progress.say("pairs: 7 pairs")
+
+
+def test_work_that_only_holds_other_work_ends_without_a_line_of_its_own() -> None:
+    stream = io.StringIO()
+    staged(RichProgress(stream))
+    lines = stream.getvalue().splitlines()
+    assert lines[:3] == ["pairs ...", "looking", "inner ..."]
+    assert lines[3].startswith("inner: 2/2")
+    assert lines[4:] == ["pairs: 7 pairs"]
+
+
+def test_on_a_terminal_a_stage_leaves_its_line_and_no_bar() -> None:
+    stream = Terminal()
+    staged(RichProgress(stream))
+    assert "pairs" in stream.getvalue().partition("looking")[0]
+    last = stream.getvalue().rpartition("pairs: 7 pairs")[0]
+    assert "\u2501" not in last.rpartition("\x1b[2K")[2]

@@ -25,7 +25,7 @@ class Progress(Protocol):
     """Where a stage tells how far it is."""
 
     def track(self, total: int | None, description: str) -> AbstractContextManager[Bar]:
-        """A piece of work of ``total`` units begins; ``None`` when nobody knows how many."""
+        """A piece of work of ``total`` units begins; ``None`` when nobody knows how many, or what it consists of is tracked inside."""
         ...
 
     def say(self, line: str) -> None:
@@ -82,11 +82,11 @@ class RichProgress:
         try:
             yield _RichBar(self._bars, task)
         finally:
+            if total is None or not outermost:
+                self._bars.remove_task(task)
             if outermost:
                 self._bars.stop()
                 self._bars = None
-            else:
-                self._bars.remove_task(task)
 
 
 class _RichBar:
@@ -113,6 +113,8 @@ class _Lines:
             self._say(self._line())
 
     def end(self) -> None:
+        if self._total is None and not self._done:
+            return  # it never told how far it was: whoever tracked it says what came out
         self._say(f"{self._line()}, done in {_duration(time.monotonic() - self._began)}")
 
     def _line(self) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from heedful import __version__
-from heedful.cli import data, feedback, label, models, pairs, runs, store
+from heedful.cli import data, evaluate, feedback, label, models, pairs, runs, store
 from heedful.errors import HeedfulError
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ EXTRAS = {
 }
 """What comes with heedful[train], and with heedful[label]."""
 
-for group in (runs, data, feedback, pairs, store, label, models):
+for group in (runs, data, feedback, pairs, store, label, models, evaluate):
     group.register(app)
 
 

@@ -29,13 +29,14 @@ def register(app: typer.Typer) -> None:
 def train_sft(config: Config = None, resume: Resume = False, overrides: Set = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Fine-tune on demonstrations: prompts with a reference, which the model learns to write."""
     from heedful.config import require
-    from heedful.jobs.sft import fine_tune
+    from heedful.jobs.sft import fine_tune, load_demonstrations
 
     settings = settings_of(config, overrides)
     require(settings, "model.path", "prompts.path")
     with _workspace(settings, "train sft", resume, quiet) as ws:
-        found = ws.stage("sft", fine_tune)
-        show({name: value for name, value in found.items() if name != "line"}, as_json)
+        frozen = ws.stage("prompts", load_demonstrations)["splits"]
+        found = ws.stage("sft", fine_tune, "prompts")
+        show({**{name: value for name, value in found.items() if name != "line"}, "too_long": frozen["train"]["too_long"]}, as_json)
 
 
 @train.command("reward")

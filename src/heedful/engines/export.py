@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+AS_WRITTEN = "prompt, completion, end token"
+"""What a reward model on a language model reads: not two texts as its tokenizer would join them."""
+
 
 def save_language_model(network: Any, folder: Path) -> None:
     """The policy as plain Hugging Face folders: ``folder/model`` (adapter merged) and ``folder/adapter``.
@@ -27,10 +30,11 @@ def save_language_model(network: Any, folder: Path) -> None:
 
 
 def save_reward_model(network: Any, role: str, folder: Path) -> None:
-    """A reward model that lives on a language model, as a Hugging Face folder.
+    """A reward model that lives on a language model, as a Hugging Face folder, which ``RewardModel.open`` reads.
 
-    Causal: a sequence classifier with one logit, where the architecture has one. Encoder-decoder:
-    the language model itself, with the head beside it in ``score_head.safetensors``.
+    Causal: a sequence classifier with one logit, where the architecture has one; its configuration
+    says in ``heedful_reads`` that it reads what a language model reads. Encoder-decoder: the language
+    model itself, with the head beside it in ``score_head.safetensors``.
     """
     merged = copy.deepcopy(network.model)
     if network.lora is not None:
@@ -67,7 +71,7 @@ def _as_classifier(model: Any, head: torch.Tensor, pad: int) -> Any | None:
     from transformers import AutoModelForSequenceClassification
 
     config = copy.deepcopy(model.config)
-    config.num_labels = 1
+    config.num_labels, config.heedful_reads = 1, AS_WRITTEN
     if config.pad_token_id is None:  # transformers asks for one as soon as there are two rows
         config.pad_token_id = pad
     try:

@@ -116,11 +116,11 @@ def load_trunk(path: str, *, dtype: str = "float32", device: str = "auto", trust
     return _open(AutoModel, "encoder", path, dtype, device, trust_remote_code)
 
 
-def load_mean_head(path: str) -> nn.Linear | None:
-    """The score head that :func:`heedful.engines.export.save_scalar_model` put beside a trunk, where there is one."""
+def load_head(path: str, name: str) -> nn.Linear | None:
+    """The ``mean_head`` or ``score_head`` that :mod:`heedful.engines.export` put beside a model, where there is one."""
     from safetensors.torch import load_file
 
-    file = Path(path) / "mean_head.safetensors"
+    file = Path(path) / f"{name}.safetensors"
     if not file.exists():
         return None
     try:

@@ -17,7 +17,7 @@ def check_run(ws: Workspace, splits: Splits, needed: Sequence[str]) -> None:
             raise DataProblem(f"there are no {split} prompts left", f"Raise prompts.{split}, give more prompts, or let fewer be left out.")
     if not ws.learns_reward:
         open_reward(ws)
-    measures = ws.source.measures(splits["validation"])
+    measures = ws.source.measures(splits["validation"] or splits["test"])
     monitor = {"held_out_score"} if ws.learns_reward else set()
     _check_name("stopping.metric", ws.settings.stopping.metric, {*FIGURES, *monitor, *measures})
     for name in ws.settings.evaluation.measures:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from heedful.jobs.policy import held_out, policy_learner
 from heedful.jobs.reward import open_reward, sampled_ids
 from heedful.jobs.workspace import Workspace
+from heedful.prompts.budget import Budget
 from heedful.records import Pair, Prompt
 
 if TYPE_CHECKING:
@@ -99,29 +100,13 @@ def encode_pairs(ws: Workspace, pairs: Sequence[Pair]) -> Batch:
     from heedful.policy.dpo import pair_batch
     from heedful.prompts.chat import encode_completion
 
-    sampled = sampled_ids(ws)
-    rows, cut = [], 0
+    sampled, rows = sampled_ids(ws), []
+    budget = Budget.of(ws.network, ws.settings.dpo.max_tokens, ws.max_prompt_tokens)
     for pair in pairs:
         chosen = sampled.get(pair.chosen_id) or encode_completion(pair.chosen, ws.tokenizer)
         rejected = sampled.get(pair.rejected_id) or encode_completion(pair.rejected, ws.tokenizer)
-        prompt, room, too_long = _prompt_and_room(ws, pair, max(len(chosen), len(rejected)))
+        prompt, room = budget.fit(Prompt(pair.prompt_id, pair.prompt), max(len(chosen), len(rejected)))
         rows.append((prompt, chosen[:room], rejected[:room]))
-        cut += too_long
-    if cut:
-        ws.progress.say(f"{cut} of {len(pairs)} pairs were too long for dpo.max_tokens, or for the model, and were cut.")
+    if told := budget.too_long.sentence("pairs", "dpo.max_tokens"):
+        ws.progress.say(told)
     return pair_batch(rows, [pair.p for pair in pairs])
-
-
-def _prompt_and_room(ws: Workspace, pair: Pair, longest: int) -> tuple[list[int], int, bool]:
-    """The prompt's ids, the tokens that a completion may have beside it, and whether anything is cut.
-
-    An encoder-decoder has a context for each. In a causal model both share one: the prompt gives
-    way, but to no less than half of it.
-    """
-    from heedful.prompts.chat import encode_prompts
-
-    together, apart = min(ws.settings.dpo.max_tokens, ws.network.context or ws.settings.dpo.max_tokens), ws.network.encoder_decoder
-    limit = together if apart else max(together - longest, together // 2)
-    ids, report = encode_prompts([Prompt(pair.prompt_id, pair.prompt)], ws.tokenizer, apart, min(limit, ws.max_prompt_tokens or limit))
-    room = together if apart else together - len(ids[0])
-    return ids[0], room, bool(report.too_long) or longest > room

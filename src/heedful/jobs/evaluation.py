@@ -16,6 +16,12 @@ from heedful.records import Completion, Prompt, plain_text, read_jsonl, write_js
 
 if TYPE_CHECKING:
     from heedful.engines.base import Role, Scorer
+    from heedful.engines.networks import LanguageNetwork
+    from heedful.evaluation.compare import HigherIs
+    from heedful.progress import Bar
+
+Reader = tuple[list[list[int]], Any, "Role"]
+"""The prompts' ids, a learner and its role: who says how likely a completion is."""
 
 SCORED_BY = {
     "learn": "reward model",
@@ -26,6 +32,12 @@ SCORED_BY = {
 }
 """What gives the scores, by ``reward.kind``."""
 
+HIGHER_IS: dict[str, HigherIs] = {"toxicity": "worse", "length": "neither"}
+"""Of measures where more is not better."""
+
+AT_ONCE = 64
+"""Prompts measured between two signs of progress."""
+
 PER_PROMPT = list[list[float]]
 """``[prompt][sample]``"""
 
@@ -35,15 +47,28 @@ def evaluate(ws: Workspace, folder: Path) -> dict[str, Any]:
     learner = policy_learner(ws)
     learner.load(ws.folder("policy") / "state")
     prompts = ws.prompts("test")[: ws.settings.evaluation.max_prompts]
-    before = _completions(ws, prompts, "reference", folder / "before.jsonl")
-    after = _completions(ws, prompts, "policy", folder / "after.jsonl")
-    scorer, values = open_reward(ws), {}
-    for name, measure in {**_measures(ws, prompts), "score": _scored(ws, scorer)}.items():
-        if not ws.settings.evaluation.measures or name in {*ws.settings.evaluation.measures, "score"}:
-            values[name] = (_per_prompt(measure, prompts, before), _per_prompt(measure, prompts, after))
-    found = {**_compared(ws, prompts, before, after, values), "kl": _kl(ws, learner, prompts, after)}
+    before = draw(ws, ws.network, "reference", prompts, folder / "before.jsonl")
+    after = draw(ws, ws.network, "policy", prompts, folder / "after.jsonl")
+    found = compared(ws, open_reward(ws), prompts, before, after)
+    ids = ws.encode(prompts)
+    found["kl"] = nats(ws, after, (ids, learner, "policy"), (ids, learner, "reference"))
+    return {**found, "line": line_of(found)}
+
+
+def line_of(found: dict[str, Any]) -> str:
+    """What came out, in a line."""
     changes = [f"{row['name']} {row['before']['estimate']:.3f} to {row['after']['estimate']:.3f}" for row in found["comparison"]]
-    return {**found, "line": f"{', '.join(changes)}, win rate {found['win_rate']['estimate']:.3f}"}
+    return f"{', '.join(changes)}, win rate {found['win_rate']['estimate']:.3f}"
+
+
+def compared(ws: Workspace, scorer: Scorer, prompts: list[Prompt], before: list[Completion], after: list[Completion]) -> dict[str, Any]:
+    """The measures that the settings ask for, and all that is said of the two models' texts."""
+    wanted = ws.settings.evaluation.measures
+    measures = {**_measures(ws, prompts), "score": _scored(ws, scorer)}
+    asked = {name: measure for name, measure in measures.items() if not wanted or name in {*wanted, "score"}}
+    with ws.progress.track(2 * len(asked) * len(prompts), "Measures") as bar:
+        values = {name: (_per_prompt(m, prompts, before, bar), _per_prompt(m, prompts, after, bar)) for name, m in asked.items()}
+    return _compared(ws, prompts, before, after, values)
 
 
 def _compared(
@@ -61,7 +86,11 @@ def _compared(
     samples = ws.settings.evaluation.samples_per_prompt
     lengths = [_grouped([float(len(words(c.text))) for c in side], samples) for side in (before, after)]
     measures = {**values, "length": (lengths[0], lengths[1])}
-    comparison = compare(_grouped(before, samples), _grouped(after, samples), measures, {"toxicity": "worse", "length": "neither"})
+    changes: list[dict[str, Any]] = []
+    with ws.progress.track(len(measures), "Intervals") as bar:
+        for name, both in measures.items():
+            changes += compare(_grouped(before, samples), _grouped(after, samples), {name: both}, HIGHER_IS).rows()
+            bar.advance()
     rows = [
         SideBySide(
             plain_text(prompt.prompt), before[i * samples].text, after[i * samples].text, values["score"][0][i][0], values["score"][1][i][0]
@@ -72,7 +101,7 @@ def _compared(
         "scored_by": SCORED_BY[ws.settings.reward.kind],
         "prompts": len(prompts),
         "samples_per_prompt": samples,
-        "comparison": comparison.rows(),
+        "comparison": changes,
         "toxicity": compare_toxicity(*values["toxicity"]).rows() if "toxicity" in values else [],
         "win_rate": _win_rate(ws, prompts, before, after, values["score"]),
         "phrases": [asdict(p) for p in grown_phrases([c.text for c in before], [c.text for c in after])],
@@ -94,8 +123,8 @@ def _win_rate(
     return {"judge": "labelers", **win_rate([float(np.mean(row)) for row in _grouped(asked, samples)]).to_dict()}
 
 
-def _completions(ws: Workspace, prompts: list[Prompt], role: Role, path: Path) -> list[Completion]:
-    """Sampled once, kept in the stage's folder."""
+def draw(ws: Workspace, network: LanguageNetwork, role: Role, prompts: list[Prompt], path: Path) -> list[Completion]:
+    """What a model writes to the prompts: sampled once, kept in a file named ``before`` or ``after``."""
     from heedful.completions.sample import sample_completions
     from heedful.engines.sampling import LocalSampler
 
@@ -103,16 +132,16 @@ def _completions(ws: Workspace, prompts: list[Prompt], role: Role, path: Path) -
         return [Completion.from_dict(row) for row in read_jsonl(path)]
     chosen = ws.settings.evaluation
     found = sample_completions(
-        LocalSampler(ws.network, role, say=ws.progress.say),
-        ws.tokenizer,
+        LocalSampler(network, role, say=ws.progress.say),
+        network.tokenizer,
         prompts,
-        ws.encode(prompts),
+        ws.encode(prompts, network),
         replace(ws.sampling, greedy=chosen.greedy),
         per_prompt=chosen.samples_per_prompt,
         seed=ws.settings.seed + 1,
-        model="instruct" if role == "reference" else "aligned",
+        model="instruct" if path.stem == "before" else "aligned",
         progress=ws.progress,
-        title="Before" if role == "reference" else "After",
+        title=path.stem.capitalize(),
     )
     write_jsonl(path, found)
     return found
@@ -134,21 +163,33 @@ def _scored(ws: Workspace, scorer: Scorer) -> Any:
     return score
 
 
-def _per_prompt(measure: Any, prompts: list[Prompt], rows: list[Completion]) -> PER_PROMPT:
-    samples = len(rows) // len(prompts)
-    return _grouped(list(measure([p for p in prompts for _ in range(samples)], rows)), samples)
+def _per_prompt(measure: Any, prompts: list[Prompt], rows: list[Completion], bar: Bar) -> PER_PROMPT:
+    samples, found = len(rows) // len(prompts), []
+    for start in range(0, len(prompts), AT_ONCE):
+        part = prompts[start : start + AT_ONCE]
+        found += list(measure([p for p in part for _ in range(samples)], rows[start * samples : (start + len(part)) * samples]))
+        bar.advance(len(part))
+    return _grouped(found, samples)
 
 
-def _kl(ws: Workspace, learner: Any, prompts: list[Prompt], after: list[Completion]) -> dict[str, Any]:
-    """Nats per completion from the reference, over the aligned policy's own completions, with an interval over prompts."""
+def nats(ws: Workspace, after: list[Completion], policy: Reader, reference: Reader) -> dict[str, Any]:
+    """KL per completion from the reference, over the aligned policy's own completions, with an interval over prompts."""
     from heedful.engines.base import Batch
     from heedful.maths.statistics import paired_bootstrap
 
-    samples = len(after) // len(prompts)
-    batch = Batch([ids for ids in ws.encode(prompts) for _ in range(samples)], [c.token_ids for c in after])
-    policy, reference = learner.evaluate(batch, "policy"), learner.evaluate(batch, "reference")
-    per_completion = ((policy.logprobs - reference.logprobs) * batch.mask).sum(1).numpy()
-    return paired_bootstrap(per_completion.reshape(len(prompts), samples).mean(1)).to_dict()
+    prompts, found = len(policy[0]), []
+    samples = len(after) // prompts
+    with ws.progress.track(prompts, "KL") as bar:
+        for start in range(0, prompts, AT_ONCE):
+            part = range(start, min(start + AT_ONCE, prompts))
+            completions = [c.token_ids for c in after[start * samples : (part.stop) * samples]]
+            sums = []
+            for ids, learner, role in (policy, reference):
+                batch = Batch([ids[i] for i in part for _ in range(samples)], completions)
+                sums.append((learner.evaluate(batch, role).logprobs * batch.mask).sum(1))
+            found += (sums[0] - sums[1]).tolist()
+            bar.advance(len(part))
+    return paired_bootstrap(np.array(found).reshape(prompts, samples).mean(1)).to_dict()
 
 
 def _grouped(values: Sequence[Any], size: int) -> list[list[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from heedful.jobs.reward import open_reward
 from heedful.jobs.workspace import Measure, Workspace
+from heedful.progress import Progress, SilentProgress
 from heedful.records import Prompt
 from heedful.run import read_metrics
 from heedful.settings import ReinforcementSettings, Settings
@@ -100,9 +101,8 @@ def held_out(ws: Workspace, learner: Learner, scorer: Scorer) -> HeldOut:
     stopping = ws.settings.stopping
     prompts = [p for p in ws.prompts("validation") for _ in range(stopping.samples_per_prompt)]
     monitor = open_reward(ws, "monitor") if ws.learns_reward else None
-    return HeldOut(
-        learner, ws.tokenizer, scorer, monitor, prompts, ws.encode(prompts), ws.sampling, ws.source.measures(prompts), ws.settings.seed
-    )
+    measures, seed = ws.source.measures(prompts), ws.settings.seed
+    return HeldOut(learner, ws.tokenizer, scorer, monitor, prompts, ws.encode(prompts), ws.sampling, measures, seed, ws.progress)
 
 
 @dataclass
@@ -118,9 +118,14 @@ class HeldOut:
     sampling: Sampling
     measures: dict[str, Measure]
     seed: int
+    progress: Progress = field(default_factory=SilentProgress)
 
     def __call__(self, step: int) -> dict[str, float]:
         """Score, KL, length, repetition, entropy, the monitor's score and every measure: means over completions."""
+        with self.progress.track(None, "held out"):
+            return self._measure()
+
+    def _measure(self) -> dict[str, float]:
         from heedful.evaluation.diversity import repetition, words
         from heedful.policy.rollout import collect, seeds_for
 

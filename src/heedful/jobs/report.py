@@ -70,6 +70,13 @@ def judge_run(results: Results, summary: dict[str, Any], hacking: dict[str, Any]
 
 def write_report(ws: Workspace, results: Results, seconds: float) -> dict[str, Any]:
     """``summary.json``, ``report.html`` and the model card; returns the summary."""
+    with ws.progress.track(None, "report"):
+        summary = _write(ws, results, seconds)
+    ws.progress.say(f"report: {summary['report']}")
+    return summary
+
+
+def _write(ws: Workspace, results: Results, seconds: float) -> dict[str, Any]:
     from heedful.evaluation.overoptimisation import hacking_verdict
     from heedful.report.build import build_report
     from heedful.report.card import build_card
@@ -98,7 +105,6 @@ def write_report(ws: Workspace, results: Results, seconds: float) -> dict[str, A
     build_report(data, path)
     build_card(data, ws.folder("policy") / "model" / "README.md")
     write_atomically(ws.run.folder / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
-    ws.progress.say(f"report: {path}")
     return {**summary, "verdict": data.verdict.sentence}
 
 

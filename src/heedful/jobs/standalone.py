@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heedful.jobs.workspace import Source
+from heedful.jobs.workspace import Source, open_alone, prompt_limit
 from heedful.progress import Progress
 from heedful.records import Prompt, write_jsonl
 from heedful.settings import ModelSettings, Settings
@@ -18,7 +18,7 @@ def open_writer(model: str, temperature: float, max_new_tokens: int) -> Callable
     from heedful.engines.sampling import LocalSampler
     from heedful.prompts.chat import render
 
-    network = _open(ModelSettings(path=model))
+    network = open_alone(ModelSettings(path=model))
     sampler = LocalSampler(network)
     sampling = Sampling(max_new_tokens, temperature or 1.0, greedy=temperature == 0)
 
@@ -37,11 +37,12 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
     from heedful.engines.sampling import LocalSampler
     from heedful.prompts.chat import encode_prompts
 
-    chosen, network = settings.completions, _open(settings.model)
+    chosen, network = settings.completions, open_alone(settings.model)
     prompts: list[Prompt] = source.prompts()["train"][: chosen.prompts]
-    ids, report = encode_prompts(
-        prompts, network.tokenizer, network.encoder_decoder, settings.model.max_prompt_tokens, settings.prompts.too_long
-    )
+    limit = prompt_limit(settings, network)
+    ids, report = encode_prompts(prompts, network.tokenizer, network.encoder_decoder, limit, settings.prompts.too_long)
+    if report.too_long:
+        progress.say(report.sentence())
     kept = [prompts[i] for i in report.kept]
     sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
     found = sample_completions(
@@ -55,14 +56,5 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
         model="instruct",
         progress=progress,
     )
-    return {"completions": len(found), "prompts": len(kept), "file": str(output), "sha256": write_jsonl(output, found)}
-
-
-def _open(chosen: ModelSettings) -> Any:
-    """The model as a run with adapters opens it, so that the same seeds give the same completions."""
-    from heedful.engines.models import load_tokenizer, open_base
-    from heedful.engines.networks import LanguageNetwork
-
-    model, precision = open_base(chosen, learns=False)
-    tokenizer = load_tokenizer(chosen.path, trust_remote_code=chosen.trust_remote_code)
-    return LanguageNetwork(model, tokenizer, roles=("policy",), precision=precision)
+    counts = {"completions": len(found), "prompts": len(kept), "too_long": report.too_long}
+    return {**counts, "file": str(output), "sha256": write_jsonl(output, found)}

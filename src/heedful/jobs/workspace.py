@@ -19,7 +19,7 @@ from heedful.errors import SettingProblem
 from heedful.progress import Progress
 from heedful.records import Completion, Labeler, Prompt, Ranking, read_jsonl
 from heedful.run import Run
-from heedful.settings import Settings
+from heedful.settings import ModelSettings, Settings
 
 if TYPE_CHECKING:
     from heedful.engines.base import Role, Sampling
@@ -63,12 +63,16 @@ class Source(Protocol):
 
 @dataclass
 class Workspace:
-    """The settings, source, run and progress of one life cycle, and its models once they are open."""
+    """The settings, source, run and progress of one life cycle, and its models once they are open.
+
+    Where nothing ``learns``, the model is opened as it is.
+    """
 
     settings: Settings
     source: Source
     run: Run
     progress: Progress
+    learns: bool = True
 
     @property
     def shares_base(self) -> bool:
@@ -88,7 +92,12 @@ class Workspace:
         """
         inputs = {parent: self._digest(parent) for parent in parents} or {"source": self.source.fingerprint()}
         began = time.monotonic()
-        result = self.run.stage(name, lambda folder: work(self, folder), inputs)
+
+        def under_way(folder: Path) -> Mapping[str, Any]:
+            with self.progress.track(None, name):
+                return work(self, folder)
+
+        result = self.run.stage(name, under_way, inputs)
         self.progress.say(f"{name}: {result['line']} ({time.monotonic() - began:.1f} s)")
         return result
 
@@ -108,26 +117,18 @@ class Workspace:
         """The completions that people judge."""
         return [Completion.from_dict(row) for row in read_jsonl(self.folder("completions") / "completions.jsonl")]
 
-    def encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Prompt ids, at most as long as the settings and the model's context allow."""
+    def encode(self, prompts: Sequence[Prompt], network: LanguageNetwork | None = None) -> list[list[int]]:
+        """Prompt ids for the shared base or another network, at most as long as the settings and the model's context allow."""
         from heedful.prompts.chat import encode_prompts
 
-        ids, _ = encode_prompts(prompts, self.tokenizer, self.network.encoder_decoder, self.max_prompt_tokens, "truncate")
+        asked = network or self.network
+        ids, _ = encode_prompts(prompts, asked.tokenizer, asked.encoder_decoder, prompt_limit(self.settings, asked), "truncate")
         return ids
 
     @property
     def max_prompt_tokens(self) -> int | None:
         """The stricter of the user's limit and the model's context less the room for a completion."""
-        context, wanted = self.network.context, self.settings.model.max_prompt_tokens
-        if context is None:
-            return wanted
-        room = context if self.network.encoder_decoder else context - self.settings.completions.max_new_tokens
-        if room < 1:
-            raise SettingProblem(
-                f"completions.max_new_tokens is {self.settings.completions.max_new_tokens}, but the model's context is {context} tokens",
-                "Lower it, so that a prompt has room, too.",
-            )
-        return room if wanted is None else min(room, wanted)
+        return prompt_limit(self.settings, self.network)
 
     @property
     def sampling(self) -> Sampling:
@@ -146,8 +147,15 @@ class Workspace:
     @cached_property
     def network(self) -> LanguageNetwork:
         """The policy's base in all its roles."""
+        if not self.learns:
+            return open_alone(self.settings.model)
         roles: list[Role] = ["policy", "reference", "reward", "monitor"] if self.shares_base else ["policy", "reference"]
         return self.open_network(roles, with_value=self.settings.policy.algorithm == "ppo")
+
+    @cached_property
+    def policy_alone(self) -> LanguageNetwork:
+        """The policy with nothing beside it: what supervised fine-tuning needs."""
+        return self.open_network(["policy"])
 
     def open_network(self, roles: Sequence[Role], *, adapters: bool | None = None, with_value: bool = False) -> LanguageNetwork:
         """The model of the settings in some roles; ``adapters`` overrides ``lora.enabled``."""
@@ -188,3 +196,27 @@ class Workspace:
 
     def _record(self, stage: str) -> dict[str, Any]:
         return dict(json.loads((self.run.folder / "stages" / f"{stage}.json").read_text()))
+
+
+def open_alone(chosen: ModelSettings) -> LanguageNetwork:
+    """A model that only writes, as a run with adapters opens it, so that the same seeds give the same completions."""
+    from heedful.engines.models import load_tokenizer, open_base
+    from heedful.engines.networks import LanguageNetwork
+
+    model, precision = open_base(chosen, learns=False)
+    tokenizer = load_tokenizer(chosen.path, trust_remote_code=chosen.trust_remote_code)
+    return LanguageNetwork(model, tokenizer, roles=("policy",), precision=precision)
+
+
+def prompt_limit(settings: Settings, network: LanguageNetwork) -> int | None:
+    """The stricter of the user's limit and the model's context less the room for a completion; ``None`` where there is neither."""
+    context, wanted = network.context, settings.model.max_prompt_tokens
+    if context is None:
+        return wanted
+    room = context if network.encoder_decoder else context - settings.completions.max_new_tokens
+    if room < 1:
+        raise SettingProblem(
+            f"completions.max_new_tokens is {settings.completions.max_new_tokens}, but the model's context is {context} tokens",
+            "Lower it, so that a prompt has room, too.",
+        )
+    return room if wanted is None else min(room, wanted)

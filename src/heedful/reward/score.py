@@ -18,29 +18,39 @@ import torch
 from torch import Tensor
 
 from heedful.engines.base import Batch, Learner, Role
+from heedful.engines.export import AS_WRITTEN
 from heedful.engines.local import LocalLearner
-from heedful.engines.models import choose_precision, load_mean_head, load_scalar_model, load_tokenizer, load_trunk
-from heedful.engines.networks import ScalarNetwork
+from heedful.engines.models import choose_precision, load_head, load_language_model, load_scalar_model, load_tokenizer, load_trunk
+from heedful.engines.networks import LanguageNetwork, ScalarNetwork
 from heedful.errors import ModelProblem, RewardProblem, nearest
-from heedful.records import Prompt, plain_text
+from heedful.prompts.budget import Budget
+from heedful.prompts.chat import encode_completion
+from heedful.records import Prompt, PromptText, plain_text
+
+Fit = Callable[[Sequence[Prompt], Batch], Batch]
 
 
 class SharedRewardModel:
-    """A reward model on the policy's own kind of base: scores the token ids, never their text again."""
+    """A reward model on the policy's own kind of base: scores the token ids, never their text again.
 
-    def __init__(self, learner: Learner, role: Role = "reward") -> None:
-        self.learner, self.role = learner, role
+    ``fit`` shortens what is longer than the reward model has learnt to read.
+    """
+
+    def __init__(self, learner: Learner, role: Role = "reward", *, fit: Fit | None = None) -> None:
+        self.learner, self.role, self.fit = learner, role, fit
 
     def score(self, prompts: Sequence[Prompt], texts: Sequence[str], batch: Batch) -> list[float]:
         """One score per row of ``batch``."""
-        scores = self.learner.evaluate(batch, self.role).scores
+        rows = batch if self.fit is None else self.fit(prompts, batch)
+        scores = self.learner.evaluate(rows, self.role).scores
         assert scores is not None
         return finite(scores.tolist(), "the reward model")
 
 
 class RewardModel:
     """Any Hugging Face sequence classifier with one logit, over prompt and completion; or with
-    several and a ``label`` to maximise, whose raw logit is the score; or a trunk with a mean head.
+    several and a ``label`` to maximise, whose raw logit is the score; or a trunk with a mean head;
+    or a language model with a score head, as ``heed train reward`` saves it.
 
     The label is found by its name. ``completion_only`` judges the completion without its prompt.
     """
@@ -48,11 +58,13 @@ class RewardModel:
     def __init__(
         self, learner: LocalLearner, labels: Sequence[str], *, index: int = 0, completion_only: bool = False, max_tokens: int | None = None
     ) -> None:
-        assert isinstance(learner.network, ScalarNetwork)
-        self.learner, self.tokenizer = learner, learner.network.tokenizer
+        network = learner.network
+        self.learner, self.tokenizer = learner, network.tokenizer
         self.labels, self.index, self.completion_only = list(labels), index, completion_only
         # RoBERTa has two positions that no token can take; only its tokenizer knows.
-        self.max_tokens = min(max_tokens or 512, learner.network.context or 512, self.tokenizer.model_max_length)
+        self.max_tokens = min(max_tokens or 512, network.context or 512, self.tokenizer.model_max_length)
+        as_written = isinstance(network, LanguageNetwork) or getattr(network.model.config, "heedful_reads", None) == AS_WRITTEN
+        self.budget = Budget(self.tokenizer, network.encoder_decoder, self.max_tokens) if as_written else None
 
     @classmethod
     def open(
@@ -67,11 +79,9 @@ class RewardModel:
         trust_remote_code: bool = False,
     ) -> RewardModel:
         """From a folder or hub name. ``label`` is needed where there are several classes."""
-        tokenizer, mean_head = load_tokenizer(path, trust_remote_code=trust_remote_code), load_mean_head(path)
-        opener = load_scalar_model if mean_head is None else load_trunk
-        model = opener(path, device=device, trust_remote_code=trust_remote_code)
-        network = ScalarNetwork(model, tokenizer, mean_head=mean_head, precision=choose_precision(precision, model.device))
-        labels = label_names(model) if mean_head is None else [""]
+        network = _open_network(path, device, precision, trust_remote_code)
+        bare = isinstance(network, LanguageNetwork) or network.mean_head is not None
+        labels = [""] if bare else label_names(network.model)
         index = label_index(labels, label, path)
         return cls(LocalLearner(network, "reward"), labels, index=index, completion_only=completion_only, max_tokens=max_tokens)
 
@@ -89,12 +99,40 @@ class RewardModel:
 
     def logits(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
         """``[B, C]`` raw logits."""
-        return self._logits([("" if self.completion_only else plain_text(p.prompt), t) for p, t in zip(prompts, texts, strict=True)])
+        return self._logits([("" if self.completion_only else p.prompt, t) for p, t in zip(prompts, texts, strict=True)])
 
-    def _logits(self, rows: Sequence[tuple[str, str]]) -> Tensor:
-        outputs = self.learner.evaluate(encode_texts(self.tokenizer, rows, self.max_tokens), "reward")
-        assert outputs.class_logits is not None
-        return outputs.class_logits
+    def _logits(self, rows: Sequence[tuple[PromptText, str]]) -> Tensor:
+        outputs = self.learner.evaluate(self._encode(rows), "reward")
+        if outputs.class_logits is not None:
+            return outputs.class_logits
+        assert outputs.scores is not None
+        return outputs.scores[:, None]
+
+    def _encode(self, rows: Sequence[tuple[PromptText, str]]) -> Batch:
+        if self.budget is None:
+            return encode_texts(self.tokenizer, [(plain_text(prompt), text) for prompt, text in rows], self.max_tokens)
+        found = [self.budget.row(Prompt("", prompt), encode_completion(text, self.tokenizer)) for prompt, text in rows]
+        return Batch([ids for ids, _ in found], [ids for _, ids in found])
+
+
+def _open_network(path: str, device: str, precision: str, trust_remote_code: bool) -> LanguageNetwork | ScalarNetwork:
+    """What the folder holds: a language model or a trunk, with a head beside it, or a sequence classifier."""
+    mean_head, score_head = load_head(path, "mean_head"), load_head(path, "score_head")
+    opener = load_language_model if score_head is not None else load_trunk if mean_head is not None else load_scalar_model
+    tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
+    model = opener(path, device=device, trust_remote_code=trust_remote_code)
+    arithmetic = choose_precision(precision, model.device)
+    if score_head is None:
+        return ScalarNetwork(model, tokenizer, mean_head=mean_head, precision=arithmetic)
+    network = LanguageNetwork(model, tokenizer, roles=("reward",), precision=arithmetic)
+    own = network.score_heads["reward"]
+    if own.weight.shape != score_head.weight.shape:
+        raise ModelProblem(
+            f"the score head in {path} reads states of width {score_head.in_features}, but the model's have {own.in_features}",
+            "Take both files from the same training.",
+        )
+    own.load_state_dict(score_head.state_dict())
+    return network
 
 
 class FunctionReward:
