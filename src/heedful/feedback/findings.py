@@ -39,7 +39,7 @@ def report_all(said: Said, fit: Fit = fit_panel) -> list[LabelerReport]:
 
 
 def agree(said: Said, exclude: Collection[str] = (), method: Method | Literal["auto"] = "auto", fit: Fit = fit_panel) -> Consensus:
-    """The consensus of those who count, with what adjudicators settled; raises as :func:`consensus`."""
+    """The consensus of those who count, with what was ruled on; raises as :func:`consensus`."""
     return consensus(said.settled, said.criterion, exclude, method, fit=fit)
 
 

@@ -19,7 +19,7 @@ from heedful.store import labelers
 from heedful.store.audit import record
 from heedful.store.columns import add_row
 from heedful.store.schema import labeler, project
-from heedful.store.schema_access import ADJUDICATE, ROLES, account, api_token, membership, session
+from heedful.store.schema_access import ROLES, account, api_token, membership, session
 
 _A = account.c
 
@@ -129,12 +129,6 @@ def members(connection: sa.Connection, project_id: int) -> list[Member]:
     m = membership.c
     found = _rows(m.role, m.paused).join(membership, m.account_id == _A.id).where(m.project_id == project_id)
     return [Member(_account(row), row.role, row.paused) for row in connection.execute(found.order_by(_A.id))]
-
-
-def adjudicators(connection: sa.Connection, project_id: int) -> list[Account]:
-    """Who may settle what others left undecided in a project; owners may everywhere."""
-    found = [member.account for member in members(connection, project_id) if member.role in ADJUDICATE]
-    return found + [who for who in everybody(connection) if who.owner]
 
 
 def set_role(connection: sa.Connection, number: int, project_id: int, role: str | None, actor: str, now: datetime) -> None:

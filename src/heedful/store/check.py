@@ -149,10 +149,20 @@ def _prompt_rows(connection: sa.Connection) -> Iterator[_SealedRow]:
 
 
 def _judgement_rows(connection: sa.Connection) -> Iterator[_SealedRow]:
-    r = judgement_revision.c
+    r, renamed = judgement_revision.c, _renamed(connection)
     for row in connection.execute(judgements_sealed().order_by(r.event, r.slot_id, r.number), execution_options=_AT_ONCE):
         name = f"judgement_revision {row.number} of slot {row.slot_id}"
-        yield _SealedRow(name, row.event, row.sha256, judgement_sha256(row._mapping))
+        since, was = renamed.get(row.slot_id, (0, ""))
+        # The purpose that the hash was made of; none that ever was, where the slot does not say what it should by now.
+        purpose = row.purpose if row.event > since else was if row.purpose == "ruling" else None
+        sealed = {**row._mapping, "purpose": purpose}
+        yield _SealedRow(name, row.event, row.sha256, judgement_sha256(sealed))
+
+
+def _renamed(connection: sa.Connection) -> dict[int, tuple[int, str]]:
+    """Slots whose purpose is a ruling since an event (schema 0005), with that event and the word that was sealed before."""
+    found = connection.execute(sa.select(event.c.number, event.c.details).where(event.c.kind == "rulings.named"))
+    return {slot_id: (row.number, row.details["was"]) for row in found for slot_id in row.details["slots"]}
 
 
 def judgements_sealed() -> sa.Select[Any]:

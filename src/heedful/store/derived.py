@@ -150,8 +150,8 @@ def discard(connection: sa.Connection, run_id: int, actor: str, now: datetime) -
 def undecided(connection: sa.Connection, project_name: str) -> list[int]:
     """Prompts of which the newest run is sure of no pair, and which may be shown to one more labeler.
 
-    Not those with a place still to be filled, nor those about which somebody said something that
-    the run does not know. The most undecided come first.
+    Not those with a place still to be filled, nor those on which somebody has ruled, nor those about
+    which somebody said something that the run does not know. The most undecided come first.
     """
     project_id, asked = projects.find(connection, project_name)
     run = latest(connection, project_name)
@@ -165,12 +165,20 @@ def undecided(connection: sa.Connection, project_name: str) -> list[int]:
         sa.select(d.prompt_id)
         .join(prompt, prompt.c.id == d.prompt_id)
         .where(d.run_id == run.id, prompt.c.project_id == project_id, prompt.c.overlap < asked.max_overlap, ~prompt.c.withdrawn)
-        .where(~waiting, ~news)
+        .where(~waiting, ~news, ~ruled(connection, project_name))
         .group_by(d.prompt_id)
         .having(best < asked.decided)
         .order_by(best, d.prompt_id)
     )
     return list(connection.execute(found).scalars())
+
+
+def ruled(connection: sa.Connection, project_name: str) -> sa.ColumnElement[bool]:
+    """Of a ``prompt``: whether somebody has ruled on it whose judgements are not set aside."""
+    aside = labelers.ids(connection, labelers.quarantined(connection, project_name)).values()
+    s = slot.c
+    by_now = sa.exists().where(s.prompt_id == prompt.c.id, s.purpose == word("ruling"), s.state == word("judged"))
+    return by_now.where(s.labeler_id.not_in(list(aside)))
 
 
 def _save_pairs(connection: sa.Connection, project_id: int, run_id: int, pairs: list[DerivedPair]) -> None:

@@ -30,7 +30,7 @@ from heedful.store.columns import Id, Json, Moment, metadata, partial, reference
 
 __all__ = ["VERSION", "metadata", "schema_access"]
 
-VERSION = "0004"
+VERSION = "0005"
 """The newest migration; a store that says otherwise is older or newer than this code."""
 
 criterion = sa.Table(
@@ -184,7 +184,7 @@ slot = sa.Table(
     sa.Column("lease_until", Moment),
     sa.Column("shown", Json),  # completion ids in the order in which the labeler sees them
     sa.ForeignKeyConstraint(["prompt_id", "project_id"], ["prompt.id", "prompt.project_id"], ondelete="RESTRICT"),
-    words("purpose", "overlap", "calibration", "repeat", "extra"),
+    words("purpose", "overlap", "calibration", "repeat", "extra", "ruling"),
     words("state", "open", "leased", "judged", "skipped", "lapsed"),
     sa.CheckConstraint("(state = 'open') = (labeler_id IS NULL)", name="labeler"),
     sa.CheckConstraint("(state = 'open') = (shown IS NULL)", name="shown"),

@@ -136,7 +136,7 @@ def lease_place(
 def lease_outside(
     connection: sa.Connection, project_id: int, prompt_id: int, purpose: str, labeler_id: int, shown: list[int], now: datetime, seconds: int
 ) -> Any:
-    """Give a labeler a slot outside the overlap (``calibration``, ``repeat`` or ``extra``). Returns that slot."""
+    """Give a labeler a slot outside the overlap (``calibration``, ``repeat`` or ``ruling``). Returns that slot."""
     row = {"project_id": project_id, "prompt_id": prompt_id, "purpose": purpose, "at_random": False}
     return _insert(connection, row | _lease(labeler_id, shown, now, seconds))
 
