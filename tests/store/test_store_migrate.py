@@ -135,7 +135,9 @@ def test_what_was_a_ruling_is_one_by_its_name_and_the_log_still_holds(
         assert store.snapshot("helpful", as_of=snapshot.event) == snapshot, "what runs have named is still there"
         [told] = store.read(lambda c: c.execute(sa.select(schema.event).where(schema.event.c.kind == "rulings.named")).all())
         assert report.last_event == told.number == snapshot.event + 1
-        mine = sa.select(schema.slot.c.token, schema.slot.c.state).where(schema.slot.c.purpose == "ruling", schema.slot.c.token.is_not(None))
+        mine = sa.select(schema.slot.c.token, schema.slot.c.state).where(
+            schema.slot.c.purpose == "ruling", schema.slot.c.token.is_not(None)
+        )
         assert [row.state for row in store.read(lambda c: c.execute(mine).all())] == ["leased"], "who was asked to settle something rules"
     with_forged_purpose(where, "extra")
     with Store.open(where) as store:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from heedful.errors import DataProblem
 from heedful.feedback.criteria import Criterion
@@ -13,6 +13,7 @@ from heedful.records import Completion, Correction, Labeler, Prompt, Ranking, Th
 if TYPE_CHECKING:
     from heedful.store import Snapshot, Store
 
+Told = TypeVar("Told", bound=Ranking | Thumb | Correction)
 GOLD = "gold_ranks"
 """The column of a prompt that holds its right ranks by completion id, where they are known."""
 
@@ -43,9 +44,27 @@ class Said:
         return [*self.rankings, *self.thumbs, *self.corrections]
 
     @property
+    def on_thumbs(self) -> bool:
+        """What one learns from: thumbs, where nothing was ranked; or else rankings. Corrections teach beside either."""
+        return bool(self.thumbs) and not self.rankings
+
+    def counting(self, rows: Iterable[Told]) -> list[Told]:
+        """Those of some judgements whose labeler is not set aside."""
+        return [row for row in rows if row.labeler not in self.set_aside]
+
+    def about(self, completion_ids: set[str]) -> Said:
+        """The same, of what was said about these completions only."""
+        return replace(
+            self,
+            rankings=[row for row in self.rankings if completion_ids.issuperset(row.completion_ids)],
+            thumbs=[row for row in self.thumbs if row.completion_id in completion_ids],
+            corrections=[row for row in self.corrections if row.completion_id in completion_ids],
+        )
+
+    @property
     def counted(self) -> list[Ranking]:
         """The rankings of those who are not set aside."""
-        return [row for row in self.rankings if row.labeler not in self.set_aside]
+        return self.counting(self.rankings)
 
     @property
     def settled(self) -> list[Ranking]:

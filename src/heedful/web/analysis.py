@@ -144,7 +144,7 @@ def to_settle(store: Store, project: str, findings: Findings) -> list[dict[str, 
     """The prompts that the newest run left undecided and nobody has ruled on since."""
     told = {row["prompt_id"]: row["p"] for row in findings.summary.get("undecided", [])}
 
-    def work(connection: sa.Connection) -> Sequence[sa.Row[tuple[str, Any]]]:
+    def work(connection: sa.Connection) -> Any:
         project_id, _ = projects.find(connection, project)
         which = (prompt.c.project_id == project_id, prompt.c.external_id.in_(list(told)), ~prompt.c.withdrawn)
         found = sa.select(prompt.c.external_id, prompt.c.content).where(*which, ~derived.ruled(connection, project))
