@@ -22,7 +22,7 @@ from heedful.pairs.formats import rankings
 from heedful.progress import SilentProgress
 from heedful.records import Completion, Labeler, Prompt, Ranking, read_jsonl
 from heedful.settings import Settings
-from heedful.store import Answer, Project, Store, derived, labelers
+from heedful.store import Answer, Store, derived, labelers
 from stores import items
 
 HELPFUL = CRITERIA["helpfulness"]

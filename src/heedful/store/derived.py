@@ -20,7 +20,7 @@ from heedful.store.audit import record
 from heedful.store.columns import add_row
 from heedful.store.reading import Snapshot
 from heedful.store.schema import completion_origin, derived_labeler, derived_pair, derived_run, judgement_revision, labeler, prompt, slot
-from heedful.store.slots import word
+from heedful.store.slots import waits, word
 
 _PAIRS_AT_ONCE = 5000
 
@@ -158,14 +158,13 @@ def undecided(connection: sa.Connection, project_name: str) -> list[int]:
     if run is None:
         return []
     d, s, r = derived_pair.c, slot.c, judgement_revision.c
-    waiting = sa.exists().where(s.prompt_id == d.prompt_id, s.state.in_([word("open"), word("leased")]))
     news = sa.exists().where(s.prompt_id == d.prompt_id, r.slot_id == s.id, r.event > run.as_of)
     best = sa.func.max(d.p)
     found = (
         sa.select(d.prompt_id)
         .join(prompt, prompt.c.id == d.prompt_id)
         .where(d.run_id == run.id, prompt.c.project_id == project_id, prompt.c.overlap < asked.max_overlap, ~prompt.c.withdrawn)
-        .where(~waiting, ~news, ~ruled(connection, project_name))
+        .where(~waits(d.prompt_id), ~news, ~ruled(connection, project_name))
         .group_by(d.prompt_id)
         .having(best < asked.decided)
         .order_by(best, d.prompt_id)
