@@ -38,10 +38,10 @@ class DerivedPair:
 
 @dataclass(frozen=True, slots=True)
 class DerivedLabeler:
-    """What was found of a labeler, in a word; ``details`` are the evidence."""
+    """The verdict on a labeler, in a word; ``details`` are the evidence."""
 
     labeler: str
-    finding: str
+    verdict: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -212,7 +212,7 @@ def _save_pairs(connection: sa.Connection, project_id: int, run_id: int, pairs: 
 
 def _save_reports(connection: sa.Connection, run_id: int, found: list[DerivedLabeler]) -> None:
     rows = [
-        {"run_id": run_id, "labeler_id": labelers.get(connection, one.labeler), "finding": one.finding, "details": dict(one.details)}
+        {"run_id": run_id, "labeler_id": labelers.get(connection, one.labeler), "finding": one.verdict, "details": dict(one.details)}
         for one in found
     ]
     if rows:

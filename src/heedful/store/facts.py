@@ -22,10 +22,7 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A table, which of its columns its events repeat, and where in an event they stand.
-
-    ``told``: of an event, ``None`` for one about something else; ``there``: of a row, see :func:`_rows`.
-    """
+    """A table: the ``events`` that tell of its ``rows``, and what these events (``told``) and rows (``there``) have in common."""
 
     events: tuple[str, ...]
     told: Callable[[Any], Key]

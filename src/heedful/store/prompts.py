@@ -35,6 +35,7 @@ def add(
     calibration: bool,
     actor: str,
     now: datetime,
+    *,
     max_shown: int | None = None,
 ) -> int:
     """Add prompts with their completions, and open the places of their overlap; returns their number.

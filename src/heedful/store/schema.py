@@ -282,7 +282,7 @@ derived_labeler = sa.Table(
     metadata,
     sa.Column("run_id", Id, reference("derived_run.id"), primary_key=True),
     sa.Column("labeler_id", Id, reference("labeler.id"), primary_key=True),
-    sa.Column("finding", sa.String(50), nullable=False),
+    sa.Column("finding", sa.String(50), nullable=False),  # the verdict, by the name that it had first
     sa.Column("details", Json, nullable=False),
 )
 

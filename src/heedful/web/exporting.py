@@ -77,7 +77,7 @@ def write_labelers(store: Store, project: str, path: Path) -> object:
         raise DataProblem("nothing was worked out yet", "Work the figures out first.")
     columns = ("labeler", "verdict", *SENTENCES, *NUMBERS)
     rows = [
-        {"labeler": one.labeler, "verdict": one.finding} | {name: one.details.get(name) for name in columns[2:]} for one in found.labelers
+        {"labeler": one.labeler, "verdict": one.verdict} | {name: one.details.get(name) for name in columns[2:]} for one in found.labelers
     ]
     return write_rows(path, rows, dict.fromkeys(columns, "text"))
 
