@@ -179,7 +179,7 @@ def test_save_keeps_the_consensus_and_asks_once_more_where_nobody_is_sure(heed: 
         assert run.parameters["rankings_sha256"] == before["input_sha256"]
         assert run.algorithm.startswith("panel")
         assert sum(len(pairs) for _, pairs in store.read(lambda c: derived.pairs_page(c, run.id, 0, 999))) == 480
-        assert {one.labeler: one.finding for one in store.read(lambda c: derived.reports(c, run.id))}["guesser"] == "random"
+        assert {one.labeler: one.verdict for one in store.read(lambda c: derived.reports(c, run.id))}["guesser"] == "random"
         assert store.status()[0].places_open == found["asked_once_more"]
         assert store.check().problem == ""
 

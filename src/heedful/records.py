@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, Self, TypeVar
 
 from heedful.errors import DataProblem, FileProblem
 
@@ -86,10 +86,10 @@ class Completion(Record):
 
 
 LabelerKind = Literal["person", "ai", "simulated"]
-Purpose = Literal["overlap", "calibration", "repeat", "extra"]
+Purpose = Literal["overlap", "calibration", "repeat", "extra", "ruling"]
 """Why a labeler was asked: for the prompt's overlap; as one of the items that everybody gets; to judge
-the same prompt once more; or late, when others had already made up the overlap. A repeat never
-counts as another voice."""
+the same prompt once more; for the overlap, but others had made it up when the answer came; or to settle
+what others left undecided. A repeat never counts as another voice, and a ruling stands alone, see :func:`settled`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,16 @@ class Correction(Record):
     active_ms: int | None = None
     judged_at: str = ""
     purpose: Purpose = "overlap"
+
+
+Judged = TypeVar("Judged", Ranking, Thumb)
+
+
+def settled(rows: Iterable[Judged]) -> list[Judged]:
+    """The judgements that decide what is better: of a prompt on which somebody has ruled by a criterion, those rulings alone."""
+    kept = list(rows)
+    ruled = {(row.prompt_id, row.criterion) for row in kept if row.purpose == "ruling"}
+    return [row for row in kept if (row.prompt_id, row.criterion) not in ruled or row.purpose == "ruling"]
 
 
 PairSource = Literal["rank", "flag", "thumb", "correction"]

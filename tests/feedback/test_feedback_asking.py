@@ -341,7 +341,7 @@ def test_somebody_settles_what_others_left_undecided(store: Store) -> None:
     ready(store, prompts=1, labelers=2, overlap=1)
     work(store, "l0")
     task = ask_about(store, "helpful", "l1", "p0")
-    assert answer(store, task, "l1").purpose == "extra"
+    assert answer(store, task, "l1").purpose == "ruling"
     with pytest.raises(AnswerProblem, match="asked about prompt 'p0' before"):
         ask_about(store, "helpful", "l0", "p0")
     with pytest.raises(DataProblem, match="no prompt 'p7'"):

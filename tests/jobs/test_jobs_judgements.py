@@ -22,7 +22,7 @@ from heedful.pairs.formats import rankings
 from heedful.progress import SilentProgress
 from heedful.records import Completion, Labeler, Prompt, Ranking, read_jsonl
 from heedful.settings import Settings
-from heedful.store import Answer, Project, Store, derived, labelers
+from heedful.store import Answer, Store, derived, labelers
 from stores import items
 
 HELPFUL = CRITERIA["helpfulness"]
@@ -104,7 +104,7 @@ def test_of_several_by_one_labeler_of_one_prompt_the_last_counts(tmp_path: Path)
 
 
 def test_people_label_in_a_store_and_the_run_goes_on(where: str, tmp_path: Path) -> None:
-    with pytest.raises(DataProblem, match="nobody has ranked this run's completions yet"):
+    with pytest.raises(DataProblem, match="nobody who counts has judged this run's completions yet"):
         collect(workspace("store", where), tmp_path, HELPFUL)
     judge(where)
     found = collect(workspace("store", where), tmp_path, HELPFUL)
@@ -135,8 +135,12 @@ def test_who_was_set_aside_is_left_out_and_named(where: str, tmp_path: Path) -> 
     with Store.open(where) as store:
         store.write(lambda c: labelers.decide(c, "run", "ben", True, "manager", "guesses", store.clock()))
     found = collect(workspace("store", where), tmp_path, HELPFUL)
-    assert {row.labeler for row in found.rankings} == {"ann"}
-    assert found.set_aside == ["ben"]
+    assert {row.labeler for row in found.counted} == {"ann"}
+    assert found.set_aside == {"ben": "guesses"}
+    with Store.open(where) as store:
+        store.write(lambda c: labelers.decide(c, "run", "ann", True, "manager", "guesses", store.clock()))
+    with pytest.raises(DataProblem, match="set aside are ann, ben"):
+        collect(workspace("store", where), tmp_path, HELPFUL)
 
 
 def test_more_prompts_of_a_later_run_join_the_project(where: str, tmp_path: Path) -> None:
@@ -151,7 +155,7 @@ def test_more_prompts_of_a_later_run_join_the_project(where: str, tmp_path: Path
 
 def test_the_same_ids_with_other_texts_are_refused(where: str, tmp_path: Path) -> None:
     """Another run of another seed numbers its completions alike; what people said of the first ones is not about them."""
-    with pytest.raises(DataProblem, match="nobody has ranked"):
+    with pytest.raises(DataProblem, match="nobody who counts has judged"):
         collect(workspace("store", where), tmp_path, HELPFUL)
     other = workspace("store", where)
     other.rows = [(prompt, [replace(c, text=c.text + "!") for c in shown]) for prompt, shown in other.rows]
@@ -184,13 +188,6 @@ def test_a_minority_is_a_minority_in_a_run_too(tmp_path: Path) -> None:
     assert found == {f"old{n}": "fine" for n in range(6)} | {f"young{n}": "minority" for n in range(3)}
 
 
-def test_a_project_of_thumbs_is_refused(where: str, tmp_path: Path) -> None:
-    with Store.open(where) as store:
-        store.create_project(Project("run", HELPFUL.name, HELPFUL.question, task="thumbs"))
-    with pytest.raises(HeedfulError, match="asks for thumbs, and a run learns from rankings"):
-        collect(workspace("store", where), tmp_path, HELPFUL)
-
-
 def test_what_was_worked_out_lies_beside_the_judgements_and_can_be_made_again(tmp_path: Path) -> None:
     given = [ranking(f"p{i}", name, [1, 2, 3]) for i in range(3) for name in ("ann", "ben", "cleo")]
     ws = workspace("simulated", given=given)
@@ -202,6 +199,7 @@ def test_what_was_worked_out_lies_beside_the_judgements_and_can_be_made_again(tm
             run = store.read(lambda c: derived.latest(c, "run"))
             assert run
             assert (run.algorithm, run.version) == (agreed.algorithm, agreed.version)
+            assert collected.snapshot
             assert (run.as_of, run.input_sha256) == (collected.snapshot.event, collected.snapshot.sha256)
             assert run.parameters == {**agreed.parameters, "rankings_sha256": agreed.input_sha256}
             pairs = [pair for _, of in store.read(lambda c, i=run.id: derived.pairs_page(c, i, 0, 99)) for pair in of]  # type: ignore[misc]

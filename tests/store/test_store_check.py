@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from heedful.store import Answer, Store, audit, check
+from heedful.store import Answer, Store, audit, check, comprehension, labelers, slots
 from heedful.store.check import CheckReport
 from heedful.store.columns import canonical
+from heedful.store.comprehension import Question
 from heedful.store.schema import judgement_revision
 from stores import Clock, answer, next_task, ready, work
 
@@ -142,6 +143,55 @@ def test_a_lost_slot_or_revision_breaks_a_law(path: Path) -> None:
         assert list(store.read(lambda c: list(check._broken_laws(c)))) == ["slot 4 is judged, and no judgement of it is there"]
         store.write(lambda c: c.exec_driver_sql("DELETE FROM judgement_revision WHERE slot_id = 1 AND number = 1"))
         assert "a judgement_revision of slot 1 is missing" in store.read(lambda c: list(check._broken_laws(c)))
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Path:
+    """A file with a row of every fact that an event of its own tells of; to be copied."""
+    path = tmp_path_factory.mktemp("decided") / "labels.db"
+    shutil.copy(sqlite_template, path)
+    with Store.open(path, clock=Clock()) as store:
+        ready(store, prompts=2, labelers=2)
+        now = store.clock()
+        store.write(lambda c: labelers.decide(c, "helpful", "l1", True, "manager 1", "ties too often", now))
+        held = next_task(store, "l0")
+        store.write(lambda c: slots.raise_concern(c, slots.mine(c, held.token, 1), "names a person", now))
+        store.skip(held.token, "l0", "upsetting")
+        store.write(lambda c: comprehension.publish(c, "helpful", [Question("What is F?", ["Nonsense", "Fine"], 0)], "account 1", now))
+        store.write(lambda c: comprehension.attempt(c, 1, 1, [1], now))
+        store.write(lambda c: comprehension.decide(c, 1, 1, "passed", "account 1", "we talked", now))
+        assert store.check().problem == ""
+    return path
+
+
+GONE = "the row of {} that event"
+OTHER = "the log does not tell of row 1 of {} as it is now"
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("DELETE FROM quarantine", GONE.format("quarantine")),
+        ("UPDATE quarantine SET quarantined = 0", OTHER.format("quarantine")),
+        ("UPDATE quarantine SET why = '\"no reason\"'", OTHER.format("quarantine")),
+        ("UPDATE quarantine SET labeler_id = 1", OTHER.format("quarantine")),
+        ("DELETE FROM acknowledgement WHERE labeler_id = 2", GONE.format("acknowledgement")),
+        ("UPDATE acknowledgement SET at = '2020-01-05T08:00:00.000000+00:00'", "the log does not tell of the acknowledgement of labeler 1"),
+        ("DELETE FROM concern WHERE id = 2", GONE.format("concern")),
+        ("UPDATE concern SET reason = '\"nothing\"' WHERE id = 1", OTHER.format("concern")),
+        ("DELETE FROM comprehension_attempt", GONE.format("comprehension_attempt")),
+        ("UPDATE comprehension_attempt SET answers = '[0]'", OTHER.format("comprehension_attempt")),
+        ("DELETE FROM comprehension_decision", GONE.format("comprehension_decision")),
+        ("UPDATE comprehension_decision SET why = '\"\"'", OTHER.format("comprehension_decision")),
+        ("UPDATE comprehension SET questions = '[]'", OTHER.format("comprehension")),
+        (
+            "INSERT INTO quarantine SELECT 2, project_id, labeler_id, 0, decided_by, why, at FROM quarantine",
+            "the log does not tell of row 2 of quarantine",
+        ),
+    ],
+)
+def test_a_decision_that_was_changed_or_slipped_in_is_named(tmp_path: Path, decided: Path, statement: str, problem: str) -> None:
+    assert problem in spoiled(Path(shutil.copy(decided, tmp_path / "labels.db")), statement)
 
 
 def test_the_same_work_gives_the_same_log_in_both_databases(store: Store) -> None:

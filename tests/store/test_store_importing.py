@@ -308,6 +308,7 @@ PROMPTS = [
     (lambda: [items(1)[0], items(1)[0]], "prompt id 'p0' stands twice"),
     (lambda: [(items(1)[0][0], items(1)[0][1][:1])], "item 1: prompt 'p0' has 1 completion(s)"),
     (lambda: [(items(1)[0][0], [completion("p0", f"{i}") for i in range(10)])], "has 10 completion(s)"),
+    (lambda: items(2, completions=3) + items(1, completions=6, first=2), "item 3: prompt 'p2' has 6 completion(s), and a task of"),
     (lambda: [items(1)[0], (items(1, first=1)[0][0], items(1)[0][1])], "item 2: completion 'p0:a' belongs to prompt 'p0', not to 'p1'"),
     (lambda: [(items(1)[0][0], [completion("p0", "a"), completion("p0", "a")])], "completion id 'p0:a' stands twice"),
 ]
@@ -315,7 +316,7 @@ PROMPTS = [
 
 @pytest.mark.parametrize(("given", "problem"), PROMPTS, ids=[problem for _, problem in PROMPTS])
 def test_bad_prompts_are_refused_whole(store: Store, given: Any, problem: str) -> None:
-    store.create_project(project())
+    store.create_project(project(max_shown=5))
     with pytest.raises(HeedfulError) as caught:
         store.add_prompts("helpful", given())
     assert problem in str(caught.value)

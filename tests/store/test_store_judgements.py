@@ -42,6 +42,17 @@ def test_the_same_key_after_everything_has_moved_on(store: Store, clock: Clock) 
     assert answer(store, task, "l0", key="once") == first
 
 
+def test_no_sender_may_take_a_key_of_an_import(store: Store) -> None:
+    """Whoever guessed the next import's keys could make it fail, or be told that their answer is another's."""
+    ready(store, prompts=2)
+    said = Ranking("p1", "elsewhere", ["p1:a", "p1:b", "p1:c"], [1, 2, 3], "helpfulness", "v")
+    number = store.snapshot("helpful").event + 1
+    with pytest.raises(AnswerProblem, match=r"begins with 'import '.* Send it under a random one"):
+        answer(store, next_task(store, "l0"), "l0", key=f"import {number} 0")
+    store.import_judgements("helpful", [said])
+    assert [row.key for row in revisions(store)] == [f"import {number} 0"], "what was refused would have been in the way"
+
+
 def test_a_key_that_was_used_for_another_answer_is_refused(store: Store) -> None:
     """Dropping the second answer would lose it; storing it would break the promise that a key stands for one answer."""
     ready(store, labelers=2, random_share=0.2)

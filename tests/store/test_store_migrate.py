@@ -15,19 +15,19 @@ import sqlalchemy as sa
 
 from heedful.errors import StoreProblem
 from heedful.records import Ranking
-from heedful.store import Store, backup, migrate, projects, schema, schema_access
+from heedful.store import Store, backup, invitations, labelers, migrate, projects, schema, schema_access, slots
 from heedful.store.database import Database
 from postgres import create_database
 from stores import answer, next_task, ready, work
 
 FIXTURES = Path(__file__).with_name("fixtures")
-RELEASED = ("0001", "0002", "0003", "0004")
+RELEASED = ("0001", "0002", "0003", "0004", "0005")
 ADDED = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 def upgrade():
     op.add_column("project", sa.Column("colour", sa.String(20)))
@@ -41,10 +41,10 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Tomorrow's heedful: one migration more; returns the file of that migration."""
     scripts = tmp_path / "migrations"
     shutil.copytree(migrate.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    added = scripts / "versions" / "0005_added.py"
+    added = scripts / "versions" / "0006_added.py"
     added.write_text(ADDED)
     monkeypatch.setattr(migrate, "SCRIPTS", scripts)
-    monkeypatch.setattr(schema, "VERSION", "0005")
+    monkeypatch.setattr(schema, "VERSION", "0006")
     return added
 
 
@@ -86,7 +86,7 @@ def test_every_released_schema_still_opens(version: str, database: str, tmp_path
     with Store.open(where) as store:
         assert store.check().problem == ""
         assert store.snapshot("helpful").sha256 == (FIXTURES / f"schema_{version}.sha256").read_text().strip()
-        rows = [row for row in store.judgements("helpful") if isinstance(row, Ranking)]
+        rows = [row for row in store.judgements("helpful") if isinstance(row, Ranking) and row.purpose != "ruling"]
         said = [(row.prompt_id, row.labeler, row.completion_ids, row.ranks, row.purpose) for row in rows]
         assert len(said) == 11
         assert said[0] == ("p0", "l0", ["p0:a", "p0:c", "p0:b"], [3, 2, 1], "overlap")
@@ -97,12 +97,76 @@ def test_every_released_schema_still_opens(version: str, database: str, tmp_path
         assert answer(store, next_task(store, "l2"), "l2", key="new").purpose == "calibration"  # and people go on
 
 
-def test_everything_in_a_store_of_0004_is_there(tmp_path: Path) -> None:
+def test_everything_in_a_store_of_0005_is_there(tmp_path: Path) -> None:
     where = tmp_path / "old.db"
     with closing(sqlite3.connect(where)) as connection:
-        connection.executescript((FIXTURES / "schema_0004.sqlite.sql").read_text())
+        connection.executescript((FIXTURES / "schema_0005.sqlite.sql").read_text())
     rows = dump(str(where))
     assert [name for name in schema_access.metadata.tables if not rows[name]] == []
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_what_was_a_ruling_is_one_by_its_name_and_the_log_still_holds(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store of 0004, where rulings were extras by whoever may settle things."""
+    scripts, where = tmp_path / "migrations", str(tmp_path / "old.db")
+    shutil.copytree(migrate.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__", "0005*"))
+    if database == "postgresql":
+        server = request.getfixturevalue("postgres_server")
+        create_database(server, "old_rulings")
+        where = server.format("old_rulings")
+    with monkeypatch.context() as then:
+        then.setattr(migrate, "SCRIPTS", scripts)
+        then.setattr(schema, "VERSION", "0004")
+        with Store.open(where, create=True) as store:
+            before = a_store_with_rulings(store)
+            assert store.check().problem == ""
+            snapshot = store.snapshot("helpful")
+    migrate_by_hand(where, "0004")
+    with Store.open(where) as store:
+        now = {(row.labeler, row.prompt_id): row.purpose for row in store.judgements("helpful")}
+        assert {who: purpose for who, purpose in now.items() if before[who] != purpose} == {
+            (who, "p0"): "ruling" for who in ("ada", "mia", "olga")
+        }
+        assert before["lena", "p0"] == "extra"
+        report = store.check()
+        assert report.problem == ""
+        assert store.snapshot("helpful", as_of=snapshot.event) == snapshot, "what runs have named is still there"
+        [told] = store.read(lambda c: c.execute(sa.select(schema.event).where(schema.event.c.kind == "rulings.named")).all())
+        assert report.last_event == told.number == snapshot.event + 1
+        mine = sa.select(schema.slot.c.token, schema.slot.c.state).where(
+            schema.slot.c.purpose == "ruling", schema.slot.c.token.is_not(None)
+        )
+        assert [row.state for row in store.read(lambda c: c.execute(mine).all())] == ["leased"], "who was asked to settle something rules"
+    with_forged_purpose(where, "extra")
+    with Store.open(where) as store:
+        assert "was changed after event" in store.check().problem
+
+
+def a_store_with_rulings(store: Store) -> dict[tuple[str, str], str]:
+    """Extras by an adjudicator, a manager, an owner and a labeler; and one that was asked for. Returns purposes by labeler and prompt."""
+    ready(store, prompts=2, labelers=2, overlap=1)
+    work(store, "l0")
+    for name, role in (("ada", "adjudicator"), ("mia", "manager"), ("lena", "labeler"), ("olga", "owner")):
+        secret = store.write(lambda c, r=role: invitations.make(c, r, None if r == "owner" else 1, {}, None, store.clock()))  # type: ignore[misc]
+        store.write(lambda c, s=secret, n=name: invitations.accept(c, s, n, None, store.clock()))  # type: ignore[misc]
+    ids = ["p0:a", "p0:b", "p0:c"]
+    extras = [Ranking("p0", who, ids, [1, 2, 3], "helpfulness", "v", purpose="extra") for who in ("ada", "mia", "lena", "olga")]
+    store.import_judgements("helpful", extras)
+
+    def lease(c: sa.Connection) -> None:  # as ask_about did then
+        number, shown = c.execute(sa.select(schema.prompt.c.id)).scalars().all()[-1], [4, 5, 6]
+        slots.lease_outside(c, 1, number, "extra", labelers.get(c, "ada"), shown, store.clock(), 60)
+
+    store.write(lease)
+    return {(row.labeler, row.prompt_id): row.purpose for row in store.judgements("helpful")}
+
+
+def with_forged_purpose(where: str, purpose: str) -> None:
+    database = Database.existing(where)
+    database.write(lambda c: c.execute(sa.text(f"UPDATE slot SET purpose = '{purpose}' WHERE purpose = 'ruling' AND state = 'judged'")))
+    database.close()
 
 
 def migrate_by_hand(where: str, version: str) -> None:
@@ -116,19 +180,19 @@ def test_an_old_file_is_copied_and_migrated_when_it_is_opened(tmp_path: Path, sq
     shutil.copy(sqlite_template, path)
     before = dump(str(path))
     with Store.open(path) as store:
-        assert store.schema == "0005"
+        assert store.schema == "0006"
         assert store.read(lambda c: c.execute(sa.text("SELECT count(colour) FROM project")).scalar()) == 0
         [copy] = backup.backups(path)
-        assert "schema-0004" in copy.name
+        assert "schema-0005" in copy.name
         assert store.read(lambda c: c.exec_driver_sql("PRAGMA foreign_keys").scalar()) == 1
     assert dump(str(copy)) == before
 
 
 def test_two_processes_migrate_it_once(where: str, next_schema: Path) -> None:
     first, second = Database(where), Database(where)
-    assert migrate.bring_up_to_date(first, "0004", unattended=False) is None or first.file
-    migrate.bring_up_to_date(second, "0004", unattended=False)  # had looked before the first was done
-    assert migrate.version_of(second) == "0005"
+    assert migrate.bring_up_to_date(first, "0005", unattended=False) is None or first.file
+    migrate.bring_up_to_date(second, "0005", unattended=False)  # had looked before the first was done
+    assert migrate.version_of(second) == "0006"
     first.close()
     second.close()
 
@@ -139,7 +203,7 @@ def test_postgresql_is_migrated_only_when_told_to(postgres_server: str, postgres
     with pytest.raises(StoreProblem, match="Back it up \\(pg_dump\\), then run: heed store migrate"):
         Store.open(where)
     database = Database.existing(where)
-    assert migrate.bring_up_to_date(database, "0004", unattended=False) is None
+    assert migrate.bring_up_to_date(database, "0005", unattended=False) is None
     database.close()
     Store.open(where).close()
 
@@ -149,8 +213,8 @@ def test_a_migration_that_fails_changes_nothing(where: str, next_schema: Path) -
     before = dump(where)
     database = Database.existing(where)
     with pytest.raises(sa.exc.DBAPIError, match="no_such_function"):
-        migrate.bring_up_to_date(database, "0004", unattended=False)
-    assert migrate.version_of(database) == "0004"
+        migrate.bring_up_to_date(database, "0005", unattended=False)
+    assert migrate.version_of(database) == "0005"
     columns = database.read(lambda c: {column["name"] for column in sa.inspect(c).get_columns("project")})
     assert "colour" not in columns
     database.close()
@@ -162,7 +226,7 @@ def test_a_migration_may_not_leave_rows_without_their_parent(tmp_path: Path, sql
     shutil.copy(sqlite_template, path)
     next_schema.write_text(ADDED.partition("    op.add")[0] + "    op.execute('DELETE FROM labeler')\n")
     with pytest.MonkeyPatch.context() as today:
-        today.setattr(schema, "VERSION", "0004")
+        today.setattr(schema, "VERSION", "0005")
         with Store.open(path) as store:
             ready(store, prompts=2, labelers=1)
             work(store, "l0")

@@ -106,6 +106,8 @@ def a_bit_of_everything(store: Store) -> None:
     assert task
     answer(store, task, "l2", Answer(thumbs=[True]))
     next_task(store, "l2")
+    join(store, "l3", version)
+    answer(store, ask_about(store, "helpful", "l3", "p0"), "l3")  # a ruling
     who_may_come_in(store)
 
 

@@ -178,7 +178,7 @@ def test_a_mistake_is_told_in_a_sentence_and_changes_nothing(
         (b"\xff\xfe", "line 2 is not UTF-8"),
         (b'{"prompt": 3, "completions": ["a", "b"]}', "line 2 has the prompt"),
         (b'{"prompt": "q", "completions": ["a", 7]}', "no list of texts"),
-        (b'{"prompt": "q", "completions": ["a"]}', "shows 2 to 9"),
+        (b'{"prompt": "q", "completions": ["a"]}', "shows 2 to 4"),
         (b'{"prompt": "q", "id": "twice", "completions": ["a", "b"]}', "stands twice"),
         (b"[" * 100_000, "line 2 is not JSON"),
         (b'{"prompt": "' + b"x" * 2**20 + b'", "completions": ["a", "b"]}', "longer than 1 MiB"),

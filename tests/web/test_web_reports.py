@@ -186,9 +186,8 @@ def test_what_an_adjudicator_settled_is_settled_from_the_command_line_too(app: A
     rows = asked_about()[:1]
     store.add_prompts("helpful", rows)
     ids = [c.id for c in rows[0][1]]
-    person(store, "adam", "adjudicator")
     said = [Ranking("p0", who, ids, ranks, "helpfulness", "v") for who, ranks in (("ann", [1, 2, 3, 4]), ("ben", [1, 2, 3, 4]))]
-    store.import_judgements("helpful", [*said, Ranking("p0", "adam", ids, [4, 3, 2, 1], "helpfulness", "v", purpose="extra")])
+    store.import_judgements("helpful", [*said, Ranking("p0", "adam", ids, [4, 3, 2, 1], "helpfulness", "v", purpose="ruling")])
     [found] = heed("consensus", store.database.where)
     assert (found["rankings"], found["labelers"], found["decided"]) == (1, 1, 6)
     project_id = store.read(lambda c: projects.find(c, "helpful"))[0]

@@ -154,6 +154,9 @@ def export_judgements(
     project: Project = "",
     as_of: Annotated[int | None, typer.Option("--as-of", help="As it stood after this event of the log; now unless given.")] = None,
     strata: Annotated[bool, typer.Option("--strata", help="Also which groups each labeler stands for, which is personal.")] = False,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Also the judgements of labelers who are set aside; the rows do not say so.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write what was asked and said in a project as rows that heed pairs build and heed feedback import read."""
@@ -163,7 +166,7 @@ def export_judgements(
     from heedful.store import Store
 
     with Store.open(store, actor="heed feedback", warn=warn) as opened:
-        counts = export_said(opened, project_of(opened, project), target, as_of, strata)
+        counts = export_said(opened, project_of(opened, project), target, as_of, strata, everybody)
     show({**counts, "file": str(target), "sha256": file_sha256(target)}, as_json)
 
 

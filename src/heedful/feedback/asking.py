@@ -42,7 +42,7 @@ def ask(store: Store, project: str, labeler: str) -> Task | None:
 
 
 def ask_about(store: Store, project: str, labeler: str, prompt_id: str) -> Task:
-    """A task about one prompt, beyond its overlap: for somebody who settles what others left undecided.
+    """A task about one prompt, beyond its overlap: for somebody who rules on what others left undecided, which settles it.
 
     Raises AnswerProblem where they have been asked about it before.
     """
@@ -59,7 +59,7 @@ def ask_about(store: Store, project: str, labeler: str, prompt_id: str) -> Task:
                 f"labeler {labeler!r} has another task, or was asked about prompt {prompt_id!r} before",
                 "Let them finish, or ask somebody else.",
             )
-        return asking.outside(number, "extra")
+        return asking.outside(number, "ruling")
 
     return store.write(work)
 

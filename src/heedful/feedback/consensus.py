@@ -31,7 +31,7 @@ from heedful.feedback.criteria import Criterion
 from heedful.feedback.panel import Fit, FittedPanel, fit_panel
 from heedful.feedback.table import Part, Table, table
 from heedful.feedback.votes import latest
-from heedful.records import Ranking
+from heedful.records import Ranking, settled
 
 if TYPE_CHECKING:
     from heedful.maths.panel import PanelPrior
@@ -56,7 +56,7 @@ def consensus(
     """How probable it is, of every two completions that somebody ranked together, that one is better than the other.
 
     Args:
-        rankings: any order; of several by one labeler of one prompt the last counts.
+        rankings: any order; of several by one labeler of one prompt the last counts, and a ruling settles its prompt.
         exclude: labelers whose votes do not count. They are named in the result.
         method: ``auto`` takes the model where there are at least three labelers, ``least_rankings``
             rankings per labeler, and prompts that several labelers judged.
@@ -71,7 +71,7 @@ def consensus(
 
     rows = latest(rankings, criterion)
     _check(method, {row.labeler for row in rows}, exclude)
-    rows = [row for row in rows if row.labeler not in exclude]
+    rows = settled(row for row in rows if row.labeler not in exclude)
     judged = table(rows, criterion)
     lacking = _lacking(judged, least_rankings)
     chosen: Method = ("majority" if lacking else "model") if method == "auto" else method

@@ -15,6 +15,7 @@ from heedful.feedback.agreement import PanelAgreement, agreement_by_stratum, agr
 from heedful.feedback.consensus import consensus
 from heedful.feedback.coverage import Coverage, coverage
 from heedful.feedback.labelers import LabelerReport, labeler_reports
+from heedful.feedback.labels import LabelConsensus, thumb_consensus
 from heedful.feedback.panel import Fit, fit_panel
 from heedful.feedback.said import Said
 from heedful.records import Labeler
@@ -39,8 +40,13 @@ def report_all(said: Said, fit: Fit = fit_panel) -> list[LabelerReport]:
 
 
 def agree(said: Said, exclude: Collection[str] = (), method: Method | Literal["auto"] = "auto", fit: Fit = fit_panel) -> Consensus:
-    """The consensus of those who count, with what adjudicators settled; raises as :func:`consensus`."""
-    return consensus(said.settled, said.criterion, exclude, method, fit=fit)
+    """The consensus of those who count, with what was ruled on; raises as :func:`consensus`."""
+    return consensus(said.counted, said.criterion, exclude, method, fit=fit)
+
+
+def agree_on_thumbs(said: Said, method: Method | Literal["auto"] = "auto") -> LabelConsensus:
+    """The same of thumbs; raises as :func:`label_consensus`."""
+    return thumb_consensus(said.counting(said.thumbs), method)
 
 
 def agreement_rows(said: Said) -> tuple[list[Row], PanelAgreement]:

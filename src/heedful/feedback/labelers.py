@@ -43,11 +43,11 @@ from heedful.records import Labeler, Ranking, Record
 if TYPE_CHECKING:
     from heedful.maths.statistics import Interval
 
-Finding = Literal["fine", "unsure", "random", "upside_down", "careless", "minority"]
+LabelerVerdict = Literal["fine", "unsure", "random", "upside_down", "careless", "minority"]
 Array = NDArray[np.float64]
 
-BAD: tuple[Finding, ...] = ("random", "upside_down")
-FLAGGED: tuple[Finding, ...] = (*BAD, "careless")
+BAD: tuple[LabelerVerdict, ...] = ("random", "upside_down")
+FLAGGED: tuple[LabelerVerdict, ...] = (*BAD, "careless")
 """At whose work a person should look."""
 EARLY_TASKS, EARLY_TURNED, EARLY_CAREFUL = 2, 3.0, 0.05
 """From so many shared tasks there is an alert if the votes are 20 times (``exp(3)``) as probable from an upside-down reader as
@@ -82,7 +82,7 @@ class LabelerReport(Record):
     """
 
     labeler: str
-    verdict: Finding
+    verdict: LabelerVerdict
     evidence: str
     recommendation: str
     tasks: int
@@ -225,7 +225,7 @@ class _Reading:
 
         return np.asarray(softmax(self.evidence + np.log(PanelPrior().hypotheses)))
 
-    def verdict(self) -> Finding:
+    def verdict(self) -> LabelerVerdict:
         """What agreement alone says."""
         if self.tasks < EARLY_TASKS:
             return "unsure"
@@ -293,8 +293,8 @@ def _worst(readings: Sequence[_Reading]) -> _Reading:
     return whole
 
 
-def _verdict(worst: _Reading, panel: int, seen: Habits, people: Difference | None) -> Finding:
-    agreement: Finding = worst.verdict() if panel >= LEAST_LABELERS else "unsure"
+def _verdict(worst: _Reading, panel: int, seen: Habits, people: Difference | None) -> LabelerVerdict:
+    agreement: LabelerVerdict = worst.verdict() if panel >= LEAST_LABELERS else "unsure"
     if agreement in BAD:
         return "minority" if people and not worst.version else agreement
     if any(sign in seen.signs for sign in CARELESS) or (agreement == "unsure" and "fast" in seen.signs):
@@ -302,7 +302,7 @@ def _verdict(worst: _Reading, panel: int, seen: Habits, people: Difference | Non
     return agreement
 
 
-def _evidence(verdict: Finding, worst: _Reading, panel: int, seen: Habits, people: Difference | None) -> str:
+def _evidence(verdict: LabelerVerdict, worst: _Reading, panel: int, seen: Habits, people: Difference | None) -> str:
     said = [_agreement(verdict, worst, panel)]
     if verdict == "minority" and people:
         said.append(people.sentence)
@@ -311,7 +311,7 @@ def _evidence(verdict: Finding, worst: _Reading, panel: int, seen: Habits, peopl
     return " ".join([*said, *seen.signs.values()])
 
 
-def _agreement(verdict: Finding, reading: _Reading, panel: int) -> str:
+def _agreement(verdict: LabelerVerdict, reading: _Reading, panel: int) -> str:
     if panel < LEAST_LABELERS:
         return "With fewer than three labelers nobody can be told right from wrong."
     if not reading.tasks:
@@ -332,7 +332,7 @@ def _agreement(verdict: Finding, reading: _Reading, panel: int) -> str:
     )
 
 
-def _recommendation(verdict: Finding, worst: _Reading, signs: Mapping[str, str]) -> str:
+def _recommendation(verdict: LabelerVerdict, worst: _Reading, signs: Mapping[str, str]) -> str:
     """What a person might do. Nothing is done by itself."""
     act = worst.tasks >= ACT_TASKS or (worst.p_guessing < SIGNIFICANCE and worst.behind > worst.ahead)
     if verdict == "upside_down" and act:

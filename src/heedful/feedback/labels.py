@@ -23,7 +23,7 @@ import numpy as np
 
 from heedful.errors import DataProblem, SettingProblem
 from heedful.feedback.agreed import LEAST_LABELERS, Method
-from heedful.records import Record, Thumb
+from heedful.records import Record, Thumb, settled
 
 if TYPE_CHECKING:
     from heedful.maths.dawid_skene import LabelPrior, Votes
@@ -120,8 +120,9 @@ def label_consensus(
 
 
 def thumb_consensus(thumbs: Iterable[Thumb], method: Method | Literal["auto"] = "auto") -> LabelConsensus:
-    """``up`` or ``down`` for every completion. Repeats are no further voice and left out."""
-    said = [LabelVote(t.completion_id, "up" if t.label else "down", t.labeler) for t in thumbs if t.purpose != "repeat"]
+    """``up`` or ``down`` for every completion. Repeats are no further voice and left out; a ruling settles its prompt."""
+    counted = settled(t for t in thumbs if t.purpose != "repeat")
+    said = [LabelVote(t.completion_id, "up" if t.label else "down", t.labeler) for t in counted]
     return label_consensus(said, ["down", "up"], method)
 
 

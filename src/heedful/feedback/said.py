@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from heedful.errors import DataProblem
 from heedful.feedback.criteria import Criterion
-from heedful.records import Completion, Correction, Labeler, Prompt, Ranking, Thumb
+from heedful.records import Completion, Correction, Labeler, Prompt, Ranking, Thumb, settled
 
 if TYPE_CHECKING:
     from heedful.store import Snapshot, Store
 
+Told = TypeVar("Told", bound=Ranking | Thumb | Correction)
 GOLD = "gold_ranks"
 """The column of a prompt that holds its right ranks by completion id, where they are known."""
 
@@ -22,8 +23,8 @@ class Said:
     """What was said by one criterion, in a store's project or in a file.
 
     ``words``: how many each completion has whose text is known; ``gold``: rankings that are known to be right.
-    ``set_aside``: whose judgements do not count by a person's decision, and why; ``adjudicators``: who
-    settles what others left undecided. ``snapshot`` names what was taken from a store.
+    ``set_aside``: whose judgements do not count by a person's decision, and why. ``snapshot`` names what was
+    taken from a store.
     """
 
     name: str
@@ -35,7 +36,6 @@ class Said:
     words: Mapping[str, int] = field(default_factory=dict)
     gold: list[Ranking] = field(default_factory=list)
     set_aside: Mapping[str, str] = field(default_factory=dict)
-    adjudicators: frozenset[str] = frozenset()
     snapshot: Snapshot | None = None
 
     @property
@@ -44,30 +44,44 @@ class Said:
         return [*self.rankings, *self.thumbs, *self.corrections]
 
     @property
+    def on_thumbs(self) -> bool:
+        """What one learns from: thumbs, where nothing was ranked; or else rankings. Corrections teach beside either."""
+        return bool(self.thumbs) and not self.rankings
+
+    def counting(self, rows: Iterable[Told]) -> list[Told]:
+        """Those of some judgements whose labeler is not set aside."""
+        return [row for row in rows if row.labeler not in self.set_aside]
+
+    def about(self, completion_ids: set[str]) -> Said:
+        """The same, of what was said about these completions only."""
+        return replace(
+            self,
+            rankings=[row for row in self.rankings if completion_ids.issuperset(row.completion_ids)],
+            thumbs=[row for row in self.thumbs if row.completion_id in completion_ids],
+            corrections=[row for row in self.corrections if row.completion_id in completion_ids],
+        )
+
+    @property
     def counted(self) -> list[Ranking]:
         """The rankings of those who are not set aside."""
-        return [row for row in self.rankings if row.labeler not in self.set_aside]
+        return self.counting(self.rankings)
 
     @property
     def settled(self) -> list[Ranking]:
-        """The rankings that a consensus is made of: of a prompt that an adjudicator judged beyond its overlap, theirs alone."""
-        ruled = self.ruled_on
-        return [row for row in self.counted if row.prompt_id not in ruled or self._rules(row)]
+        """The rankings that a consensus is made of: of a prompt that somebody has ruled on, the ruling alone."""
+        return settled(self.counted)
 
     @property
     def ruled_on(self) -> set[str]:
-        """The prompts that an adjudicator has settled."""
-        return {row.prompt_id for row in self.counted if self._rules(row)}
-
-    def _rules(self, row: Ranking) -> bool:
-        return row.purpose == "extra" and row.labeler in self.adjudicators
+        """The prompts that somebody has settled."""
+        return {row.prompt_id for row in self.counted if row.purpose == "ruling"}
 
 
 def said_in(store: Store, name: str) -> Said:
     """What was said in a store's project up to now. Raises SettingProblem where there is none of that name."""
-    from heedful.store import accounts, labelers, projects
+    from heedful.store import labelers, projects
 
-    project_id, asked = store.read(lambda c: projects.find(c, name))
+    _, asked = store.read(lambda c: projects.find(c, name))
     criterion = Criterion(asked.criterion, asked.question, asked.higher_is)
     snapshot = store.snapshot(name)
     rows = list(store.judgements(name, snapshot.event))
@@ -81,7 +95,6 @@ def said_in(store: Store, name: str) -> Said:
         words_of(store.completions(name)),
         known_answers(store.prompts(name), criterion),
         store.read(lambda c: labelers.quarantined(c, name)),
-        frozenset(who.labeler for who in store.read(lambda c: accounts.adjudicators(c, project_id))),
         snapshot,
     )
 

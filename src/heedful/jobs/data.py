@@ -11,11 +11,13 @@ from heedful.errors import DataProblem
 from heedful.jobs.check import check_run
 from heedful.jobs.judgements import collect, keep
 from heedful.jobs.workspace import Workspace
-from heedful.records import Ranking, write_atomically, write_jsonl
+from heedful.records import Pair, Ranking, write_atomically, write_jsonl
 
 if TYPE_CHECKING:
     from heedful.feedback.agreed import Consensus
-    from heedful.pairs.formats.judgements import Item
+    from heedful.feedback.labels import LabelConsensus
+    from heedful.feedback.said import Said
+    from heedful.pairs.formats.judgements import Gathered, Item
 
 
 def load_prompts(ws: Workspace, folder: Path, needed: Sequence[str] = ("train", "validation", "test")) -> dict[str, Any]:
@@ -63,59 +65,89 @@ def sample(ws: Workspace, folder: Path) -> dict[str, Any]:
 
 
 def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
-    """Rankings, what is to be said of each labeler, and the consensus.
+    """What people said and, of rankings or else of thumbs, their consensus; of who ranks also what there is to say of them.
 
-    The consensus's model weighs everybody by what they are worth, so nobody has to be left out; where
-    there is too little for it and the majority decides, those in doubt are, if the settings say so.
+    Who is set aside by a person's decision does not count, and what somebody ruled on is settled, as in the app and
+    for ``heed feedback``.
     """
-    from heedful.feedback.agreement import panel_agreement
-    from heedful.feedback.consensus import consensus
-    from heedful.feedback.labelers import flagged, labeler_reports
-    from heedful.feedback.panel import FitOnce
-    from heedful.feedback.said import words_of
+    from heedful.pairs.formats import rankings
 
-    criterion = criterion_of(ws)
-    collected = collect(ws, folder, criterion)
-    rankings = collected.rankings
-    words = words_of(ws.completions())
-    fit = FitOnce()
-    reports = labeler_reports(rankings, criterion, collected.labelers, words, fit=fit)
-    in_doubt = flagged(reports)
-    agreed = consensus(rankings, criterion, fit=fit)
-    if agreed.method == "majority" and ws.settings.feedback.quarantine_flagged:
-        agreed = consensus(rankings, criterion, exclude=in_doubt)
-    write_jsonl(folder / "rankings.jsonl", rankings)
-    write_jsonl(folder / "labelers.jsonl", reports)
-    write_atomically(folder / "consensus.json", json.dumps(agreed.to_dict()).encode())
-    keep(ws, folder, collected, agreed, reports)
+    said = collect(ws, folder, criterion_of(ws))
+    assert said.snapshot is not None
+    rankings.write(folder / "judgements.jsonl", said.counting(said.judgements))
+    found = _thumbs(said, folder) if said.on_thumbs else _rankings(ws, said, folder) if said.counted else {"labelers_flagged": []}
+    counts = {"rankings": len(said.counted), "thumbs": len(said.counting(said.thumbs)), "corrections": len(said.counting(said.corrections))}
+    people = len({row.labeler for row in said.counting(said.judgements)})
+    told = " and ".join(f"{n} {kind}" for kind, n in counts.items() if n)
     return {
-        "line": f"{len(rankings)} rankings by {len(reports)} labelers; to look at: {', '.join(in_doubt) or 'none'}",
-        "rankings": len(rankings),
-        "labelers": len(reports),
-        "judgements": {"event": collected.snapshot.event, "sha256": collected.snapshot.sha256, "set_aside": collected.set_aside},
-        "consensus": {name: getattr(agreed, name) for name in ("method", "reason", "algorithm", "version", "input_sha256")},
-        "labelers_flagged": in_doubt,
-        "quarantined": agreed.excluded,
-        "decided_pairs": len(agreed.decided),
-        "agreement": panel_agreement(rankings, criterion, exclude=in_doubt).to_dict(),
+        "line": f"{told} by {people} labelers; to look at: {', '.join(found['labelers_flagged']) or 'none'}",
+        **counts,
+        "labelers": people,
+        "judgements": {"event": said.snapshot.event, "sha256": said.snapshot.sha256, "set_aside": sorted(said.set_aside)},
+        "ruled_on": len(said.ruled_on),
+        **found,
     }
+
+
+def _rankings(ws: Workspace, said: Said, folder: Path) -> dict[str, Any]:
+    """The consensus of rankings, and what is to be said of each labeler.
+
+    The consensus's model weighs everybody by what they are worth, so nobody has to be left out; where there is too
+    little for it and the majority decides, those in doubt are left out only if the settings say so.
+    """
+    from heedful.feedback import findings
+    from heedful.feedback.agreement import panel_agreement
+    from heedful.feedback.labelers import flagged
+    from heedful.feedback.panel import FitOnce
+
+    fit = FitOnce()
+    reports = findings.report_all(said, fit)
+    in_doubt = [name for name in flagged(reports) if name not in said.set_aside]
+    agreed = findings.agree(said, fit=fit)
+    if agreed.method == "majority" and ws.settings.feedback.leave_out_flagged:
+        agreed = findings.agree(said, exclude=in_doubt)
+    write_jsonl(folder / "labelers.jsonl", reports)
+    keep(ws, folder, said, agreed, reports)
+    return {
+        **_consensus_of("rankings", agreed, folder),
+        "labelers_flagged": in_doubt,
+        "left_out": agreed.excluded,
+        "decided_pairs": len(agreed.decided),
+        "agreement": panel_agreement(said.counted, said.criterion).to_dict(),
+    }
+
+
+def _thumbs(said: Said, folder: Path) -> dict[str, Any]:
+    """The consensus of thumbs."""
+    from heedful.feedback import findings
+
+    return {**_consensus_of("thumbs", findings.agree_on_thumbs(said), folder), "labelers_flagged": []}
+
+
+def _consensus_of(what: str, agreed: Consensus | LabelConsensus, folder: Path) -> dict[str, Any]:
+    """Keep a consensus in the stage's folder, and say how it was made."""
+    write_atomically(folder / "consensus.json", json.dumps({"of": what, **agreed.to_dict()}).encode())
+    names = ("method", "reason", "algorithm", "version", "input_sha256")
+    return {"consensus": {"of": what, **{name: getattr(agreed, name) for name in names}}}
 
 
 def build_pairs(ws: Workspace, folder: Path) -> dict[str, Any]:
     """A frozen, hashed snapshot of pairs, split by prompt; training reads nothing else."""
     from heedful.pairs.audit import audit
+    from heedful.pairs.formats.judgements import Gathered, gather
     from heedful.pairs.snapshot import freeze, split_pairs
 
     from_file = ws.settings.reward.kind == "pairs"
-    rankings = [] if from_file else read_rankings(ws.folder("feedback") / "rankings.jsonl")
+    said = Gathered() if from_file else gather(read_judgements(ws.folder("feedback") / "judgements.jsonl"))
     agreed = None if from_file else _consensus(ws)
-    pairs = _pairs_from_file(ws) if agreed is None else _pairs_from_consensus(ws, agreed, rankings)
+    pairs = _pairs_from_file(ws) if from_file else _pairs_from(ws, agreed, said)
     split = split_pairs(pairs, ws.settings.reward.held_out, ws.settings.prompts.shuffle_seed)
     _check_enough(ws, len(split["train"]))
-    report = audit(split, rankings, criterion_of(ws).preferred)
+    report = audit(split, said.rankings, criterion_of(ws).preferred)
     for warning in [*report.warnings, *report.labeler_warnings]:
         ws.progress.say(warning)
-    snapshot = freeze(split, folder, {"source": ws.source.fingerprint(), **_parents(ws, agreed)}, **_made(agreed))
+    made = {"algorithm": "user file"} if from_file else _made(agreed)
+    snapshot = freeze(split, folder, {"source": ws.source.fingerprint(), **_parents(ws)}, **made)
     line = ", ".join(f"{count} {name}" for name, count in snapshot.counts.items()) + f", snapshot {snapshot.sha256[:12]}"
     return {"line": line, "snapshot": snapshot.sha256, "counts": snapshot.counts, "audit": report.to_dict()}
 
@@ -136,28 +168,47 @@ def criterion_of(ws: Workspace) -> Any:
     return Criterion(chosen.criterion, chosen.question, chosen.higher_is) if chosen.question else criterion_named(chosen.criterion)
 
 
-def _consensus(ws: Workspace) -> Consensus:
+def _consensus(ws: Workspace) -> Consensus | LabelConsensus | None:
+    """The consensus that the stage before kept; ``None`` where people only corrected."""
     from heedful.feedback.agreed import Consensus
+    from heedful.feedback.labels import LabelConsensus
 
-    return Consensus.from_dict(json.loads((ws.folder("feedback") / "consensus.json").read_text()))
+    path = ws.folder("feedback") / "consensus.json"
+    if not path.exists():
+        return None
+    row = json.loads(path.read_text())
+    return Consensus.from_dict(row) if row["of"] == "rankings" else LabelConsensus.from_dict(row)
 
 
-def _pairs_from_consensus(ws: Workspace, agreed: Consensus, rankings: Sequence[Ranking]) -> list[Any]:
-    from heedful.pairs.build import from_consensus, versions_read
+def _pairs_from(ws: Workspace, agreed: Consensus | LabelConsensus | None, said: Gathered) -> list[Pair]:
+    """What the consensus prefers, and corrections before what they correct."""
+    from heedful.feedback.agreed import DECIDED, Consensus
+    from heedful.feedback.labels import share_up
+    from heedful.pairs.build import from_consensus, pairs_from_corrections, pairs_from_thumbs, versions_read
 
-    return from_consensus(agreed, ws.prompts("train"), ws.completions(), criterion_of(ws).name, versions_read(rankings))
+    texts, name = (ws.prompts("train"), ws.completions()), criterion_of(ws).name
+    mended = pairs_from_corrections(said.corrections, *texts, name)
+    if agreed is None:
+        return mended
+    if isinstance(agreed, Consensus):
+        return [*from_consensus(agreed, *texts, name, versions_read(said.rankings)), *mended]
+    return [*pairs_from_thumbs(said.thumbs, *texts, name, share_up(agreed), least=DECIDED), *mended]
 
 
-def _made(agreed: Consensus | None) -> dict[str, Any]:
+def _made(agreed: Consensus | LabelConsensus | None) -> dict[str, Any]:
     """How the pairs were made, as their snapshot says it."""
     if agreed is None:
-        return {"algorithm": "user file"}
+        return {"algorithm": "corrections"}
     return {"algorithm": agreed.algorithm, "version": agreed.version, "parameters": agreed.parameters}
 
 
-def _parents(ws: Workspace, agreed: Consensus | None) -> dict[str, str]:
-    """From what: the judgements as they stood, and of them the rankings that counted."""
-    return {"judgements": ws.result("feedback")["judgements"]["sha256"], "rankings": agreed.input_sha256} if agreed else {}
+def _parents(ws: Workspace) -> dict[str, str]:
+    """From what: the judgements as they stood, and of them the rankings or thumbs that the consensus counted."""
+    if ws.settings.reward.kind == "pairs":
+        return {}
+    found = ws.result("feedback")
+    counted = {made["of"]: made["input_sha256"]} if (made := found.get("consensus")) else {}
+    return {"judgements": found["judgements"]["sha256"], **counted}
 
 
 def _pairs_from_file(ws: Workspace) -> list[Any]:

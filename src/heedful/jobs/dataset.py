@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from heedful.checkpoints import file_sha256
 from heedful.errors import FileProblem, SettingProblem
-from heedful.records import Completion, Labeler, Pair, Prompt, Ranking, Thumb, open_binary, write_jsonl
+from heedful.records import Completion, Labeler, Pair, Prompt, Ranking, open_binary, write_jsonl
 
 if TYPE_CHECKING:
     from heedful.feedback.criteria import Criterion
+    from heedful.feedback.said import Said
     from heedful.pairs.convert import Choices
     from heedful.pairs.formats.judgements import Gathered
 
@@ -95,17 +96,15 @@ def _make_pairs(found: Gathered, criterion: Criterion, choices: Choices, method:
 
     Raises SettingProblem where what only votes know is asked of the consensus, DataProblem where there is nothing to learn from.
     """
+    from heedful.jobs.said import said_of
     from heedful.pairs.build import pairs_from_corrections
-    from heedful.pairs.convert import about
 
-    texts = found.prompts.values(), found.completions.values()
-    thumbs, corrections = about(found.thumbs, criterion.name), about(found.corrections, criterion.name)
-    mended = pairs_from_corrections(corrections, *texts, criterion.name) if choices.corrections else []
-    ranked = any(row.criterion == criterion.name for row in found.rankings)
-    if ranked or not (thumbs or mended):
+    texts, said = (found.prompts.values(), found.completions.values()), said_of(found, "the file", criterion)
+    mended = pairs_from_corrections(said.corrections, *texts, criterion.name) if choices.corrections else []
+    if said.on_thumbs:
+        made = _from_thumbs(said, found, method)
+    elif said.rankings or not mended:
         made = _from_rankings(found, criterion, choices, method)
-    elif thumbs:
-        made = _from_thumbs(thumbs, found, criterion, method)
     else:
         made = _Made("votes", "There are no rankings and no thumbs.", [], {})
     if not mended:
@@ -136,15 +135,17 @@ def _from_rankings(found: Gathered, criterion: Criterion, choices: Choices, meth
     return _Made("votes", f"Pairs by counting votes. {reason}", pairs, {"flags": choices.flags, "ties": choices.ties})
 
 
-def _from_thumbs(thumbs: list[Thumb], found: Gathered, criterion: Criterion, method: Method) -> _Made:
+def _from_thumbs(said: Said, found: Gathered, method: Method) -> _Made:
     """What is up before what is down, as sure as the consensus of thumbs is."""
+    from heedful.feedback import findings
     from heedful.feedback.agreed import DECIDED
-    from heedful.feedback.labels import share_up, thumb_consensus
+    from heedful.feedback.labels import share_up
     from heedful.pairs.build import pairs_from_thumbs
 
     asked_for: dict[Method, Literal["auto", "model", "majority"]] = {"auto": "auto", "consensus": "model", "votes": "majority"}
-    agreed = thumb_consensus(thumbs, asked_for[method])
-    pairs = pairs_from_thumbs(thumbs, found.prompts.values(), found.completions.values(), criterion.name, share_up(agreed), least=DECIDED)
+    agreed = findings.agree_on_thumbs(said, asked_for[method])
+    texts, up = (found.prompts.values(), found.completions.values()), share_up(agreed)
+    pairs = pairs_from_thumbs(said.counting(said.thumbs), *texts, said.criterion.name, up, least=DECIDED)
     kind: Literal["consensus", "votes"] = "consensus" if agreed.method == "model" else "votes"
     sentence = f"Pairs of a thumb up and a thumb down, by {'consensus' if kind == 'consensus' else 'counting votes'}. {agreed.reason}"
     return _Made(kind, sentence, pairs, {**agreed.parameters, "decided": DECIDED, "of": "thumbs"}, agreed.algorithm, agreed.version)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,17 +22,23 @@ if TYPE_CHECKING:
     from heedful.store.grouping import Named
 
 
-def export_said(store: Store, project: str, path: Path, as_of: int | None = None, strata: bool = False) -> dict[str, int]:
-    """Write everything that was asked and said in a project as JSON lines, one prompt in memory at a time; returns counts by kind.
+def export_said(
+    store: Store, project: str, path: Path, as_of: int | None = None, strata: bool = False, everybody: bool = False
+) -> dict[str, int]:
+    """Write what was asked and said in a project as JSON lines, one prompt in memory at a time; returns counts by kind.
 
+    A row says whether it is a ruling, but not whether somebody set its labeler's work aside: what is set aside is left
+    out, so that the file teaches what the store does. ``everybody``: that, too, and whoever reads it has to decide again.
     ``strata``: also which groups of the population labelers stand for, which is personal.
     """
     from heedful.pairs.formats import rankings
+    from heedful.store import labelers
 
     counts: Counter[str] = Counter()
+    aside = {} if everybody else store.read(lambda c: labelers.quarantined(c, project))
 
     def items() -> Iterator[Item]:
-        for item in _items(store, project, as_of, strata):
+        for item in _items(store, project, as_of, strata, aside):
             counts[type(item).__name__.lower()] += 1
             yield item
 
@@ -100,13 +106,14 @@ def check_blindness(source: str, project: str = "", prompts: Path | None = None,
     return blindness(found.prompts.values(), found.completions.values())
 
 
-def _items(store: Store, project: str, as_of: int | None, strata: bool) -> Iterator[Item]:
+def _items(store: Store, project: str, as_of: int | None, strata: bool, aside: Collection[str]) -> Iterator[Item]:
+    """Everything but the judgements of those whose work is set ``aside``."""
     for labeler in store.labelers():
         yield labeler if strata else Labeler(labeler.name, labeler.kind)
     for prompt, completions, judgements in store.everything(project, as_of):
         yield prompt
         yield from completions
-        yield from judgements
+        yield from (row for row in judgements if row.labeler not in aside)
 
 
 def _together(found: Gathered, where: str) -> list[Named]:

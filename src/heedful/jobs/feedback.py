@@ -35,7 +35,7 @@ def agree(
     from heedful.feedback.panel import FitOnce
     from heedful.pairs.build import for_review
 
-    if said.thumbs and not said.rankings:
+    if said.on_thumbs:
         return _agree_on_thumbs(said, method, save_in, folder)
     if save_in and not said.snapshot:
         raise SettingProblem(f"{said.name} is a file, and a consensus is kept in a store", "Leave --save out, or name a store.")
@@ -122,17 +122,16 @@ def _how(agreed: Consensus | LabelConsensus) -> dict[str, Any]:
 
 
 def _agree_on_thumbs(said: Said, method: Literal["auto", "model", "majority"], save_in: str, folder: Path | None) -> dict[str, Any]:
-    from heedful.feedback.labels import thumb_consensus
+    from heedful.feedback import findings
 
     if save_in:
         raise SettingProblem(f"{said.name} holds thumbs, and only a consensus of rankings is kept in a store", "Leave --save out.")
-    counted = [thumb for thumb in said.thumbs if thumb.labeler not in said.set_aside]
-    agreed = thumb_consensus(counted, method)
+    agreed = findings.agree_on_thumbs(said, method)
     labels = Counter(item.label or "undecided" for item in agreed.items)
     facts = {
         **_name(said),
         **_how(agreed),
-        "thumbs": len(counted),
+        "thumbs": len(said.counting(said.thumbs)),
         "completions": len(agreed.items),
         **{name: labels[name] for name in ("up", "down", "undecided")},
         "input_sha256": agreed.input_sha256,

@@ -7,13 +7,13 @@ number and hash of what it took, so that a label that comes later cannot change 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heedful.errors import DataProblem, SettingProblem
 from heedful.feedback.criteria import Criterion
+from heedful.feedback.said import Said, said_in
 from heedful.jobs.workspace import Workspace
 from heedful.records import Completion, Labeler, Prompt, Ranking
 
@@ -25,49 +25,33 @@ if TYPE_CHECKING:
     from heedful.store import Snapshot, Store
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """The rankings that count, who the labelers are, the snapshot that all is of, and whose are set aside by a person's decision."""
+def collect(ws: Workspace, folder: Path, criterion: Criterion) -> Said:
+    """What was said of the run's completions. What is not in the store yet is put there first.
 
-    rankings: list[Ranking]
-    labelers: list[Labeler]
-    snapshot: Snapshot
-    set_aside: list[str]
-
-
-def collect(ws: Workspace, folder: Path, criterion: Criterion) -> Collected:
-    """The rankings of the run's completions. What is not in the store yet is put there first.
-
-    Raises DataProblem where nobody has judged them yet: then people are asked, and the run goes on later.
+    Raises DataProblem where nobody who counts has judged them yet: then people are asked, and the run goes on later.
     """
-    from heedful.store import labelers
-
     shared = ws.settings.feedback.source == "store"
     asked, completions = ws.prompts("train"), ws.completions()
     with _open(ws, folder) as store:
         project = _project(ws, store, criterion)
         store.write(lambda c: add_unknown(c, project, asked, completions, store.actor, store.clock()))
         if not shared and store.snapshot(project).judgements == 0:
-            said = ws.source.rankings(asked, completions)
-            _keep(store, project, said, criterion, ws.source.labelers())
-        snapshot = store.snapshot(project)
-        set_aside = sorted(store.read(lambda c: labelers.quarantined(c, project)))
-        rows = [row for row in store.judgements(project, snapshot.event) if isinstance(row, Ranking)]
-        people = store.labelers()
-    ids = {c.id for c in completions}
-    found = [row for row in rows if ids.issuperset(row.completion_ids)]
-    if not found:
+            _keep(store, project, ws.source.rankings(asked, completions), criterion, ws.source.labelers())
+        said = said_in(store, project).about({c.id for c in completions})
+    if not said.counting(said.judgements):
+        aside = f"; set aside are {', '.join(sorted(said.set_aside))}" if said.judgements else ""
         raise DataProblem(
-            f"nobody has ranked this run's completions yet (project {project!r} in {store.database.where})",
+            f"nobody who counts has judged this run's completions yet (project {project!r} in {store.database.where}{aside})",
             "Let people judge them there, then go on with --resume.",
         )
-    return Collected([row for row in found if row.labeler not in set_aside], people, snapshot, set_aside)
+    return said
 
 
-def keep(ws: Workspace, folder: Path, collected: Collected, agreed: Consensus, reports: Sequence[LabelerReport]) -> None:
+def keep(ws: Workspace, folder: Path, said: Said, agreed: Consensus, reports: Sequence[LabelerReport]) -> None:
     """Put what was worked out beside the judgements that it was worked out from."""
+    assert said.snapshot is not None
     with _open(ws, folder) as store:
-        save(store, collected.snapshot, agreed, reports)
+        save(store, said.snapshot, agreed, reports)
 
 
 def save(store: Store, made_from: Snapshot, agreed: Consensus, reports: Sequence[LabelerReport]) -> int:
@@ -111,10 +95,6 @@ def _project(ws: Workspace, store: Store, criterion: Criterion) -> str:
         raise SettingProblem(
             f"project {chosen.project!r} is about {there.criterion!r} (higher is {there.higher_is}), and the run about {criterion.name!r}",
             "Set feedback.criterion or feedback.project.",
-        )
-    if there.task != "ranking":
-        raise SettingProblem(
-            f"project {chosen.project!r} asks for {there.task}, and a run learns from rankings", "Set feedback.project to another one."
         )
     return chosen.project
 

@@ -11,6 +11,7 @@ from heedful.feedback.criteria import Criterion, criterion_named
 from heedful.feedback.said import Said, known_answers, said_in, words_of
 
 if TYPE_CHECKING:
+    from heedful.pairs.formats.judgements import Gathered
     from heedful.store import Store
 
 ROWS = (".jsonl", ".json", ".csv", ".parquet", ".gz")
@@ -73,23 +74,28 @@ def _of_store(where: str, name: str, criterion: Criterion | None, warn: Callable
 
 
 def _of_file(path: Path, criterion: Criterion | None, labelers: Path | None) -> Said:
-    from heedful.pairs.convert import about
     from heedful.pairs.formats import rankings
     from heedful.pairs.formats.judgements import gather
 
     found = gather(rankings.read(path))
     if labelers:
         gather(rankings.read(labelers, default="labeler"), found)
-    judged = criterion or only_criterion(path, {row.criterion for row in found.judgements})
+    return said_of(found, path.name, criterion or only_criterion(path, {row.criterion for row in found.judgements}))
+
+
+def said_of(found: Gathered, name: str, criterion: Criterion) -> Said:
+    """What was said by one criterion, of everything that was gathered from files."""
+    from heedful.pairs.convert import about
+
     return Said(
-        path.name,
-        judged,
-        [row for row in found.rankings if row.criterion == judged.name],
-        about(found.thumbs, judged.name),
-        about(found.corrections, judged.name),
+        name,
+        criterion,
+        [row for row in found.rankings if row.criterion == criterion.name],
+        about(found.thumbs, criterion.name),
+        about(found.corrections, criterion.name),
         list(found.labelers.values()),
         words_of(found.completions.values()),
-        known_answers(found.prompts.values(), judged),
+        known_answers(found.prompts.values(), criterion),
     )
 
 

@@ -6,8 +6,9 @@ preferred is the criterion's business.
 
 Everybody who judged a prompt has one voice about each two of its completions; a pair carries the
 counts. Whom to believe is not decided here: that is the consensus, which :func:`from_consensus`
-takes in. Of several judgements by one labeler the last counts, and a repeat (the same prompt once
-more, to see whether somebody agrees with themselves) never does.
+takes in. Of several judgements by one labeler the last counts, a repeat (the same prompt once more,
+to see whether somebody agrees with themselves) never does, and of a prompt on which somebody has
+ruled only the ruling.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 from heedful.errors import DataProblem
 from heedful.pairs.texts import Texts
-from heedful.records import Completion, Correction, Pair, Prompt, Ranking, Thumb, Unpaired
+from heedful.records import Completion, Correction, Pair, Prompt, Ranking, Thumb, Unpaired, settled
 
 Judgement = TypeVar("Judgement", Ranking, Thumb, Correction)
 
@@ -136,9 +137,9 @@ def from_consensus(
 
 
 def versions_read(rankings: Iterable[Ranking]) -> dict[str, str]:
-    """The versions of the instructions that the labelers of each prompt had read, by its id; several stand with commas."""
+    """The versions of the instructions that whoever decided on each prompt had read, by its id; several stand with commas."""
     by_prompt: dict[str, list[Ranking]] = defaultdict(list)
-    for row in rankings:
+    for row in settled(rankings):
         by_prompt[row.prompt_id].append(row)
     return {prompt_id: _versions(rows) for prompt_id, rows in by_prompt.items()}
 
@@ -149,7 +150,7 @@ def from_thumbs(thumbs: Iterable[Thumb], prompts: Iterable[Prompt], completions:
     Raises DataProblem where a prompt or completion is missing, or a completion answers another prompt.
     """
     texts, judged = Texts(prompts, completions), defaultdict(list)
-    for thumb in _voices(thumbs, lambda t: (t.completion_id, t.labeler, t.criterion)):
+    for thumb in settled(_voices(thumbs, lambda t: (t.completion_id, t.labeler, t.criterion))):
         judged[thumb.prompt_id, thumb.completion_id, thumb.criterion].append(thumb)
     found = []
     for (prompt_id, completion_id, criterion), rows in judged.items():
@@ -183,7 +184,7 @@ def pairs_from_thumbs(
     Raises DataProblem where a prompt or completion is missing, or a completion answers another prompt.
     """
     texts, by_prompt = Texts(prompts, completions), defaultdict(list)
-    for thumb in _voices(thumbs, lambda t: (t.completion_id, t.labeler)):
+    for thumb in settled(_voices(thumbs, lambda t: (t.completion_id, t.labeler))):
         by_prompt[thumb.prompt_id].append(thumb)
     found = []
     for prompt_id, judged in by_prompt.items():
@@ -255,10 +256,10 @@ def for_review(rankings: Iterable[Ranking], criterion: Criterion) -> list[str]:
 
 
 def _by_prompt(rankings: Iterable[Ranking], criterion: Criterion) -> dict[str, list[Ranking]]:
-    """Each prompt's rankings by this criterion, one for each labeler."""
+    """Each prompt's rankings by this criterion, one for each labeler, or what settles it."""
     rows = list(rankings)
     by_prompt: dict[str, list[Ranking]] = defaultdict(list)
-    for ranking in _voices((r for r in rows if r.criterion == criterion.name), lambda r: (r.prompt_id, r.labeler)):
+    for ranking in settled(_voices((r for r in rows if r.criterion == criterion.name), lambda r: (r.prompt_id, r.labeler))):
         by_prompt[ranking.prompt_id].append(ranking)
     if not by_prompt:
         others = ", ".join(sorted({r.criterion for r in rows})) or "none at all"

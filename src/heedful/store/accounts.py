@@ -19,7 +19,7 @@ from heedful.store import labelers
 from heedful.store.audit import record
 from heedful.store.columns import add_row
 from heedful.store.schema import labeler, project
-from heedful.store.schema_access import ADJUDICATE, ROLES, account, api_token, membership, session
+from heedful.store.schema_access import ROLES, account, api_token, membership, session
 
 _A = account.c
 
@@ -95,10 +95,14 @@ def everybody(connection: sa.Connection) -> list[Account]:
     return [_account(row) for row in connection.execute(_rows().order_by(_A.id))]
 
 
-def any_owner(connection: sa.Connection, but: int = 0) -> bool:
-    """Whether somebody can set things up, ``but`` for the account of that number."""
-    owners = sa.select(_A.id).where(_A.owner, _A.state == "active", _A.id != but)
-    return connection.execute(owners.limit(1)).first() is not None
+def any_owner(connection: sa.Connection) -> bool:
+    """Whether somebody can set things up."""
+    return connection.execute(_owners().limit(1)).first() is not None
+
+
+def hold(connection: sa.Connection, number: int) -> None:
+    """Whatever else is done to this account waits until this transaction ends."""
+    connection.execute(sa.select(_A.id).where(_A.id == number).with_for_update(key_share=True))
 
 
 def part_in(connection: sa.Connection, who: Account, project_id: int) -> tuple[str, bool] | None:
@@ -131,19 +135,17 @@ def members(connection: sa.Connection, project_id: int) -> list[Member]:
     return [Member(_account(row), row.role, row.paused) for row in connection.execute(found.order_by(_A.id))]
 
 
-def adjudicators(connection: sa.Connection, project_id: int) -> list[Account]:
-    """Who may settle what others left undecided in a project; owners may everywhere."""
-    found = [member.account for member in members(connection, project_id) if member.role in ADJUDICATE]
-    return found + [who for who in everybody(connection) if who.owner]
-
-
 def set_role(connection: sa.Connection, number: int, project_id: int, role: str | None, actor: str, now: datetime) -> None:
-    """Give somebody a role in a project, or take it away with ``None``. They are signed out, so that no old page stays open."""
+    """Give somebody a role in a project, or take it away with ``None``. They are signed out, so that no old page stays open.
+
+    Whoever is paused stays paused.
+    """
     if role is not None and role not in ROLES:
         raise SettingProblem(f"there is no role {role!r}.{nearest(role, ROLES)}", f"Choose one of {', '.join(ROLES)}.")
     mine = (membership.c.account_id == number, membership.c.project_id == project_id)
-    connection.execute(sa.delete(membership).where(*mine))
-    if role:
+    if role is None:
+        connection.execute(sa.delete(membership).where(*mine))
+    elif not connection.execute(sa.update(membership).where(*mine).values(role=role)).rowcount:
         connection.execute(sa.insert(membership).values(account_id=number, project_id=project_id, role=role, paused=False))
     connection.execute(sa.delete(session).where(session.c.account_id == number))
     record(connection, "account.role", actor, now, account=number, project=project_id, role=role)
@@ -170,7 +172,8 @@ def set_state(connection: sa.Connection, number: int, state: str, actor: str, no
     who = get(connection, number)
     if state not in ("active", "deactivated"):
         raise SettingProblem(f"an account cannot be {state!r}", "Choose active or deactivated.")
-    if state != "active" and who.owner and not any_owner(connection, but=number):
+    # All owners are held: two who deactivate each other at once would else leave none.
+    if state != "active" and who.owner and not set(connection.execute(_owners().with_for_update(key_share=True)).scalars()) - {number}:
         raise SettingProblem("this is the only owner", "Make somebody else an owner first.")
     connection.execute(sa.update(account).where(_A.id == number).values(state=state))
     if state == "deactivated":
@@ -179,6 +182,10 @@ def set_state(connection: sa.Connection, number: int, state: str, actor: str, no
         connection.execute(sa.update(api_token).where(*live).values(revoked_at=now))
     labelers.set_state(connection, who.labeler, "active" if state == "active" else "deactivated", actor, now)
     record(connection, f"account.{state}", actor, now, account=number)
+
+
+def _owners() -> sa.Select[tuple[int]]:
+    return sa.select(_A.id).where(_A.owner, _A.state == "active").order_by(_A.id)
 
 
 def _rows(*more: Any) -> sa.Select[Any]:

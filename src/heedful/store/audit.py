@@ -117,6 +117,16 @@ def prompt_sha256(row: Row, completions: Sequence[Row]) -> str:
     return _sha256({**own, "completions": [{name: c[name] for name in COMPLETION_FIELDS} for c in completions]})
 
 
+ROW_FIELDS = ("reason", "why", "questions", "answers", "decision", "passed", "skipped", "quarantined")
+"""What the hash of a decision, a concern or an answer to questions covers, as far as it has these: all that it says.
+Who, about whom and when stands in its event."""
+
+
+def row_sha256(row: Row) -> str:
+    """The hash of what a row says of which an event of its own tells."""
+    return _sha256({name: row[name] for name in ROW_FIELDS if name in row})
+
+
 def instructions_sha256(text: str) -> str:
     """The hash of a text of instructions; its first 12 digits are their version."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -13,6 +13,7 @@ from heedful.errors import StoreProblem
 from heedful.records import Record
 from heedful.store.audit import START, ChainEnd, Digest, chain_end, event_sha256, instructions_sha256, judgement_sha256, prompt_sha256
 from heedful.store.database import Database
+from heedful.store.facts import Facts
 from heedful.store.schema import completion, completion_origin, event, instructions, judgement_revision, prompt, slot
 
 _AT_ONCE = {"yield_per": 1000}
@@ -35,7 +36,7 @@ class CheckReport(Record):
 
 
 def check(database: Database) -> CheckReport:
-    """Go through the whole store, in constant memory, up to the first thing that is wrong."""
+    """Go through the whole store up to the first thing that is wrong, in memory that does not grow with prompts and judgements."""
     try:
         return database.read(_check)
     except StoreProblem as problem:
@@ -59,20 +60,22 @@ def _sqlite_fault(connection: sa.Connection) -> str:
 
 
 class _Chain:
-    """Every event in its order, with the prompts and judgements that it stored."""
+    """Every event in its order, with the prompts and judgements that it stored; and the facts that events tell of one by one."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
         self.prompts = _Sealed(_prompt_rows(connection))
         self.judgements = _Sealed(_judgement_rows(connection))
+        self.facts = Facts()
         self.count, self.last = 0, ChainEnd(0, START)
 
     def check(self) -> CheckReport:
         for row in self.connection.execute(sa.select(event).order_by(event.c.number), execution_options=_AT_ONCE):
             if problem := self._fault(row):
                 return self._report(problem)
+            self.facts.hear(row)
             self.count, self.last = self.count + 1, ChainEnd(row.number, row.sha256)
-        return self._report(self._fault_of_end() or self.prompts.left_over() or self.judgements.left_over())
+        return self._report(self._fault_of_end() or self.prompts.left_over() or self.judgements.left_over() or self._fault_of_facts())
 
     def _report(self, problem: str) -> CheckReport:
         return CheckReport(self.count, self.prompts.count, self.judgements.count, self.last.number, self.last.sha256, problem)
@@ -85,6 +88,9 @@ class _Chain:
         if row.sha256 != event_sha256(row._mapping):
             return f"event {row.number} ({row.kind}) was changed after it was written"
         return self.prompts.fault(row, "prompts") or self.judgements.fault(row, "judgements")
+
+    def _fault_of_facts(self) -> str:
+        return next(self.facts.faults(self.connection), "")
 
     def _fault_of_end(self) -> str:
         told = chain_end(self.connection)
@@ -149,10 +155,20 @@ def _prompt_rows(connection: sa.Connection) -> Iterator[_SealedRow]:
 
 
 def _judgement_rows(connection: sa.Connection) -> Iterator[_SealedRow]:
-    r = judgement_revision.c
+    r, renamed = judgement_revision.c, _renamed(connection)
     for row in connection.execute(judgements_sealed().order_by(r.event, r.slot_id, r.number), execution_options=_AT_ONCE):
         name = f"judgement_revision {row.number} of slot {row.slot_id}"
-        yield _SealedRow(name, row.event, row.sha256, judgement_sha256(row._mapping))
+        since, was = renamed.get(row.slot_id, (0, ""))
+        # The purpose that the hash was made of; none that ever was, where the slot does not say what it should by now.
+        purpose = row.purpose if row.event > since else was if row.purpose == "ruling" else None
+        sealed = {**row._mapping, "purpose": purpose}
+        yield _SealedRow(name, row.event, row.sha256, judgement_sha256(sealed))
+
+
+def _renamed(connection: sa.Connection) -> dict[int, tuple[int, str]]:
+    """Slots whose purpose is a ruling since an event (schema 0005), with that event and the word that was sealed before."""
+    found = connection.execute(sa.select(event.c.number, event.c.details).where(event.c.kind == "rulings.named"))
+    return {slot_id: (row.number, row.details["was"]) for row in found for slot_id in row.details["slots"]}
 
 
 def judgements_sealed() -> sa.Select[Any]:

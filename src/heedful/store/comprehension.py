@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from heedful.errors import AnswerProblem, SettingProblem
-from heedful.store import projects
-from heedful.store.audit import record
+from heedful.store import labelers, projects
+from heedful.store.audit import record, row_sha256
 from heedful.store.columns import add_row
 from heedful.store.schema import labeler
 from heedful.store.schema_access import comprehension, comprehension_attempt, comprehension_decision
@@ -68,8 +68,10 @@ def publish(connection: sa.Connection, project_name: str, questions: Sequence[Qu
     newest = _newest(connection, project_id)
     if rows == (newest.questions if newest else []):
         return
-    number = add_row(connection, comprehension, project_id=project_id, questions=rows, published_at=now)
-    record(connection, "comprehension.published", actor, now, project=project_id, comprehension=number, questions=len(rows))
+    values = {"project_id": project_id, "questions": rows, "published_at": now}
+    number = add_row(connection, comprehension, **values)
+    details = {"comprehension": number, "questions": len(rows), "row_sha256": row_sha256(values)}
+    record(connection, "comprehension.published", actor, now, project=project_id, **details)
 
 
 def current(connection: sa.Connection, project_id: int) -> list[Question]:
@@ -88,6 +90,7 @@ def attempt(connection: sa.Connection, project_id: int, labeler_id: int, answers
 
     Raises AnswerProblem where there is nothing to answer now, or not every question has an answer.
     """
+    labelers.hold_id(connection, labeler_id)  # so that answers that are sent at once are tries one after the other
     newest = _newest(connection, project_id)
     where = _standing(connection, newest, labeler_id)
     if where.state != "open":
@@ -95,9 +98,10 @@ def attempt(connection: sa.Connection, project_id: int, labeler_id: int, answers
     if len(answers) != len(where.questions):
         raise AnswerProblem(f"{len(answers)} of {len(where.questions)} questions were answered", "Answer every question.")
     wrong = [number for number, (q, a) in enumerate(zip(where.questions, answers, strict=True)) if q.right != a]
-    values = {"comprehension_id": newest.id, "labeler_id": labeler_id, "answers": list(answers)}
-    number = add_row(connection, comprehension_attempt, **values, passed=not wrong, at=now)
-    record(connection, "comprehension.attempted", f"labeler {labeler_id}", now, project=project_id, attempt=number, passed=not wrong)
+    values = {"comprehension_id": newest.id, "labeler_id": labeler_id, "answers": list(answers), "passed": not wrong, "at": now}
+    number = add_row(connection, comprehension_attempt, **values)
+    details = {"attempt": number, "passed": not wrong, "row_sha256": row_sha256(values)}
+    record(connection, "comprehension.attempted", f"labeler {labeler_id}", now, project=project_id, **details)
     return wrong
 
 
@@ -110,7 +114,8 @@ def decide(connection: sa.Connection, project_id: int, labeler_id: int, decision
         raise SettingProblem("the decision was given no reason", "Say why: somebody will ask.")
     values = {"comprehension_id": newest.id, "labeler_id": labeler_id, "decision": decision, "decided_by": by, "why": why, "at": now}
     number = add_row(connection, comprehension_decision, **values)
-    record(connection, "comprehension.decided", by, now, project=project_id, labeler=labeler_id, decision=number)
+    details = {"labeler": labeler_id, "decision": number, "row_sha256": row_sha256(values)}
+    record(connection, "comprehension.decided", by, now, project=project_id, **details)
 
 
 def waiting(connection: sa.Connection, project_id: int) -> list[Waiting]:

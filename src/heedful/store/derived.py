@@ -20,7 +20,7 @@ from heedful.store.audit import record
 from heedful.store.columns import add_row
 from heedful.store.reading import Snapshot
 from heedful.store.schema import completion_origin, derived_labeler, derived_pair, derived_run, judgement_revision, labeler, prompt, slot
-from heedful.store.slots import word
+from heedful.store.slots import waits, word
 
 _PAIRS_AT_ONCE = 5000
 
@@ -38,10 +38,10 @@ class DerivedPair:
 
 @dataclass(frozen=True, slots=True)
 class DerivedLabeler:
-    """What was found of a labeler, in a word; ``details`` are the evidence."""
+    """The verdict on a labeler, in a word; ``details`` are the evidence."""
 
     labeler: str
-    finding: str
+    verdict: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -150,27 +150,34 @@ def discard(connection: sa.Connection, run_id: int, actor: str, now: datetime) -
 def undecided(connection: sa.Connection, project_name: str) -> list[int]:
     """Prompts of which the newest run is sure of no pair, and which may be shown to one more labeler.
 
-    Not those with a place still to be filled, nor those about which somebody said something that
-    the run does not know. The most undecided come first.
+    Not those with a place still to be filled, nor those on which somebody has ruled, nor those about
+    which somebody said something that the run does not know. The most undecided come first.
     """
     project_id, asked = projects.find(connection, project_name)
     run = latest(connection, project_name)
     if run is None:
         return []
     d, s, r = derived_pair.c, slot.c, judgement_revision.c
-    waiting = sa.exists().where(s.prompt_id == d.prompt_id, s.state.in_([word("open"), word("leased")]))
     news = sa.exists().where(s.prompt_id == d.prompt_id, r.slot_id == s.id, r.event > run.as_of)
     best = sa.func.max(d.p)
     found = (
         sa.select(d.prompt_id)
         .join(prompt, prompt.c.id == d.prompt_id)
         .where(d.run_id == run.id, prompt.c.project_id == project_id, prompt.c.overlap < asked.max_overlap, ~prompt.c.withdrawn)
-        .where(~waiting, ~news)
+        .where(~waits(d.prompt_id), ~news, ~ruled(connection, project_name))
         .group_by(d.prompt_id)
         .having(best < asked.decided)
         .order_by(best, d.prompt_id)
     )
     return list(connection.execute(found).scalars())
+
+
+def ruled(connection: sa.Connection, project_name: str) -> sa.ColumnElement[bool]:
+    """Of a ``prompt``: whether somebody has ruled on it whose judgements are not set aside."""
+    aside = labelers.ids(connection, labelers.quarantined(connection, project_name)).values()
+    s = slot.c
+    by_now = sa.exists().where(s.prompt_id == prompt.c.id, s.purpose == word("ruling"), s.state == word("judged"))
+    return by_now.where(s.labeler_id.not_in(list(aside)))
 
 
 def _save_pairs(connection: sa.Connection, project_id: int, run_id: int, pairs: list[DerivedPair]) -> None:
@@ -205,7 +212,7 @@ def _save_pairs(connection: sa.Connection, project_id: int, run_id: int, pairs: 
 
 def _save_reports(connection: sa.Connection, run_id: int, found: list[DerivedLabeler]) -> None:
     rows = [
-        {"run_id": run_id, "labeler_id": labelers.get(connection, one.labeler), "finding": one.finding, "details": dict(one.details)}
+        {"run_id": run_id, "labeler_id": labelers.get(connection, one.labeler), "finding": one.verdict, "details": dict(one.details)}
         for one in found
     ]
     if rows:

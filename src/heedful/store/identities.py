@@ -55,6 +55,7 @@ def of_account(connection: sa.Connection, account_id: int) -> list[Identity]:
 
 def unlink(connection: sa.Connection, who: Account, number: int, now: datetime) -> None:
     """Let one of somebody's own identities no longer work. Raises SettingProblem where they could not sign in any more."""
+    accounts.hold(connection, who.id)
     mine = [one.id for one in of_account(connection, who.id)]
     if number not in mine:
         return

@@ -18,7 +18,7 @@ from heedful.store import answers, instructions, labelers, projects
 from heedful.store.audit import Digest, hold_chain, record
 from heedful.store.database import take_stock
 from heedful.store.grouping import Given, Named, answers_in, problem
-from heedful.store.judgements import seal
+from heedful.store.judgements import IMPORTED, seal
 from heedful.store.prompts import external_ids
 from heedful.store.reading import Judgement
 from heedful.store.schema import completion, judgement_revision, prompt, slot
@@ -122,7 +122,7 @@ class _Adder:
         row = {
             "slot_id": of_slot["id"],
             "number": 1,
-            "key": f"import {self.event} {self.digest.count}",
+            "key": f"{IMPORTED}{self.event} {self.digest.count}",
             "instructions_id": self._versions[name],
             "answer": answers.to_row(given.answer, of_slot["shown"]),
             "active_ms": given.answer.active_ms,

@@ -23,6 +23,8 @@ from heedful.store.names import refuse_bad_name
 from heedful.store.projects import Project
 from heedful.store.schema import judgement_revision, prompt, slot
 
+IMPORTED = "import "
+"""How the keys begin that imports make; no sender of an answer may take such a one."""
 _R = judgement_revision.c
 
 
@@ -52,6 +54,10 @@ def submit(
         AnswerProblem: the task is not this labeler's, the answer does not fit it, or the key was used for another answer.
     """
     refuse_bad_name("key", key)
+    if key.startswith(IMPORTED):
+        raise AnswerProblem(
+            f"the key {key[:40]!r} begins with {IMPORTED!r}, as keys of imported judgements do", "Send it under a random one."
+        )
     labeler_id = labelers.hold(connection, labeler_name)
     sent_to = slots.mine(connection, token, labeler_id, lock=True)
     asked = projects.get(connection, sent_to.project_id)

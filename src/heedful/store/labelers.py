@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from heedful.errors import AnswerProblem, DataProblem, SettingProblem, nearest
 from heedful.records import Labeler, LabelerKind
 from heedful.store import projects
-from heedful.store.audit import record
+from heedful.store.audit import record, row_sha256
 from heedful.store.columns import add_row, find_or_add
 from heedful.store.names import refuse_bad_name, refuse_bad_strata
 from heedful.store.schema import labeler, labeler_stratum, quarantine, slot, stratum
@@ -60,6 +60,11 @@ def get(connection: sa.Connection, name: str) -> int:
 def hold(connection: sa.Connection, name: str) -> int:
     """The same, and one thing at a time: whatever else this labeler does waits until this transaction ends."""
     return int(_known(connection, name, lock=True).id)
+
+
+def hold_id(connection: sa.Connection, labeler_id: int) -> None:
+    """The same, of somebody whose id is known."""
+    connection.execute(sa.select(labeler.c.id).where(labeler.c.id == labeler_id).with_for_update(key_share=True))
 
 
 def hold_active(connection: sa.Connection, name: str) -> int:
@@ -148,7 +153,7 @@ def decide(connection: sa.Connection, project_name: str, name: str, quarantined:
     values = {"project_id": project_id, "labeler_id": who.id, "quarantined": quarantined, "decided_by": decided_by, "why": why, "at": now}
     decision = add_row(connection, quarantine, **values)
     kind = "labeler.quarantined" if quarantined else "labeler.reinstated"
-    record(connection, kind, decided_by, now, project=project_id, labeler=int(who.id), decision=decision)
+    record(connection, kind, decided_by, now, project=project_id, labeler=int(who.id), decision=decision, row_sha256=row_sha256(values))
 
 
 def quarantined(connection: sa.Connection, project_name: str) -> dict[str, str]:

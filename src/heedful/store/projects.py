@@ -33,7 +33,7 @@ class Project:
     ``overlap``: how many different labelers judge a prompt; where their consensus stays
     undecided (no pair has probability ``decided``), more are asked, up to ``max_overlap``.
     ``max_shown``: how many completions of a prompt a task shows at most. Of a prompt that is uploaded with more,
-    so many are drawn; what was there before it was changed stays as it is.
+    so many are drawn, and one that comes in another way is refused; what was there before it was changed stays as it is.
     ``coverage``: places of every prompt that are kept for a stratum of the population, like
     ``{"language": {"native": 1}}``.
     ``random_share``: at least this share of tasks is drawn uniformly at random, so that figures

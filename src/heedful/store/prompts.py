@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -27,13 +28,23 @@ MOST = MOST_COMPLETIONS
 _AT_ONCE = 1000
 
 
-def add(connection: sa.Connection, project_name: str, items: Iterable[Item], calibration: bool, actor: str, now: datetime) -> int:
+def add(
+    connection: sa.Connection,
+    project_name: str,
+    items: Iterable[Item],
+    calibration: bool,
+    actor: str,
+    now: datetime,
+    *,
+    max_shown: int | None = None,
+) -> int:
     """Add prompts with their completions, and open the places of their overlap; returns their number.
 
-    ``calibration``: they are judged by everybody instead. All or nothing: raises DataProblem,
-    naming the item, where one is not as it should be.
+    ``calibration``: they are judged by everybody instead. ``max_shown``: instead of the project's own. All or nothing:
+    raises DataProblem, naming the item, where one is not as it should be, or would show more than that.
     """
     project_id, asked = projects.find(connection, project_name, lock=True)
+    asked = asked if max_shown is None else replace(asked, max_shown=max_shown)
     adder = _Adder(connection, project_id, asked, calibration, event=hold_chain(connection))
     remaining = iter(items)
     while some := list(islice(remaining, _AT_ONCE)):
@@ -213,10 +224,10 @@ def _refuse_bad_item(number: int, p: Prompt, completions: Sequence[Completion], 
     least = 2 if asked.task == "ranking" else 1
     try:
         refuse_bad_name("prompt", p.id, LONGEST_ID)
-        if not least <= len(completions) <= MOST:
-            raise DataProblem(
-                f"prompt {p.id!r} has {len(completions)} completion(s)", f"A task of type {asked.task} shows {least} to {MOST}."
-            )
+        if not least <= len(completions) <= asked.max_shown:
+            most = f"Leave some out, or raise max_shown (at most {MOST})." if len(completions) > asked.max_shown else "Give it more."
+            shows = f"a task of type {asked.task} shows {least} to {asked.max_shown} in this project"
+            raise DataProblem(f"prompt {p.id!r} has {len(completions)} completion(s), and {shows}", most)
         for fault in _faults(p, completions):
             raise DataProblem(fault, "Mend or leave out the row.")
         for c in completions:

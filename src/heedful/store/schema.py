@@ -30,7 +30,7 @@ from heedful.store.columns import Id, Json, Moment, metadata, partial, reference
 
 __all__ = ["VERSION", "metadata", "schema_access"]
 
-VERSION = "0004"
+VERSION = "0005"
 """The newest migration; a store that says otherwise is older or newer than this code."""
 
 criterion = sa.Table(
@@ -184,7 +184,7 @@ slot = sa.Table(
     sa.Column("lease_until", Moment),
     sa.Column("shown", Json),  # completion ids in the order in which the labeler sees them
     sa.ForeignKeyConstraint(["prompt_id", "project_id"], ["prompt.id", "prompt.project_id"], ondelete="RESTRICT"),
-    words("purpose", "overlap", "calibration", "repeat", "extra"),
+    words("purpose", "overlap", "calibration", "repeat", "extra", "ruling"),
     words("state", "open", "leased", "judged", "skipped", "lapsed"),
     sa.CheckConstraint("(state = 'open') = (labeler_id IS NULL)", name="labeler"),
     sa.CheckConstraint("(state = 'open') = (shown IS NULL)", name="shown"),
@@ -282,7 +282,7 @@ derived_labeler = sa.Table(
     metadata,
     sa.Column("run_id", Id, reference("derived_run.id"), primary_key=True),
     sa.Column("labeler_id", Id, reference("labeler.id"), primary_key=True),
-    sa.Column("finding", sa.String(50), nullable=False),
+    sa.Column("finding", sa.String(50), nullable=False),  # the verdict, by the name that it had first
     sa.Column("details", Json, nullable=False),
 )
 

@@ -21,8 +21,6 @@ from heedful.store.columns import Id, Json, Moment, metadata, reference, words
 
 ROLES = ("manager", "adjudicator", "labeler", "viewer")
 """What somebody can be in a project. An owner is not in a project but of the whole store."""
-ADJUDICATE = ("manager", "adjudicator")
-"""Whose judgement of an undecided prompt settles it."""
 
 account = sa.Table(
     "account",

@@ -27,7 +27,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from heedful.errors import NoSuchTask
-from heedful.store.audit import record
+from heedful.store.audit import record, row_sha256
 from heedful.store.prompts import open_place
 from heedful.store.schema import concern, judgement_revision, labeler, project, prompt, slot
 
@@ -136,7 +136,7 @@ def lease_place(
 def lease_outside(
     connection: sa.Connection, project_id: int, prompt_id: int, purpose: str, labeler_id: int, shown: list[int], now: datetime, seconds: int
 ) -> Any:
-    """Give a labeler a slot outside the overlap (``calibration``, ``repeat`` or ``extra``). Returns that slot."""
+    """Give a labeler a slot outside the overlap (``calibration``, ``repeat`` or ``ruling``). Returns that slot."""
     row = {"project_id": project_id, "prompt_id": prompt_id, "purpose": purpose, "at_random": False}
     return _insert(connection, row | _lease(labeler_id, shown, now, seconds))
 
@@ -177,9 +177,11 @@ def skip(connection: sa.Connection, token: str, labeler_id: int, reason: str, no
 
 def raise_concern(connection: sa.Connection, about: Any, reason: str, now: datetime, skipped: bool = False) -> None:
     """Keep what a labeler has to say about a task of theirs, given by its slot."""
-    connection.execute(sa.insert(concern).values(slot_id=about.id, skipped=skipped, reason=reason, at=now))
+    values = {"slot_id": about.id, "skipped": skipped, "reason": reason, "at": now}
+    connection.execute(sa.insert(concern).values(values))
     kind = "task.skipped" if skipped else "concern.raised"
-    record(connection, kind, f"labeler {about.labeler_id}", now, project=about.project_id, slot=about.id)
+    details = {"slot": about.id, "row_sha256": row_sha256(values)}
+    record(connection, kind, f"labeler {about.labeler_id}", now, project=about.project_id, **details)
 
 
 def concerns(connection: sa.Connection, project_id: int, limit: int = 200) -> list[dict[str, Any]]:
@@ -200,16 +202,27 @@ def concerns(connection: sa.Connection, project_id: int, limit: int = 200) -> li
 def add_places(connection: sa.Connection, project_id: int, prompt_ids: Iterable[int], actor: str, now: datetime) -> list[int]:
     """One more place in the overlap of some prompts, for anybody; returns the prompts that got one.
 
-    A prompt that somebody else is changing right now is left for the next time.
+    None gets more than the project's ``max_overlap``, or a second one while a place still waits to be filled. A prompt
+    that somebody else is changing right now is left for the next time.
     """
-    wanted = sa.select(prompt.c.id, prompt.c.overlap).where(prompt.c.project_id == project_id, prompt.c.id.in_(list(prompt_ids)))
-    rows = connection.execute(wanted.order_by(prompt.c.id).with_for_update(key_share=True, skip_locked=True)).all()
+    p = prompt.c
+    wanted = sa.select(p.id).where(p.project_id == project_id, p.id.in_(list(prompt_ids))).order_by(p.id)
+    held = connection.execute(wanted.with_for_update(key_share=True, skip_locked=True)).scalars().all()
+    # Looked at again now that nobody else can change them: a moment ago somebody may have opened a place.
+    most = sa.select(project.c.max_overlap).where(project.c.id == project_id).scalar_subquery()
+    room = sa.select(p.id, p.overlap).where(p.id.in_(held), p.overlap < most, ~waits(p.id)).order_by(p.id)
+    rows = connection.execute(room).all()
     raised = [row.id for row in rows]
     if raised:
         connection.execute(sa.update(prompt).where(prompt.c.id.in_(raised)).values(overlap=prompt.c.overlap + 1))
         connection.execute(sa.insert(slot), [open_place(project_id, row.id, row.overlap + 1, None) for row in rows])
         record(connection, "overlap.raised", actor, now, project=project_id, prompts=raised)
     return raised
+
+
+def waits(prompt_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Whether somebody is still to judge a prompt: a place is open, or a task about it is held."""
+    return sa.exists().where(_S.prompt_id == prompt_id, _S.state.in_([word("open"), word("leased")]))
 
 
 def _give_up(connection: sa.Connection, row: Any, state: str) -> None:

@@ -1,7 +1,7 @@
 """What the judgements of a project say together: worked out when somebody asks for it, kept in the store, shown at once.
 
 What is found is found by :mod:`heedful.feedback.findings`, as from the command line. Judgements that a person
-set aside do not count. Where an adjudicator has judged a prompt that the others left undecided, theirs decides it.
+set aside do not count. Where an adjudicator has ruled on a prompt that the others left undecided, that decides it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from heedful.report import feedback_figures
 from heedful.store import Store, derived, projects
 from heedful.store.derived import DerivedLabeler, DerivedPair, DerivedRun
 from heedful.store.reading import Judgement
-from heedful.store.schema import prompt, slot
+from heedful.store.schema import prompt
 
 MOST_UNDECIDED = 200
 
@@ -100,8 +100,7 @@ def _keep(
     assert said.snapshot is not None
     made_from, pairs = said.snapshot, [_derived(pair) for pair in open_pairs]
     algorithm, version = (agreed.algorithm, agreed.version) if agreed else ("none", "0")
-    parameters = {"adjudicators": sorted(said.adjudicators), "set_aside": sorted(said.set_aside)}
-    stamp = (algorithm, version, {**(agreed.parameters if agreed else {}), **parameters})
+    stamp = (algorithm, version, {**(agreed.parameters if agreed else {}), "set_aside": sorted(said.set_aside)})
     return store.write(lambda c: derived.save(c, said.name, made_from, *stamp, pairs, found, store.clock(), summary))
 
 
@@ -141,12 +140,16 @@ def _undecided(pairs: Iterable[ConsensusPair], decided: float, ruled: set[str]) 
     return {prompt_id: p for p, prompt_id in order}
 
 
-def to_settle(store: Store, project_id: int, findings: Findings, settled_by: Iterable[int]) -> list[dict[str, Any]]:
-    """The prompts that the newest run left undecided and nobody of ``settled_by`` (labeler ids) has judged beyond the overlap since."""
+def to_settle(store: Store, project: str, findings: Findings) -> list[dict[str, Any]]:
+    """The prompts that the newest run left undecided and nobody has ruled on since."""
     told = {row["prompt_id"]: row["p"] for row in findings.summary.get("undecided", [])}
-    by_now = sa.exists().where(slot.c.prompt_id == prompt.c.id, slot.c.purpose == "extra", slot.c.state == "judged")
-    by_now = by_now.where(slot.c.labeler_id.in_(list(settled_by)))
-    which = (prompt.c.project_id == project_id, prompt.c.external_id.in_(list(told)), ~prompt.c.withdrawn, ~by_now)
-    rows = store.read(lambda c: c.execute(sa.select(prompt.c.external_id, prompt.c.content).where(*which)).all())
+
+    def work(connection: sa.Connection) -> Any:
+        project_id, _ = projects.find(connection, project)
+        which = (prompt.c.project_id == project_id, prompt.c.external_id.in_(list(told)), ~prompt.c.withdrawn)
+        found = sa.select(prompt.c.external_id, prompt.c.content).where(*which, ~derived.ruled(connection, project))
+        return connection.execute(found).all()
+
+    rows = store.read(work)
     found = [{"prompt_id": row.external_id, "text": plain_text(row.content), "p": told[row.external_id]} for row in rows]
     return sorted(found, key=lambda row: (row["p"], row["prompt_id"]))

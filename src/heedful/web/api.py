@@ -186,14 +186,14 @@ def add_prompts(request: Request, visitor: Admitted, body: NewPrompts) -> dict[s
     shown = visitor.asked if body.max_shown is None else replace(visitor.asked, max_shown=body.max_shown)
     items = [uploads.item_of(row, f"item {n}", shown) for n, row in enumerate(body.items, 1)]
     by = visitor.user.actor
-    added = store.write(lambda c: prompts.add(c, visitor.asked.name, items, body.calibration, by, store.clock()))
+    added = store.write(lambda c: prompts.add(c, visitor.asked.name, items, body.calibration, by, store.clock(), max_shown=shown.max_shown))
     told = blindness((p for p, _ in items), (c for _, completions in items for c in completions))
     return {"added": added, "naming_their_model": told.naming}
 
 
 @one.get("/judgements", response_class=StreamingResponse, responses={200: {"content": {"application/x-ndjson": {}}}})
 def read_judgements(request: Request, visitor: Admitted) -> StreamingResponse:
-    """Everything that was said, a line of JSON each."""
+    """What was said by those who are not set aside, a line of JSON each."""
     return StreamingResponse(exporting.judgement_lines(_store(request), visitor.asked.name), media_type="application/x-ndjson")
 
 
@@ -206,7 +206,7 @@ def read_findings(request: Request, visitor: Admitted) -> dict[str, Any]:
     summary = {name: value for name, value in found.summary.items() if name not in ("figures", "set_aside")}
     shown: dict[str, Any] = {"run": found.run.id, "made_at": found.run.made_at.isoformat(), "as_of": found.run.as_of, **summary}
     if visitor.may("manage"):
-        shown["labelers"] = [{"labeler": one.labeler, "finding": one.finding, **one.details} for one in found.labelers]
+        shown["labelers"] = [{"labeler": one.labeler, "verdict": one.verdict, **one.details} for one in found.labelers]
     return shown
 
 

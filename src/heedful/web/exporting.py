@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from heedful.errors import DataProblem
 from heedful.feedback import findings
 from heedful.feedback.agreed import DECIDED
-from heedful.feedback.labels import share_up, thumb_consensus
-from heedful.feedback.said import Said, said_in
-from heedful.pairs.build import from_consensus, from_corrections, from_flags, from_thumbs, pairs_from_corrections, pairs_from_thumbs
+from heedful.feedback.labels import share_up
+from heedful.feedback.said import said_in
+from heedful.pairs.build import (
+    from_consensus,
+    from_corrections,
+    from_flags,
+    from_thumbs,
+    pairs_from_corrections,
+    pairs_from_thumbs,
+    versions_read,
+)
 from heedful.pairs.formats import trl
 from heedful.pairs.formats.files import write_rows
-from heedful.records import Correction, Ranking, Thumb
-from heedful.store import Store
+from heedful.store import Store, labelers
 from heedful.web import analysis
 
-Told = TypeVar("Told", Ranking, Thumb, Correction)
 Writer = Callable[[Store, str, Path], object]
 SENTENCES = ("evidence", "recommendation")
 NUMBERS = (
@@ -31,37 +36,37 @@ NUMBERS = (
 
 
 def judgement_lines(store: Store, project: str) -> Iterator[bytes]:
-    """Everything that was said, a line of JSON each, in constant memory."""
-    for row in store.judgements(project):
+    """What was said by those who are not set aside, a line of JSON each, in constant memory."""
+    aside = store.read(lambda c: labelers.quarantined(c, project))
+    for row in (row for row in store.judgements(project) if row.labeler not in aside):
         yield json.dumps({"record": type(row).__name__.lower(), **row.to_dict()}).encode() + b"\n"
 
 
 def write_pairs(store: Store, project: str, path: Path) -> object:
     """Preferences by consensus of rankings or thumbs, and corrections before what they correct, as TRL and others read them."""
     said, texts = said_in(store, project), (list(store.prompts(project)), list(store.completions(project)))
-    thumbs, name = _counting(said, said.thumbs), said.criterion.name
-    mended = pairs_from_corrections(_counting(said, said.corrections), *texts, name)
-    if thumbs:
-        up = share_up(thumb_consensus(thumbs))
-        return trl.write_pairs(path, [*pairs_from_thumbs(thumbs, *texts, name, up, least=DECIDED), *mended])
-    agreed = from_consensus(findings.agree(said), *texts, name) if said.settled or not mended else []
-    return trl.write_pairs(path, [*agreed, *mended])
+    name = said.criterion.name
+    mended = pairs_from_corrections(said.counting(said.corrections), *texts, name)
+    if said.on_thumbs:
+        thumbs, up = said.counting(said.thumbs), share_up(findings.agree_on_thumbs(said))
+        pairs = pairs_from_thumbs(thumbs, *texts, name, up, least=DECIDED)
+    else:
+        pairs = from_consensus(findings.agree(said), *texts, name, versions_read(said.counted)) if said.counted or not mended else []
+    return trl.write_pairs(path, [*pairs, *mended])
 
 
 def write_unpaired(store: Store, project: str, path: Path) -> object:
     """Completions that are wanted or not: from thumbs, or from Fs."""
-    said = said_in(store, project)
-    thumbs = _counting(said, said.thumbs)
-    texts = (store.prompts(project), store.completions(project))
-    if thumbs:
-        return trl.write_unpaired(path, from_thumbs(thumbs, *texts))
-    return trl.write_unpaired(path, from_flags(_counting(said, said.settled), *texts, said.criterion))
+    said, texts = said_in(store, project), (store.prompts(project), store.completions(project))
+    if said.on_thumbs:
+        return trl.write_unpaired(path, from_thumbs(said.counting(said.thumbs), *texts))
+    return trl.write_unpaired(path, from_flags(said.counted, *texts, said.criterion))
 
 
 def write_demonstrations(store: Store, project: str, path: Path) -> object:
     """Prompts with what should have been answered, from corrections."""
     said = said_in(store, project)
-    corrections = _counting(said, said.corrections)
+    corrections = said.counting(said.corrections)
     return trl.write_demonstrations(path, from_corrections(corrections, store.prompts(project), store.completions(project)))
 
 
@@ -72,7 +77,7 @@ def write_labelers(store: Store, project: str, path: Path) -> object:
         raise DataProblem("nothing was worked out yet", "Work the figures out first.")
     columns = ("labeler", "verdict", *SENTENCES, *NUMBERS)
     rows = [
-        {"labeler": one.labeler, "verdict": one.finding} | {name: one.details.get(name) for name in columns[2:]} for one in found.labelers
+        {"labeler": one.labeler, "verdict": one.verdict} | {name: one.details.get(name) for name in columns[2:]} for one in found.labelers
     ]
     return write_rows(path, rows, dict.fromkeys(columns, "text"))
 
@@ -102,8 +107,3 @@ def remove(path: Path) -> None:
     """A file that was sent, and its folder."""
     path.unlink(missing_ok=True)
     path.parent.rmdir()
-
-
-def _counting(said: Said, rows: Iterable[Told]) -> list[Told]:
-    """Of those who are not set aside, the first time that each was asked."""
-    return [row for row in rows if row.labeler not in said.set_aside and row.purpose != "repeat"]

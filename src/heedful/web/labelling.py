@@ -19,7 +19,7 @@ from heedful.store import Answer, Receipt, Store, audit, comprehension, instruct
 from heedful.store.accounts import Account
 from heedful.store.comprehension import Standing
 from heedful.store.projects import Project
-from heedful.store.schema import slot
+from heedful.store.schema import judgement_revision, slot
 from heedful.store.tasks import Answered, Task
 from heedful.web.bodies import Submitted
 
@@ -109,7 +109,8 @@ def progress(connection: sa.Connection, project_id: int, who: Account, now: date
     """How many tasks of a project somebody has judged, in all and since midnight (UTC)."""
     mine = (slot.c.project_id == project_id, slot.c.labeler_id == who.labeler_id, slot.c.state == slots.word("judged"))
     done = sa.select(sa.func.count()).select_from(slot).where(*mine)
-    today = done.where(slot.c.asked_at >= now.replace(hour=0, minute=0, second=0, microsecond=0))
+    first, midnight = judgement_revision.c, now.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = done.join(judgement_revision, (first.slot_id == slot.c.id) & (first.number == 1)).where(first.judged_at >= midnight)
     return {"done": int(connection.execute(done).scalar_one()), "today": int(connection.execute(today).scalar_one())}
 
 

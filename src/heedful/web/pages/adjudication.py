@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from heedful.errors import AnswerProblem, DataProblem, InstructionsChanged
 from heedful.feedback.asking import ask_about
-from heedful.store import Store, accounts
+from heedful.store import Store
 from heedful.web import analysis
 from heedful.web.access import Admitted, Form, Visitor
 from heedful.web.rendering import go, page, sentence
@@ -37,8 +37,7 @@ def settle(request: Request, visitor: Admitted, came: Form) -> Response:
 def _undecided(request: Request, visitor: Visitor, problem: str = "") -> Response:
     store: Store = request.app.state.store
     found = analysis.newest(store, visitor.asked.name)
-    judges = [who.labeler_id for who in store.read(lambda c: accounts.adjudicators(c, visitor.project_id))]
-    rows = analysis.to_settle(store, visitor.project_id, found, judges) if found else []
+    rows = analysis.to_settle(store, visitor.asked.name, found) if found else []
     return page(
         request, visitor, "manage/undecided.html", status=422 if problem else 200, problem=problem, rows=rows, run=found and found.run
     )

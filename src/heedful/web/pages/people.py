@@ -142,5 +142,5 @@ def _people(request: Request, visitor: Visitor, **more: Any) -> Response:
     shown = store.read(look)
     reports = {one.labeler: one for one in (found.labelers if found else [])}
     outside = [one for name, one in reports.items() if name not in {m.account.labeler for m in shown["members"]}]
-    shown |= {"reports": reports, "outside": outside, "look_at": [one for one in reports.values() if one.finding in TELLING]}
+    shown |= {"reports": reports, "outside": outside, "look_at": [one for one in reports.values() if one.verdict in TELLING]}
     return page(request, visitor, "manage/people.html", **shown, roles=ROLES, **more)

@@ -160,7 +160,9 @@ def add_prompts(request: Request, visitor: Admitted, came: Form) -> Response:
         asked = replace(visitor.asked, **forms.numbers(came.form, ("max_shown",)))
         items = list(uploads.items_of(file.file, asked))
         calibration = text(came.form, "calibration") == "yes"
-        store.write(lambda c: prompts.add(c, visitor.asked.name, items, calibration, visitor.user.actor, store.clock()))
+        store.write(
+            lambda c: prompts.add(c, visitor.asked.name, items, calibration, visitor.user.actor, store.clock(), max_shown=asked.max_shown)
+        )
     except HeedfulError as problem:
         counted = store.read(lambda c: status.of_project(c, visitor.asked.name))
         shown: dict[str, Any] = {"counted": counted, "example": uploads.EXAMPLE}

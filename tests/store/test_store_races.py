@@ -1,0 +1,155 @@
+"""Two who do at the same moment what only one of them may: each here is refused, or waits, in either database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
+from heedful.feedback.asking import ask_more
+from heedful.store import Store, accounts, comprehension, derived, identities, invitations, projects, slots
+from heedful.store.accounts import Account
+from heedful.store.comprehension import Question
+from heedful.store.derived import DerivedPair
+from stores import INSTRUCTIONS, join, project, ready, work
+
+LONG_ENOUGH = 1.0
+"""Seconds in which the second would be done, if nothing held it up."""
+
+
+def meanwhile(store: Store, first: Callable[[sa.Connection], object], second: Callable[[], object]) -> list[HeedfulError]:
+    """Do the second while what the first has done is not yet stored; returns what the second heard."""
+    heard: list[HeedfulError] = []
+
+    def other() -> None:
+        try:
+            second()
+        except HeedfulError as problem:
+            heard.append(problem)
+
+    thread = threading.Thread(target=other)
+
+    def begin(connection: sa.Connection) -> None:
+        first(connection)
+        thread.start()
+        thread.join(LONG_ENOUGH)
+
+    store.write(begin)
+    thread.join(20)
+    assert not thread.is_alive()
+    return heard
+
+
+def owner(store: Store, name: str) -> Account:
+    return store.write(lambda c: accounts.create(c, name, "a hash", True, {}, "test", store.clock()))
+
+
+def test_two_owners_who_deactivate_each_other_leave_one(store: Store) -> None:
+    ann, ben = owner(store, "ann"), owner(store, "ben")
+
+    def off(c: sa.Connection, who: Account) -> None:
+        accounts.set_state(c, who.id, "deactivated", "test", store.clock())
+
+    [problem] = meanwhile(store, lambda c: off(c, ann), lambda: store.write(lambda c: off(c, ben)))
+    assert isinstance(problem, SettingProblem)
+    assert "only owner" in str(problem)
+    assert [who.name for who in store.read(accounts.everybody) if who.state == "active"] == ["ben"]
+
+
+def test_two_who_unlink_at_once_leave_a_way_in(store: Store) -> None:
+    ann = store.write(lambda c: accounts.create(c, "ann", None, False, {}, "test", store.clock()))
+    for subject in ("1", "2"):
+        store.write(lambda c, s=subject: identities.link(c, ann, "https://login.example.org", s, store.clock()))  # type: ignore[misc]
+    one, two = store.read(lambda c: identities.of_account(c, ann.id))
+    [problem] = meanwhile(
+        store,
+        lambda c: identities.unlink(c, ann, one.id, store.clock()),
+        lambda: store.write(lambda c: identities.unlink(c, ann, two.id, store.clock())),
+    )
+    assert "only way you can sign in" in str(problem)
+    assert store.read(lambda c: identities.of_account(c, ann.id)) == [two]
+
+
+def test_tries_that_are_sent_at_once_are_counted(store: Store) -> None:
+    ready(store, prompts=0, labelers=1)
+    asked = [Question("What is F?", ["Nonsense", "Fine"], 0)]
+    store.write(lambda c: comprehension.publish(c, "helpful", asked, "test", store.clock()))
+
+    def attempt(c: sa.Connection, answer: int) -> list[int]:
+        return comprehension.attempt(c, 1, 1, [answer], store.clock())
+
+    def two_wrong(c: sa.Connection) -> None:
+        assert attempt(c, 1) == attempt(c, 1) == [0]
+
+    [problem] = meanwhile(store, two_wrong, lambda: store.write(lambda c: attempt(c, 0)))
+    assert isinstance(problem, AnswerProblem)
+    assert store.read(lambda c: comprehension.standing(c, 1, 1)).state == "waiting"
+
+
+def unsure(store: Store) -> None:
+    """A consensus that is sure of nothing about a prompt that is judged to the full."""
+    ready(store, prompts=1, labelers=1, overlap=1, max_overlap=2)
+    work(store, "l0")
+    pairs = [DerivedPair("p0", "p0:a", "p0:b", 0.5)]
+    store.write(lambda c: derived.save(c, "helpful", store.snapshot("helpful"), "test", "1", {}, pairs, [], store.clock()))
+
+
+def test_two_who_ask_for_more_at_once_open_one_place(store: Store) -> None:
+    unsure(store)
+    raised: list[list[int]] = []
+
+    def found_before_and_opened_after(c: Any) -> None:
+        found = derived.undecided(c, "helpful")
+        assert found == [1]
+        other = threading.Thread(target=lambda: ask_more(store, "helpful"))
+        other.start()
+        other.join(LONG_ENOUGH)  # in PostgreSQL it is done by now; in SQLite it waits for this one
+        raised.append(slots.add_places(c, 1, found, "test", store.clock()))
+        raised.append(slots.add_places(c, 1, found, "test", store.clock()))
+        threads.append(other)
+
+    threads: list[threading.Thread] = []
+    store.write(found_before_and_opened_after)
+    threads[0].join(20)
+    assert raised in ([[], []], [[1], []])
+    assert store.status()[0].places == 2
+    assert store.check().problem == ""
+
+
+def test_no_place_is_added_beyond_the_most_that_a_project_wants(store: Store) -> None:
+    unsure(store)
+    version = store.publish("helpful", INSTRUCTIONS)
+
+    def add() -> list[int]:
+        return store.write(lambda c: slots.add_places(c, 1, [1], "test", store.clock()))
+
+    assert add() == [1]
+    store.write(lambda c: projects.change(c, "helpful", "test", store.clock(), max_overlap=3))
+    assert add() == [], "one still waits to be filled"
+    join(store, "l1", version)
+    work(store, "l1")
+    assert add() == [1]
+    join(store, "l2", version)
+    work(store, "l2")
+    assert add() == [], "three are the most"
+    assert store.status()[0].places == 3
+
+
+@pytest.mark.parametrize("again", ["a role", "an invitation"])
+def test_who_is_paused_stays_paused(store: Store, again: str) -> None:
+    store.create_project(project())
+    ann = store.write(lambda c: accounts.create(c, "ann", None, False, {}, "test", store.clock()))
+    store.write(lambda c: accounts.set_role(c, ann.id, 1, "labeler", "test", store.clock()))
+    store.write(lambda c: accounts.set_paused(c, ann.id, 1, True, "test", store.clock()))
+    if again == "a role":
+        store.write(lambda c: accounts.set_role(c, ann.id, 1, "adjudicator", "test", store.clock()))
+    else:
+        secret = store.write(lambda c: invitations.make(c, "labeler", 1, {}, None, store.clock()))
+        store.write(lambda c: invitations.join(c, secret, ann, store.clock()))
+    assert store.read(lambda c: accounts.part_in(c, ann, 1)) == ("adjudicator" if again == "a role" else "labeler", True)
+    store.write(lambda c: accounts.set_role(c, ann.id, 1, None, "test", store.clock()))
+    assert store.read(lambda c: accounts.part_in(c, ann, 1)) is None
