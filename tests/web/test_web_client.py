@@ -18,7 +18,7 @@ from apps import person
 from heedful.errors import DataProblem, SettingProblem
 from heedful.store import Store, api_tokens
 from heedful.web.app import create_app
-from heedful.web.client import ApiProblem, Client
+from heedful.web.client import AT_ONCE, ApiProblem, Client
 
 
 @pytest.fixture
@@ -86,6 +86,18 @@ def test_a_program_chooses_how_many_completions_a_task_shows(listening: tuple[st
     with pytest.raises(ApiProblem, match="one completion cannot be ranked") as refused:
         owner.change_project(project, max_shown=1)
     assert refused.value.status == 422
+
+
+def test_the_example_of_the_manual_works_twice_and_more_rows_than_fit_into_one_request(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project = owner.create_project("support", "helpfulness", "Which helps most?")
+    example = [{"prompt": "How do I get a refund?", "completions": ["Write to us.", "You cannot."]}]
+    assert [owner.add_prompts(project, example) for _ in range(2)] == [1, 0]
+    many = [{"prompt": f"question {n}", "completions": ["Yes.", "No."]} for n in range(AT_ONCE + 2)]
+    assert owner.add_prompts(project, many[:AT_ONCE]) == AT_ONCE, "as far as one came before the network failed"
+    assert owner.add_prompts(project, many) == 2
+    assert owner.status(project)["prompts"] == AT_ONCE + 3
 
 
 def test_what_the_server_refuses_is_told_in_its_words(listening: tuple[str, Store, Any]) -> None:

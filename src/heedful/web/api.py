@@ -14,7 +14,6 @@ from fastapi.responses import Response, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
-from heedful.feedback.blindness import blindness
 from heedful.store import Project, Store, accounts, comprehension, instructions, projects, prompts, status
 from heedful.store.comprehension import Question
 from heedful.web import analysis, exporting, labelling, uploads
@@ -181,14 +180,14 @@ def publish(request: Request, visitor: Admitted, body: Publication) -> dict[str,
 
 @one.post("/prompts", status_code=201, max_body_size=LARGEST_PROMPTS)
 def add_prompts(request: Request, visitor: Admitted, body: NewPrompts) -> dict[str, int]:
-    """Add prompts with their completions: all of them, or none. ``naming_their_model``: completions that say who wrote them."""
-    store = _store(request)
+    """Add prompts with their completions: all of them, or none; those that are ``there_before``, just so, are left as they are.
+
+    ``naming_their_model``: completions that say who wrote them.
+    """
     shown = visitor.asked if body.max_shown is None else replace(visitor.asked, max_shown=body.max_shown)
-    items = [uploads.item_of(row, f"item {n}", shown) for n, row in enumerate(body.items, 1)]
-    by = visitor.user.actor
-    added = store.write(lambda c: prompts.add(c, visitor.asked.name, items, body.calibration, by, store.clock()))
-    told = blindness((p for p, _ in items), (c for _, completions in items for c in completions))
-    return {"added": added, "naming_their_model": told.naming}
+    items = uploads.items_of(((f"item {n}", row) for n, row in enumerate(body.items, 1)), shown)
+    found = uploads.add(_store(request), shown, items, body.calibration, visitor.user.actor)
+    return {"added": found.new, "there_before": found.there_before, "naming_their_model": found.naming_their_model}
 
 
 @one.get("/judgements", response_class=StreamingResponse, responses={200: {"content": {"application/x-ndjson": {}}}})

@@ -93,7 +93,10 @@ class Client:
         return str(self._call("POST", f"/projects/{project}/instructions", {"text": text, "questions": questions})["version"])
 
     def add_prompts(self, project: int, items: Sequence[Mapping[str, Any]], max_shown: int | None = None, calibration: bool = False) -> int:
-        """Add prompts with completions, 500 at a time; returns their number. ``max_shown``: instead of the project's own."""
+        """Add prompts with completions, 500 at a time; returns how many are new: those that are there already stay as they are.
+
+        So what failed half-way may be done again. ``max_shown``: instead of the project's own.
+        """
         lots = (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))
         bodies = ({"items": lot, "max_shown": max_shown, "calibration": calibration} for lot in lots)
         return sum(int(self._call("POST", f"/projects/{project}/prompts", body)["added"]) for body in bodies)
