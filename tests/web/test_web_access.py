@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from apps import Browser, person, serving
 
-from heedful.store import Store, api_tokens, invitations
+from heedful.store import Store, accounts, api_tokens, audit, invitations
 from heedful.store.accounts import Account
 from heedful.web.access import MAY, SCOPE
 from heedful.web.oidc.providers import Provider
@@ -181,6 +181,36 @@ def test_the_tasks_tokens_and_sessions_of_others_cannot_be_touched(place: tuple[
     [row] = [t for t in store.read(lambda c: api_tokens.of_account(c, other.id)) if t.name == "theirs"]
     mine.fill(f"/account/tokens/{row.id}/revoke")
     assert Browser(app).get("/api/v1/me", headers={"authorization": f"Bearer {token}"}).status_code == 200
+
+
+def test_a_task_of_a_project_that_somebody_was_removed_from_cannot_be_touched_by_way_of_another(
+    place: tuple[Any, Store, dict[str, Account]],
+) -> None:
+    app, store, _ = place
+    drifter = person(store, "drifter", "labeler", 1)
+    store.acknowledge("mine", "drifter", store.publish("mine", "Read this."))
+    browser = Browser(app).sign_in(store, drifter)
+    judged = browser.fetch("/label/1/next").json()["task"]
+    answer = {"token": judged["token"], "key": "early", "version": judged["version"], "answer": {"ranks": [1, 2, 3]}}
+    assert browser.fetch("/label/1/submit", answer).status_code == 200
+    held = browser.fetch("/label/1/next").json()["task"]
+    for role, project_id in (("labeler", 2), (None, 1)):
+        store.write(lambda c, r=role, p=project_id: accounts.set_role(c, drifter.id, p, r, "test", store.clock()))  # type: ignore[misc]
+    browser.sign_in(store, drifter)
+    token = store.write(lambda c: api_tokens.make(c, drifter, "x", ["label"], 1, store.clock()))
+    before = store.read(lambda c: audit.chain_end(c).number)
+    headers = {"authorization": f"Bearer {token}"}
+    for task in (judged, held):
+        body = {"token": task["token"], "key": "late", "version": task["version"], "answer": {"ranks": [3, 2, 1]}}
+        for path in ("submit", "heartbeat", "skip", "reopen"):
+            sent = body if path == "submit" else {"token": task["token"]}
+            assert browser.fetch(f"/label/1/{path}", sent).status_code == 404
+            found, made_up = (browser.fetch(f"/label/2/{path}", {**sent, "token": name}) for name in (task["token"], "unknown"))
+            assert (found.status_code, found.json()) == (404, made_up.json()), path
+            if f"POST /api/v1/projects/{{project}}/{path}" in ACCESS:
+                by_api = Browser(app).post(f"/api/v1/projects/2/{path}", json=sent, headers=headers)
+                assert (by_api.status_code, by_api.json()["error"]) == (404, "no_such_task"), path
+    assert store.read(lambda c: audit.chain_end(c).number) == before, "nothing was judged, revised, skipped or noted"
 
 
 def test_a_labeler_hears_of_no_model_and_no_purpose(place: tuple[Any, Store, dict[str, Account]]) -> None:

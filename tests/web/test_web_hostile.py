@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -18,7 +19,15 @@ from heedful.store import Store, api_tokens, labelers
 from heedful.web import forms
 from heedful.web.drawings import inline
 from heedful.web.texts import difference, local_path, markdown
-from stores import items, project
+from stores import Clock, items, project
+
+
+@pytest.fixture
+def store(where: str, clock: Clock) -> Iterator[Store]:
+    """In either database: what one of them takes, the other may choke on."""
+    with Store.open(where, clock=clock) as opened:
+        yield opened
+
 
 PAYLOADS = [
     "<script>alert(1)</script>",
@@ -161,6 +170,46 @@ def test_the_difference_of_two_texts_is_told_by_line() -> None:
 def test_local_paths() -> None:
     assert local_path("/label/1?reopen=x") == "/label/1?reopen=x"
     assert local_path("label/1") == "/"
+
+
+@pytest.mark.parametrize("path", ["//[", "//\u2100", "https://[", "/x\x00", "//evil.example", "\\\\evil"])
+def test_a_strange_address_to_go_to_is_the_first_page(app: Any, path: str) -> None:
+    assert local_path(path) == "/"
+    browser = Browser(app)
+    assert browser.get("/login", params={"next": path}).status_code == 200
+    assert browser.fill("/login", name="x", password="y", next=path).status_code in (401, 422)
+    assert browser.fill("/oidc/nobody", next=path).status_code in (404, 422)
+
+
+HUGE = 10**30
+
+
+def test_nul_and_numbers_of_any_size_are_refused_in_a_sentence(app: Any, store: Store) -> None:
+    """SQLite takes a NUL in a text and no number above 63 bits; PostgreSQL takes neither."""
+    store.create_project(project())
+    version = store.publish("helpful", "Read.")
+    owner = Browser(app).sign_in(store, person(store, "olga", "owner", None))
+    ann = Browser(app).sign_in(store, person(store, "ann", "labeler"))
+    store.acknowledge("helpful", "ann", version)
+    task = {"token": "x\x00", "key": "k", "version": version, "answer": {"ranks": [1, 2, 3]}}
+    answers = [
+        Browser(app).fill("/login", name="x\x00", password="y"),
+        owner.fill("/projects/1/notes", prompt_id="p\x00", withdrawn="yes"),
+        owner.fill("/projects/1/undecided", prompt_id="p\x00"),
+        owner.fill("/projects/1/quarantine", labeler="ann\x00", quarantined="yes", why="x"),
+        owner.fill("/projects/1/invitations", role="labeler", strata="x=\x00"),
+        ann.fill("/label/1/instructions", version="\x00"),
+        *(ann.fetch(f"/label/1/{what}", {"token": "x\x00"}) for what in ("heartbeat", "skip", "reopen")),
+        ann.fetch("/label/1/submit", task),
+        ann.fetch("/label/1/submit", {**task, "token": "x", "key": "\x00"}),
+        ann.fetch("/label/1/submit", {**task, "token": "x", "version": "\x00"}),
+    ]
+    assert [answer.status_code for answer in answers] == [422] * len(answers)
+    for path in (f"/account/tokens/{HUGE}/revoke", f"/account/identities/{HUGE}/remove", f"/projects/1/people/{HUGE}/role"):
+        assert owner.fill(path).status_code in (404, 422), path
+    for path in (f"/accounts/{HUGE}/state", f"/accounts/{HUGE}/password", f"/projects/1/invitations/{HUGE}/revoke"):
+        assert owner.fill(path).status_code in (404, 422), path
+    assert owner.get(f"/projects/{HUGE}").status_code == 404
 
 
 def test_figures_say_by_attributes_what_they_said_by_styles() -> None:

@@ -269,7 +269,7 @@ def test_which_completions_are_shown_depends_on_seed_and_prompt_alone() -> None:
     asked = project(max_shown=3, seed=7)
     given = [row_of(f"p{n}", 8) for n in range(50)]
     chosen = {name: [c.id for c in made] for row in given for name, made in [(row["id"], uploads.item_of(row, "row", asked)[1])]}
-    again = {p.id: [c.id for c in made] for p, made in uploads.items_of((('row', row) for row in reversed(given)), asked)}
+    again = {p.id: [c.id for c in made] for p, made in uploads.items_of((("row", row) for row in reversed(given)), asked)}
     assert chosen == again
     other = {row["id"]: [c.id for c in uploads.item_of(row, "row", replace(asked, seed=8))[1]] for row in given}
     assert sum(chosen[name] == other[name] for name in chosen) < 10
@@ -365,6 +365,11 @@ def test_judgements_are_set_aside_and_count_again(app: Any, store: Store, owner:
     assert store.read(lambda c: labelers.quarantined(c, "helpful")) == {"l2": "upside down"}
     findings(app, owner)
     assert "l2" in owner.get("/projects/1").text.partition("Set aside by")[2][:100]
+    assert re.search(r"\bl1\b", owner.get("/projects/1").text), "the figure names labelers"
+    for role in ("viewer", "adjudicator"):
+        seen = Browser(app).sign_in(store, person(store, f"a {role}", role)).get("/projects/1").text
+        assert "Labelers agree with each other" in seen
+        assert not re.findall(r"\bl[012]\b", seen), f"how a labeler agrees, or that they were set aside, is not for a {role}"
     pairs = owner.get("/projects/1/exports/pairs.jsonl").text.splitlines()
     assert {json.loads(line)["n_against"] for line in pairs} == {0}
     owner.fill("/projects/1/quarantine", labeler="l2", quarantined="no", why="we talked")

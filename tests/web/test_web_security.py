@@ -297,7 +297,9 @@ def test_the_wheel_carries_every_template_and_static_file(repository: Path) -> N
     assert files <= packed
 
 
-@pytest.mark.parametrize("url", ["labels.example.org", "ftp://x", "https://", "https://x/path", "https://user@x"])
+@pytest.mark.parametrize(
+    "url", ["labels.example.org", "ftp://x", "https://", "https://x/path", "https://user@x", "http://[", "http://x:99999", "http://\u2100"]
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(SettingProblem):
         Site(url)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
@@ -233,9 +233,15 @@ def _not_here() -> Refusal:
 
 Admitted = Annotated[Visitor, Depends(admitted)]
 Form = Annotated[Sent, Depends(sent)]
+Number = Annotated[int, Path(ge=1, lt=2**63)]
+"""What a row of the store is called in an address; databases know no larger ones."""
 
 
 def text(form: Any, name: str, default: str = "") -> str:
-    """A field of a form as text without the spaces around it."""
+    """A field of a form as text without the spaces around it. Raises Refusal for a NUL, which not every database takes."""
     value = form.get(name, default)
-    return value.strip() if isinstance(value, str) else default
+    if not isinstance(value, str):
+        return default
+    if "\x00" in value:
+        raise Refusal(422, "refused", f"The field {name} holds a character that no keyboard has. Remove it.")
+    return value.strip()

@@ -242,20 +242,19 @@ def next_task(request: Request, visitor: Admitted) -> Response:
 @one.post("/heartbeat")
 def heartbeat(request: Request, visitor: Admitted, body: OfTask) -> dict[str, Any]:
     """A sign of life; ``lease_seconds`` is null where the task is no longer reserved."""
-    store = _store(request)
-    return {"lease_seconds": labelling.lease_seconds(store.renew(body.token, visitor.user.labeler), store.clock())}
+    return {"lease_seconds": labelling.renew(_store(request), visitor.user, visitor.project_id, body.token)}
 
 
 @one.post("/submit")
 def submit(request: Request, visitor: Admitted, body: Submitted) -> dict[str, Any]:
     """Store an answer; the same key again stores it once."""
-    return labelling.receipt_json(labelling.submit(_store(request), visitor.user, body))
+    return labelling.receipt_json(labelling.submit(_store(request), visitor.user, visitor.project_id, body))
 
 
 @one.post("/skip")
 def skip(request: Request, visitor: Admitted, body: Skipped) -> dict[str, bool]:
     """The task goes to somebody else."""
-    _store(request).skip(body.token, visitor.user.labeler, body.reason)
+    labelling.skip(_store(request), visitor.user, visitor.project_id, body)
     return {"skipped": True}
 
 

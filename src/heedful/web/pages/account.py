@@ -14,7 +14,7 @@ from heedful.errors import HeedfulError, SettingProblem
 from heedful.store import Store, accounts, api_tokens, identities, invitations, labelers, sessions
 from heedful.store.keys import hashed
 from heedful.web import forms
-from heedful.web.access import Admitted, Form, Visitor, text
+from heedful.web.access import Admitted, Form, Number, Visitor, text
 from heedful.web.auth import begin_session, confirm
 from heedful.web.rendering import go, keep_cookie, page, sentence
 
@@ -70,7 +70,7 @@ def make_token(request: Request, visitor: Admitted, came: Form) -> Response:
 
 
 @router.post("/account/tokens/{number}/revoke")
-def revoke_token(request: Request, visitor: Admitted, number: int) -> Response:
+def revoke_token(request: Request, visitor: Admitted, number: Number) -> Response:
     """Let a token no longer work."""
     store: Store = request.app.state.store
     store.write(lambda c: api_tokens.revoke(c, visitor.user, number, store.clock()))
@@ -93,7 +93,7 @@ def invite_owner(request: Request, visitor: Admitted) -> Response:
 
 
 @router.post("/accounts/{number}/state")
-def change_state(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+def change_state(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
     """Deactivate somebody, or let them in again."""
     store: Store = request.app.state.store
     try:
@@ -104,7 +104,7 @@ def change_state(request: Request, visitor: Admitted, number: int, came: Form) -
 
 
 @router.post("/accounts/{number}/password")
-def give_password(request: Request, visitor: Admitted, number: int) -> Response:
+def give_password(request: Request, visitor: Admitted, number: Number) -> Response:
     """A new password for somebody who has lost theirs; it is shown now and never again, and they should change it."""
     store: Store = request.app.state.store
     new = secrets.token_urlsafe(15)
@@ -123,7 +123,7 @@ def give_password(request: Request, visitor: Admitted, number: int) -> Response:
 
 
 @router.post("/accounts/{number}/pseudonym")
-def give_pseudonym(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+def give_pseudonym(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
     """Let what somebody said stand under another name."""
     store: Store = request.app.state.store
 

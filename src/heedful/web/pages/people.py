@@ -15,7 +15,7 @@ from heedful.store import Store, accounts, comprehension, invitations, labelers
 from heedful.store.accounts import Member
 from heedful.store.schema_access import ROLES
 from heedful.web import analysis, forms
-from heedful.web.access import Admitted, Form, Refusal, Visitor, text
+from heedful.web.access import Admitted, Form, Number, Refusal, Visitor, text
 from heedful.web.rendering import go, page, sentence
 
 router = APIRouter(prefix="/projects/{project}")
@@ -51,7 +51,7 @@ def invite(request: Request, visitor: Admitted, came: Form) -> Response:
 
 
 @router.post("/invitations/{number}/revoke")
-def revoke(request: Request, visitor: Admitted, number: int) -> Response:
+def revoke(request: Request, visitor: Admitted, number: Number) -> Response:
     """Let an invitation no longer work."""
     store: Store = request.app.state.store
     store.write(lambda c: invitations.revoke(c, number, visitor.project_id, visitor.user.actor, store.clock()))
@@ -59,7 +59,7 @@ def revoke(request: Request, visitor: Admitted, number: int) -> Response:
 
 
 @router.post("/people/{number}/role")
-def change_role(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+def change_role(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
     """Give somebody another role here, or none."""
     store: Store = request.app.state.store
     member = _member(store, visitor, number)
@@ -74,7 +74,7 @@ def change_role(request: Request, visitor: Admitted, number: int, came: Form) ->
 
 
 @router.post("/people/{number}/pause")
-def pause(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+def pause(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
     """Ask somebody nothing new here, or let them go on."""
     store: Store = request.app.state.store
     _member(store, visitor, number)
@@ -97,7 +97,7 @@ def quarantine(request: Request, visitor: Admitted, came: Form) -> Response:
 
 
 @router.post("/people/{number}/check")
-def decide_check(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+def decide_check(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
     """Decide on somebody who has used up their tries at the questions."""
     store: Store = request.app.state.store
     labeler_id = _member(store, visitor, number).account.labeler_id

@@ -182,7 +182,7 @@ def notes(request: Request, visitor: Admitted) -> Response:
 def withdraw(request: Request, visitor: Admitted, came: Form) -> Response:
     """Ask nobody about a prompt any more, or ask about it again."""
     store: Store = request.app.state.store
-    ids, withdrawn = [str(came.form.get("prompt_id", ""))], text(came.form, "withdrawn") == "yes"
+    ids, withdrawn = [text(came.form, "prompt_id")], text(came.form, "withdrawn") == "yes"
     store.write(lambda c: prompts.set_withdrawn(c, visitor.asked.name, ids, withdrawn, visitor.user.actor, store.clock()))
     return go(f"{visitor.manage}/notes", "saved")
 
