@@ -30,7 +30,7 @@ from heedful.web.pages import account, adjudication, entry, exports, label, oidc
 from heedful.web.rendering import page, sentence
 from heedful.web.security import API, LARGEST_BODY, Guard
 from heedful.web.site import Site
-from heedful.web.throttling import TooManyTries
+from heedful.web.throttling import Paces, TooManyTries
 from heedful.web.worker import Worker
 
 _log = logging.getLogger("heedful.web")
@@ -76,6 +76,7 @@ def create_app(
     app.state.site = Site(public_url)
     app.state.passwords = passwords or Passwords()
     app.state.worker = Worker()
+    app.state.paces = Paces()
     app.state.parties = {provider.name: RelyingParty(provider, public_url) for provider in providers}
     app.add_middleware(Guard, site=app.state.site)
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")

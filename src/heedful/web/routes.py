@@ -97,4 +97,14 @@ PACE: dict[str, tuple[int, int]] = {
     "GET /api/v1/projects/{project}/judgements": (60, 60),
     "POST /api/v1/projects/{project}/findings": (20, 60),
 }
-"""What costs much: so many times in so many seconds by one account, or by one address where nobody is signed in."""
+"""What costs much: so often in so many seconds, by one account, or one address where nobody is signed in; counted over all workers."""
+
+PACE_OF_WORK: dict[str, tuple[int, int]] = {
+    **{f"POST /label/{{project}}/{what}": (600, 60) for what in ("next", "submit", "skip", "reopen", "heartbeat")},
+    **{f"POST /api/v1/projects/{{project}}/{what}": (3000, 60) for what in ("next", "submit", "skip", "heartbeat")},
+    "POST /label/{project}/check": (60, 60),
+}
+"""What people do all day, counted by each worker for itself, as in the store the counting would cost as much as the work.
+
+Ten tasks a second nobody judges, and a program hardly fifty; both then wait, and lose nothing.
+"""

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from heedful.errors import HeedfulError, SettingProblem
 from heedful.store import Store, accounts, api_tokens, identities, invitations, labelers, sessions
-from heedful.store.keys import hashed
+from heedful.store.keys import hashed as key_of
 from heedful.web import forms
 from heedful.web.access import Admitted, Form, Number, Visitor, text
 from heedful.web.auth import begin_session, confirm
@@ -109,14 +109,15 @@ def give_password(request: Request, visitor: Admitted, number: Number) -> Respon
     store: Store = request.app.state.store
     new = secrets.token_urlsafe(15)
 
-    def work(c: sa.Connection) -> str:
-        who = accounts.get(c, number)
-        accounts.set_password(c, number, request.app.state.passwords.hash(who.name, new), visitor.user.actor, store.clock())
-        sessions.end_others(c, number)
-        return who.name
-
     try:
-        name = store.write(work)
+        name = store.read(lambda c: accounts.get(c, number)).name
+        hashed = request.app.state.passwords.hash(name, new)  # it takes a while, in which others write
+
+        def work(c: sa.Connection) -> None:
+            accounts.set_password(c, number, hashed, visitor.user.actor, store.clock())
+            sessions.end_others(c, number)
+
+        store.write(work)
     except HeedfulError as problem:
         return _everybody(request, visitor, status=422, problem=sentence(problem))
     return _everybody(request, visitor, given={"name": name, "password": new})
@@ -149,7 +150,7 @@ def account_page(request: Request, visitor: Visitor, **more: Any) -> Response:
             "has_password": accounts.has_password(c, number),
         }
 
-    shown = {**store.read(look), "here": hashed(visitor.cookie), "scopes": api_tokens.SCOPES, "now": store.clock()}
+    shown = {**store.read(look), "here": key_of(visitor.cookie), "scopes": api_tokens.SCOPES, "now": store.clock()}
     shown["titles"] = {party.provider.issuer: party.provider.title for party in request.app.state.parties.values()}
     return page(request, visitor, "manage/account.html", **shown, **more)
 

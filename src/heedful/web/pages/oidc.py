@@ -129,7 +129,7 @@ def _let_in(request: Request, visitor: Visitor, party: RelyingParty, what_for: D
     who = store.write(lambda c: _who(c, what_for, party, subject, store))
     path = what_for.path if what_for.errand == "sign_in" else store.read(lambda c: entry.first_page(c, who))
     response = go(path)
-    keep_cookie(request, response, begin_session(store, who, request.headers.get("user-agent", "")))
+    keep_cookie(request, response, begin_session(store, who, request.headers.get("user-agent", ""), visitor.cookie))
     return response
 
 
