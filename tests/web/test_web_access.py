@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from apps import Browser, person, serving
 
 from heedful.store import Store, accounts, api_tokens, audit, invitations
 from heedful.store.accounts import Account
+from heedful.store.schema import slot
 from heedful.web.access import MAY, SCOPE
 from heedful.web.oidc.providers import Provider
 from heedful.web.routes import ACCESS
@@ -213,17 +215,38 @@ def test_a_task_of_a_project_that_somebody_was_removed_from_cannot_be_touched_by
     assert store.read(lambda c: audit.chain_end(c).number) == before, "nothing was judged, revised, skipped or noted"
 
 
-def test_a_labeler_hears_of_no_model_and_no_purpose(place: tuple[Any, Store, dict[str, Account]]) -> None:
-    app, store, people = place
-    browser = Browser(app).sign_in(store, people["labeler"])
-    store.acknowledge("mine", people["labeler"].labeler, store.publish("mine", "Read this."))
+@pytest.mark.parametrize("door", ["page", "api"])
+def test_a_labeler_hears_of_no_model_and_no_purpose(store: Store, app: Any, clock: Clock, door: str) -> None:
+    """Tasks of all four kinds: of the overlap, drawn at random or not, for everybody, and the same once more."""
+    store.create_project(project(calibration_share=0.3, repeat_share=0.3, random_share=0.2, repeat_after=0))
+    store.add_prompts("helpful", items(6))
+    store.add_prompts("helpful", items(4, first=6), calibration=True)
+    ann = person(store, "ann", "labeler")
+    store.acknowledge("helpful", "ann", store.publish("helpful", "Read this."))
+    browser = Browser(app).sign_in(store, ann)
+    token = store.write(lambda c: api_tokens.make(c, ann, "x", ["label"], 1, store.clock()))
+    by_api = Browser(app)
+    by_api.headers["authorization"] = f"Bearer {token}"
     heard = ""
-    for _ in range(5):
-        answer = browser.fetch("/label/1/next")
-        task = answer.json()["task"]
+
+    def say(what: str, body: dict[str, Any]) -> Any:
+        nonlocal heard
+        answer = browser.fetch(f"/label/1/{what}", body) if door == "page" else by_api.post(f"/api/v1/projects/1/{what}", json=body)
+        assert answer.status_code == 200, answer.text
+        heard += answer.text
+        return answer.json()
+
+    shapes = set()
+    while task := say("next", {})["task"]:
+        clock.turn(seconds=1)
         body = {"token": task["token"], "key": task["token"], "version": task["version"], "answer": {"ranks": [1, 1, None]}}
-        heard += answer.text + browser.fetch("/label/1/submit", body).text + browser.fetch("/label/1/reopen", {"token": task["token"]}).text
+        receipt = say("submit", body)
+        say("reopen", {"token": task["token"]})
+        shapes.add((*task, "", *receipt, receipt["purpose"]))
     heard += browser.get("/label/1").text + browser.get("/label/1/mine").text
+    rows = store.read(lambda c: c.execute(sa.select(slot.c.purpose, slot.c.at_random).where(slot.c.state == "judged")).all())
+    assert {tuple(row) for row in rows} >= {("overlap", True), ("overlap", False), ("calibration", False), ("repeat", False)}
+    assert len(shapes) == 1, "no task looks otherwise than the others"
     assert "answer a to" in heard
-    for told in ("model-", "calibration", "at_random", "p1:a", "external_id"):
-        assert told not in heard
+    for told in ("model-", "calibration", "repeat", "at_random", "p1:a", "external_id"):
+        assert told not in heard, told

@@ -75,7 +75,7 @@ def test_completions_that_name_their_model_are_added_and_told_of(app: Any, store
     store.create_project(project())
     rows = [{"prompt": f"question {n}", "completions": ["Yes.", "I'm Claude <b>&</b> I can."]} for n in range(2)]
     file = ("x.jsonl", "\n".join(map(json.dumps, rows)).encode())
-    answered = owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "most": "4"}, files={"file": file})
+    answered = owner.post("/projects/1/prompts", data={"csrf": owner.csrf(), "max_shown": "4"}, files={"file": file})
     assert answered.status_code == 200
     assert "2 of 4 completions say who wrote them: Claude (2)." in answered.text
     assert "<b>&</b>" not in answered.text

@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
 from heedful.records import Completion, Prompt
-from heedful.store import Store, api_tokens, labelers
+from heedful.store import Store, accounts, api_tokens, comprehension, labelers
+from heedful.store.comprehension import Question
+from heedful.store.names import LONGEST_REASON
 from heedful.web import forms
 from heedful.web.drawings import inline
 from heedful.web.texts import difference, local_path, markdown
@@ -219,6 +221,31 @@ def test_figures_say_by_attributes_what_they_said_by_styles() -> None:
     )
 
 
+def test_text_that_turns_its_direction_round_is_written_out(app: Any, store: Store) -> None:
+    store.create_project(project(overlap=2, max_overlap=2))
+    store.publish("helpful", "Read.\n\nPay \u202e001.")
+    store.add_prompts("helpful", [(Prompt("p", "pay \u202e001"), [Completion(f"c{i}", "p", f"{i}", [], "stop", 0, "m") for i in range(2)])])
+    browsers = [Browser(app).sign_in(store, person(store, name, "labeler")) for name in ("ann", "ben")]
+    for browser in browsers:
+        version = re.search(r'name="version" value="(\w+)"', browser.get("/label/1/instructions").text)
+        assert version
+        browser.fill("/label/1/instructions", version=version[1])
+        task = browser.fetch("/label/1/next").json()["task"]
+        ranks = [int(one["text"]) + 1 for one in task["completions"]]
+        said = {"ranks": ranks if browser is browsers[0] else [3 - rank for rank in ranks], "note": "odd \u202eword"}
+        body = {"token": task["token"], "key": task["token"], "version": version[1], "answer": said}
+        assert browser.fetch("/label/1/submit", body).status_code == 200
+    owner = Browser(app).sign_in(store, person(store, "olga", "owner", None))
+    owner.fill("/projects/1/findings")
+    app.state.worker.wait()
+    store.publish("helpful", "Read.\n\nPay \u202e002.")
+    seen = [owner.get(f"/projects/1/{name}").text for name in ("undecided", "notes")]
+    seen += [browsers[0].get(f"/label/1/{name}").text for name in ("mine", "instructions")]
+    for page, times in zip(seen, (1, 4, 1, 3), strict=True):
+        assert "\u202e" not in page
+        assert page.count("[right-to-left override]") == times
+
+
 def test_questions_survive_being_typed() -> None:
     typed = "? What is F?\n* Nonsense\n- Fine\n! Read.\n\n? And?\n- a\n* b"
     assert forms.questions_typed(forms.questions_of(typed)) == typed
@@ -281,6 +308,13 @@ def test_reasons_of_decisions_and_names_of_people_are_bounded(app: Any, store: S
     store.create_project(project())
     owner = Browser(app).sign_in(store, person(store, "olga", "owner", None))
     person(store, "ann", "labeler")
-    assert owner.fill("/projects/1/quarantine", labeler="ann", quarantined="yes", why="x" * 500_000).status_code in (303, 422)
-    assert len(store.read(lambda c: labelers.decisions(c, "helpful"))) <= 1
+    ann = store.read(lambda c: accounts.credentials(c, "ann"))
+    assert ann is not None
+    comprehends = [Question("What is rank 1?", ["the best", "the worst"], 0)]
+    store.write(lambda c: comprehension.publish(c, "helpful", comprehends, "test", store.clock()))
+    for length, status in ((LONGEST_REASON, 303), (LONGEST_REASON + 1, 422), (500_000, 422)):
+        why = {"why": "x" * length}
+        assert owner.fill("/projects/1/quarantine", labeler="ann", quarantined="yes", **why).status_code == status
+        assert owner.fill(f"/projects/1/people/{ann[0].id}/check", decision="passed", **why).status_code == status
+    assert [len(row["why"]) for row in store.read(lambda c: labelers.decisions(c, "helpful"))] == [LONGEST_REASON]
     assert owner.fill("/projects/1/quarantine", labeler="ann", quarantined="yes", why="x" * 1_100_000).status_code == 400

@@ -194,10 +194,10 @@ def test_characters_that_cannot_be_seen_are_shown(served: Any, visit: Visit) -> 
     from served import add_project
 
     add_project(served.store, prompts=0)
-    texts = ["pay \u202e001$\u202c now", "zero\u200bwidth", "tab\tand\nline", "👩‍👩‍👧 عربي"]
+    texts = ["pay \u202e001$\u202c now", "zero\u200bwidth", "tab\tand\nline", "👩‍👩‍👧 عربي", "\u200eleft\u200f\u061cright"]
     completions = [Completion(f"p:{i}", "p", text, [1], "stop", 1, "m", {}) for i, text in enumerate(texts)]
     served.store.add_prompts("helpful", [(Prompt("p", "?"), completions)])
     page = visit(served.person("ann"), f"/label/{served.project_id()}")
     page.wait_for_selector(".completion")
     shown = sorted(page.locator(".completion .folding .text").all_text_contents())
-    assert shown == sorted(["pay U+202E001$U+202C now", "zeroU+200Bwidth", "tab\tand\nline", "👩‍👩‍👧 عربي"])
+    assert shown == sorted(["pay U+202E001$U+202C now", "zeroU+200Bwidth", "tab\tand\nline", "👩‍👩‍👧 عربي", "U+200EleftU+200FU+061Cright"])
