@@ -142,6 +142,12 @@ MINIMAL: dict[str, Any] = {
     "heartbeat": {"token": "x"},
     "skip": {"token": "x"},
     "submit": {"token": "x", "key": "k", "version": "v", "answer": {}},
+    "reopen": {"token": "x"},
+    "check": {"answers": []},
+    "invitations": {"role": "labeler"},
+    "pause": {"paused": False},
+    "kind": {"kind": "person"},
+    "quarantine": {"labeler": "nobody", "quarantined": True, "why": "x"},
 }
 """Bodies that are read, so that what is tested is who may, not what was sent."""
 
@@ -156,8 +162,16 @@ def test_people_of_another_project_cannot_be_touched(place: tuple[Any, Store, di
     app, store, people = place
     browser = Browser(app).sign_in(store, people["manager"])
     stranger = people["stranger"].id
-    for path, fields in (("role", {"role": "viewer"}), ("pause", {"paused": "yes"}), ("check", {"decision": "passed", "why": "x"})):
+    forms = {"role": {"role": "viewer"}, "pause": {"paused": "yes"}, "check": {"decision": "passed", "why": "x"}, "kind": {"kind": "ai"}}
+    for path, fields in forms.items():
         assert browser.fill(f"/projects/1/people/{stranger}/{path}", **fields).status_code == 404
+    token = store.write(lambda c: api_tokens.make(c, people["manager"], "x", ["manage"], 1, store.clock()))
+    headers = {"authorization": f"Bearer {token}"}
+    for path, body in (("pause", {"paused": True}), ("kind", {"kind": "ai"})):
+        assert Browser(app).post(f"/api/v1/projects/1/people/{stranger}/{path}", json=body, headers=headers).status_code == 404
+    aside = {"labeler": "stranger", "quarantined": True, "why": "x"}
+    assert Browser(app).post("/api/v1/projects/1/quarantine", json=aside, headers=headers).status_code == 422
+    assert store.read(lambda c: accounts.get(c, stranger)).kind == "person"
     assert browser.fill("/projects/1/quarantine", labeler="stranger", quarantined="yes", why="x").status_code == 422
     secret = store.write(lambda c: invitations.make(c, "labeler", 2, {}, None, store.clock()))
     theirs = store.read(lambda c: invitations.of_project(c, 2, store.clock()))[0]

@@ -103,6 +103,15 @@ def rename(connection: sa.Connection, name: str, new_name: str, actor: str, now:
     record(connection, "labeler.renamed", actor, now, labeler=int(who.id))
 
 
+def set_kind(connection: sa.Connection, name: str, kind: str, actor: str, now: datetime) -> None:
+    """Say anew what judges under a name, say an AI judge for which a person took up the invitation."""
+    if kind not in KINDS:
+        raise SettingProblem(f"a labeler cannot be {kind!r}.{nearest(kind, KINDS)}", f"Choose one of {', '.join(KINDS)}.")
+    who = _known(connection, name, lock=True)
+    connection.execute(sa.update(labeler).where(labeler.c.id == who.id).values(kind=kind))
+    record(connection, "labeler.kind", actor, now, labeler=int(who.id), labeler_kind=kind)
+
+
 def set_strata(connection: sa.Connection, name: str, strata: Mapping[str, str], actor: str, now: datetime) -> None:
     """Say anew which strata of the population somebody stands for; nothing, where they take back their consent."""
     who = _known(connection, name, lock=True)

@@ -20,7 +20,7 @@ from heedful import __version__
 from heedful.errors import AnswerProblem, HeedfulError, InstructionsChanged, NoSuchTask, StoreBusy, StoreProblem
 from heedful.store import Store
 from heedful.store.store import Clock, utc_now
-from heedful.web import api
+from heedful.web import api, api_people, api_work
 from heedful.web.access import Refusal, admitted
 from heedful.web.auth import Passwords
 from heedful.web.labelling import CheckNeeded
@@ -84,7 +84,8 @@ def create_app(
     for part in (entry, oidc, account, projects, people, adjudication, exports, label):
         app.include_router(part.router, include_in_schema=False)
     app.include_router(api.router)  # side by side: the route of a router inside another does not know its whole address
-    app.include_router(api.one)
+    for routes in (api.one, api_people.router, api_work.router):
+        app.include_router(routes)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app
