@@ -10,6 +10,7 @@ import pytest
 from apps import serving
 
 from heedful.store import Store
+from heedful.web import exporting
 from stores import Clock
 
 
@@ -20,6 +21,12 @@ def store(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Iterator[Store
     path.write_bytes(sqlite_template.read_bytes())
     with Store.open(path, clock=clock) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, a small export is waited for."""
+    monkeypatch.setattr(exporting, "PATIENCE", 60.0)
 
 
 @pytest.fixture

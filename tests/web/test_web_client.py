@@ -68,6 +68,9 @@ def test_a_project_from_its_first_prompt_to_its_judgements(listening: tuple[str,
     assert len(judged) == 6
     assert {row["instructions_version"] for row in judged} == {version}
     assert owner.status(project)["complete"] == 3
+    pairs = list(owner.pairs(project))
+    assert len(pairs) == 9
+    assert {(pair["n_for"], pair["n_against"]) for pair in pairs} == {(2, 0)}
     owner.work_out(project)
     app.state.worker.wait()
     assert owner.findings(project)["panel"]["agreement"] == 1.0

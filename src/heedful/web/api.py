@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, Path, Request
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
@@ -195,6 +195,25 @@ def add_prompts(request: Request, visitor: Admitted, body: NewPrompts) -> dict[s
 def read_judgements(request: Request, visitor: Admitted) -> StreamingResponse:
     """Everything that was said, a line of JSON each."""
     return StreamingResponse(exporting.judgement_lines(store_of(request), visitor.asked.name), media_type="application/x-ndjson")
+
+
+class Making(Body):
+    """It is being worked out; ask again, ``as`` it stood when it was begun."""
+
+    ready: Literal[False] = False
+    as_: StrictStr = Field(alias="as")
+
+
+_PAIRS: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-ndjson": {}}}, 202: {"model": Making}}
+
+
+@one.get("/pairs", response_class=FileResponse, responses=_PAIRS)
+def read_pairs(request: Request, visitor: Admitted, as_: Annotated[str, Query(alias="as", pattern="^([0-9a-f]{24})?$")] = "") -> Response:
+    """Preferences by consensus, preferred first, a line of JSON each; 202 while they are being worked out."""
+    path, state = exporting.ready(store_of(request), request.app.state.worker, visitor.asked.name, "pairs.jsonl", as_)
+    if path is None:
+        return JSONResponse({"ready": False, "as": state}, 202, {"retry-after": "2"})
+    return FileResponse(path, media_type="application/x-ndjson")
 
 
 @one.get("/findings")

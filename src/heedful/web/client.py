@@ -29,6 +29,9 @@ TRIES = 5
 LONGEST_WAIT = 60.0
 """Seconds that a server may make us wait, whatever it says."""
 AT_ONCE = 500
+LOOK_AGAIN = 2.0
+"""Seconds between two looks at whether something is worked out, and how often one looks: for an hour."""
+MOST_LOOKS = 1800
 
 
 class ApiProblem(HeedfulError):
@@ -106,6 +109,18 @@ class Client:
         with self._open("GET", f"/projects/{project}/judgements", None) as answer:
             for line in answer:
                 yield json.loads(line)
+
+    def pairs(self, project: int) -> Iterator[dict[str, Any]]:
+        """Preferences by consensus, one at a time, once they are worked out. Raises ApiProblem where that takes more than an hour."""
+        path = f"/projects/{project}/pairs"
+        for _ in range(MOST_LOOKS):
+            with self._open("GET", path, None) as answer:
+                if answer.status == 200:
+                    yield from map(json.loads, answer)
+                    return
+                path = f"/projects/{project}/pairs?as={json.load(answer)['as']}"
+            self._pause(LOOK_AGAIN)
+        raise ApiProblem(0, "slow", "the pairs were not worked out in time")
 
     def people(self, project: int) -> list[dict[str, Any]]:
         """Everybody in a project; ``account`` is their number."""

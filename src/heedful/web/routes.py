@@ -77,6 +77,7 @@ ACCESS: dict[str, str] = {
     "POST /api/v1/projects/{project}/instructions": "manage",
     "POST /api/v1/projects/{project}/prompts": "manage",
     "GET /api/v1/projects/{project}/judgements": "manage",
+    "GET /api/v1/projects/{project}/pairs": "manage",
     "GET /api/v1/projects/{project}/findings": "view",
     "POST /api/v1/projects/{project}/findings": "manage",
     "GET /api/v1/projects/{project}/people": "manage",
@@ -104,6 +105,7 @@ PACE: dict[str, tuple[int, int]] = {
     "POST /projects/{project}/findings": (20, 60),
     "POST /api/v1/projects/{project}/prompts": (300, 60),
     "GET /api/v1/projects/{project}/judgements": (60, 60),
+    "GET /api/v1/projects/{project}/pairs": (60, 60),
     "POST /api/v1/projects/{project}/findings": (20, 60),
 }
 """What costs much: so often in so many seconds, by one account, or one address where nobody is signed in; counted over all workers."""
