@@ -101,6 +101,11 @@ QUICK = (0, 2, 4, 12, 16, 20)
 WALKS = [pytest.param(text, marks=() if i in QUICK else pytest.mark.slow, id=str(i)) for i, text in enumerate(PAYLOADS)]
 
 
+EITHER = pytest.mark.parametrize("where", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
+"""What takes long is put to PostgreSQL in the long test run."""
+
+
+@EITHER
 @pytest.mark.parametrize("payload", WALKS)
 def test_hostile_text_is_text_on_every_page(app: Any, store: Store, payload: str) -> None:
     name = re.sub(r"[^\x20-\x7e]", "", payload)[:90].strip()
@@ -274,6 +279,7 @@ def test_what_is_kept_in_spite_of_encodings_comes_out_again(app: Any, store: Sto
         assert owner.get(f"/projects/1{path}").status_code in (200, 422), path
 
 
+@EITHER
 def test_the_description_holds_what_the_api_does(app: Any, store: Store) -> None:
     """Requests made up from the OpenAPI document: no crash, and no answer that the document does not know."""
     store.create_project(project())

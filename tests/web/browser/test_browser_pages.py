@@ -94,6 +94,32 @@ def test_axe_finds_nothing(ready: Any, visit: Visit, scheme: str, size: dict[str
     assert found == []
 
 
+@pytest.mark.parametrize("kind", ["thumbs", "correction"])
+def test_axe_finds_nothing_on_other_kinds_of_tasks(served: Any, visit: Visit, kind: str) -> None:
+    from served import add_project
+
+    add_project(served.store, prompts=1, completions=2, task=kind)
+    page = visit(served.person("ann"), f"/label/{served.project_id()}", color_scheme="dark", viewport=PHONE)
+    page.wait_for_selector(".completion")
+    found = faults(page, "task")
+    if kind == "thumbs":
+        for key in "12":
+            page.keyboard.press(key)
+    else:
+        page.locator(".completion").first.locator("textarea").fill("It should have said so.")
+    found += faults(page, "judged")
+    page.locator("#prompt-title").focus()
+    page.keyboard.press("?")
+    page.locator("#help").wait_for()
+    found += faults(page, "help")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Enter")
+    page.locator("#nothing").wait_for()
+    assert len(list(served.store.judgements("helpful"))) == (2 if kind == "thumbs" else 1)
+    page.goto(f"{served.url}/label/{served.project_id()}/mine")
+    assert [*found, *faults(page, "mine")] == []
+
+
 def on_the_task(page: Any) -> list[str]:
     """The labelling page in each of its states, ending with nothing to do."""
     page.wait_for_selector(".completion")
