@@ -104,7 +104,7 @@ def _kept(store: Store, project: str, name: str, state: str) -> Path:
     folder = beside(store.database.file, "exports") if store.database.file else _elsewhere(store)
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if os.name == "posix" and (found.st_uid != os.getuid() or found.st_mode & 0o077):
         raise StoreProblem(f"{folder} is somebody else's, or open to others", "Remove it: files that people take away are kept there.")
     return folder / f"{hashlib.sha256(project.encode()).hexdigest()[:16]}-{state}-{name}"
 
@@ -112,7 +112,7 @@ def _kept(store: Store, project: str, name: str, state: str) -> Path:
 def _elsewhere(store: Store) -> Path:
     """A folder for what is made from a database that is no file."""
     which = hashlib.sha256(store.database.where.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"heedful-exports-{os.getuid()}-{which}"
+    return Path(tempfile.gettempdir()) / f"heedful-exports-{which}"
 
 
 def write_pairs(store: Store, project: str, path: Path) -> object:
