@@ -7,8 +7,9 @@
 Everybody is signed in already, keeps one connection, reads for a while (--think seconds, on average), answers, and sends an
 answer again under its key until it is stored. At half-time every worker is killed once, one after the other;
 "calm" figures leave out the 12 seconds after each kill. At the end every
-receipt has to be in the store, once, and no prompt may have more judgements than its overlap. Server, database and the people
-share this machine's processors.
+receipt has to be in the store, once, and no prompt may have more judgements than its overlap, which the database itself
+refuses; "extras" are judgements that came after somebody else had filled the place: work that was done for little.
+Server, database and the people share this machine's processors.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def people(where: str, labelers: int, options: argparse.Namespace) -> dict[str, 
     cookies = sign_in(where, labelers, version)
     with serving(where, options.workers) as (port, server):
         found = asyncio.run(everybody(port, cookies, version, options, server))
-    judged = check(where, found["receipts"])
+    judged, extras = check(where, found["receipts"])
     waits = {kind: store_benchmark.percentiles([wait for _, wait in found[kind]]) for kind in ("next", "submit")}
     calm = {f"{kind}_calm": store_benchmark.percentiles(calm_waits(found, kind)) for kind in ("next", "submit")}
     asked = {"labelers": labelers, "workers": options.workers, "think_s": options.think, "seconds": options.seconds, "prompts": prompts}
@@ -85,6 +86,7 @@ def people(where: str, labelers: int, options: argparse.Namespace) -> dict[str, 
         "sent_again": found["retries"],
         "lost": 0,
         "over_assigned": 0,
+        "extras": extras,
         **waits,
         **calm,
     }
@@ -223,19 +225,20 @@ class Person:
         return int(head.split(" ")[1]), told
 
 
-def check(where: str, receipts: list[str]) -> int:
-    """Every receipt is in the store, once; no prompt has more than its overlap; the store is whole. Returns how many judgements."""
+def check(where: str, receipts: list[str]) -> tuple[int, int]:
+    """Every receipt is in the store, once; no prompt has more than its overlap; the store is whole.
+
+    Returns how many judgements there are, and how many of them are extras.
+    """
     with Store.open(where) as store:
         keys = set(store.read(lambda c: c.execute(sa.select(judgement_revision.c.key)).scalars().all()))
         assert len(receipts) == len(set(receipts)), "an answer was told stored twice"
         assert not set(receipts) - keys, "a judgement was lost"
-        rows = store.read(
-            lambda c: c.execute(sa.select(slot.c.prompt_id).where(slot.c.state == "judged", slot.c.purpose == "overlap")).all()
-        )
-        over = [prompt for prompt, n in Counter(row.prompt_id for row in rows).items() if n > OVERLAP]
+        rows = store.read(lambda c: c.execute(sa.select(slot.c.prompt_id, slot.c.purpose).where(slot.c.state == "judged")).all())
+        over = [prompt for prompt, n in Counter(row.prompt_id for row in rows if row.purpose == "overlap").items() if n > OVERLAP]
         assert not over, "a prompt has more judgements than its overlap"
         assert not (report := store.check()).problem, report.problem
-        return len(keys)
+        return len(keys), sum(row.purpose == "extra" for row in rows)
 
 
 def pages(where: str, prompts: int) -> dict[str, Any]:

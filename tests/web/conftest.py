@@ -11,7 +11,7 @@ from apps import serving
 from panels import fill
 
 from heedful.store import Store
-from heedful.web import analysis
+from heedful.web import analysis, exporting
 from stores import Clock
 
 
@@ -33,6 +33,12 @@ def judged_template(tmp_path_factory: pytest.TempPathFactory, sqlite_template: P
         fill(store)
         analysis.work_out(store, "helpful")
     return path
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, a small export is waited for."""
+    monkeypatch.setattr(exporting, "PATIENCE", 60.0)
 
 
 @pytest.fixture

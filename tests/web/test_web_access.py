@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from apps import Browser, person, serving
 
-from heedful.store import Store, api_tokens, invitations
+from heedful.store import Store, accounts, api_tokens, audit, invitations
 from heedful.store.accounts import Account
+from heedful.store.schema import slot
 from heedful.web.access import MAY, SCOPE
 from heedful.web.oidc.providers import Provider
 from heedful.web.routes import ACCESS
@@ -140,6 +142,12 @@ MINIMAL: dict[str, Any] = {
     "heartbeat": {"token": "x"},
     "skip": {"token": "x"},
     "submit": {"token": "x", "key": "k", "version": "v", "answer": {}},
+    "reopen": {"token": "x"},
+    "check": {"answers": []},
+    "invitations": {"role": "labeler"},
+    "pause": {"paused": False},
+    "kind": {"kind": "person"},
+    "quarantine": {"labeler": "nobody", "quarantined": True, "why": "x"},
 }
 """Bodies that are read, so that what is tested is who may, not what was sent."""
 
@@ -154,8 +162,16 @@ def test_people_of_another_project_cannot_be_touched(place: tuple[Any, Store, di
     app, store, people = place
     browser = Browser(app).sign_in(store, people["manager"])
     stranger = people["stranger"].id
-    for path, fields in (("role", {"role": "viewer"}), ("pause", {"paused": "yes"}), ("check", {"decision": "passed", "why": "x"})):
+    forms = {"role": {"role": "viewer"}, "pause": {"paused": "yes"}, "check": {"decision": "passed", "why": "x"}, "kind": {"kind": "ai"}}
+    for path, fields in forms.items():
         assert browser.fill(f"/projects/1/people/{stranger}/{path}", **fields).status_code == 404
+    token = store.write(lambda c: api_tokens.make(c, people["manager"], "x", ["manage"], 1, store.clock()))
+    headers = {"authorization": f"Bearer {token}"}
+    for path, body in (("pause", {"paused": True}), ("kind", {"kind": "ai"})):
+        assert Browser(app).post(f"/api/v1/projects/1/people/{stranger}/{path}", json=body, headers=headers).status_code == 404
+    aside = {"labeler": "stranger", "quarantined": True, "why": "x"}
+    assert Browser(app).post("/api/v1/projects/1/quarantine", json=aside, headers=headers).status_code == 422
+    assert store.read(lambda c: accounts.get(c, stranger)).kind == "person"
     assert browser.fill("/projects/1/quarantine", labeler="stranger", quarantined="yes", why="x").status_code == 422
     secret = store.write(lambda c: invitations.make(c, "labeler", 2, {}, None, store.clock()))
     theirs = store.read(lambda c: invitations.of_project(c, 2, store.clock()))[0]
@@ -183,17 +199,68 @@ def test_the_tasks_tokens_and_sessions_of_others_cannot_be_touched(place: tuple[
     assert Browser(app).get("/api/v1/me", headers={"authorization": f"Bearer {token}"}).status_code == 200
 
 
-def test_a_labeler_hears_of_no_model_and_no_purpose(place: tuple[Any, Store, dict[str, Account]]) -> None:
-    app, store, people = place
-    browser = Browser(app).sign_in(store, people["labeler"])
-    store.acknowledge("mine", people["labeler"].labeler, store.publish("mine", "Read this."))
+def test_a_task_of_a_project_that_somebody_was_removed_from_cannot_be_touched_by_way_of_another(
+    place: tuple[Any, Store, dict[str, Account]],
+) -> None:
+    app, store, _ = place
+    drifter = person(store, "drifter", "labeler", 1)
+    store.acknowledge("mine", "drifter", store.publish("mine", "Read this."))
+    browser = Browser(app).sign_in(store, drifter)
+    judged = browser.fetch("/label/1/next").json()["task"]
+    answer = {"token": judged["token"], "key": "early", "version": judged["version"], "answer": {"ranks": [1, 2, 3]}}
+    assert browser.fetch("/label/1/submit", answer).status_code == 200
+    held = browser.fetch("/label/1/next").json()["task"]
+    for role, project_id in (("labeler", 2), (None, 1)):
+        store.write(lambda c, r=role, p=project_id: accounts.set_role(c, drifter.id, p, r, "test", store.clock()))  # type: ignore[misc]
+    browser.sign_in(store, drifter)
+    token = store.write(lambda c: api_tokens.make(c, drifter, "x", ["label"], 1, store.clock()))
+    before = store.read(lambda c: audit.chain_end(c).number)
+    headers = {"authorization": f"Bearer {token}"}
+    for task in (judged, held):
+        body = {"token": task["token"], "key": "late", "version": task["version"], "answer": {"ranks": [3, 2, 1]}}
+        for path in ("submit", "heartbeat", "skip", "reopen"):
+            sent = body if path == "submit" else {"token": task["token"]}
+            assert browser.fetch(f"/label/1/{path}", sent).status_code == 404
+            found, made_up = (browser.fetch(f"/label/2/{path}", {**sent, "token": name}) for name in (task["token"], "unknown"))
+            assert (found.status_code, found.json()) == (404, made_up.json()), path
+            if f"POST /api/v1/projects/{{project}}/{path}" in ACCESS:
+                by_api = Browser(app).post(f"/api/v1/projects/2/{path}", json=sent, headers=headers)
+                assert (by_api.status_code, by_api.json()["error"]) == (404, "no_such_task"), path
+    assert store.read(lambda c: audit.chain_end(c).number) == before, "nothing was judged, revised, skipped or noted"
+
+
+@pytest.mark.parametrize("door", ["page", "api"])
+def test_a_labeler_hears_of_no_model_and_no_purpose(store: Store, app: Any, clock: Clock, door: str) -> None:
+    """Tasks of all four kinds: of the overlap, drawn at random or not, for everybody, and the same once more."""
+    store.create_project(project(calibration_share=0.3, repeat_share=0.3, random_share=0.2, repeat_after=0))
+    store.add_prompts("helpful", items(6))
+    store.add_prompts("helpful", items(4, first=6), calibration=True)
+    ann = person(store, "ann", "labeler")
+    store.acknowledge("helpful", "ann", store.publish("helpful", "Read this."))
+    browser = Browser(app).sign_in(store, ann)
+    token = store.write(lambda c: api_tokens.make(c, ann, "x", ["label"], 1, store.clock()))
+    by_api = Browser(app)
+    by_api.headers["authorization"] = f"Bearer {token}"
     heard = ""
-    for _ in range(5):
-        answer = browser.fetch("/label/1/next")
-        task = answer.json()["task"]
+
+    def say(what: str, body: dict[str, Any]) -> Any:
+        nonlocal heard
+        answer = browser.fetch(f"/label/1/{what}", body) if door == "page" else by_api.post(f"/api/v1/projects/1/{what}", json=body)
+        assert answer.status_code == 200, answer.text
+        heard += answer.text
+        return answer.json()
+
+    shapes = set()
+    while task := say("next", {})["task"]:
+        clock.turn(seconds=1)
         body = {"token": task["token"], "key": task["token"], "version": task["version"], "answer": {"ranks": [1, 1, None]}}
-        heard += answer.text + browser.fetch("/label/1/submit", body).text + browser.fetch("/label/1/reopen", {"token": task["token"]}).text
+        receipt = say("submit", body)
+        say("reopen", {"token": task["token"]})
+        shapes.add((*task, "", *receipt, receipt["purpose"]))
     heard += browser.get("/label/1").text + browser.get("/label/1/mine").text
+    rows = store.read(lambda c: c.execute(sa.select(slot.c.purpose, slot.c.at_random).where(slot.c.state == "judged")).all())
+    assert {tuple(row) for row in rows} >= {("overlap", True), ("overlap", False), ("calibration", False), ("repeat", False)}
+    assert len(shapes) == 1, "no task looks otherwise than the others"
     assert "answer a to" in heard
-    for told in ("model-", "calibration", "at_random", "p1:a", "external_id"):
-        assert told not in heard
+    for told in ("model-", "calibration", "repeat", "at_random", "p1:a", "external_id"):
+        assert told not in heard, told

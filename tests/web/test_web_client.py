@@ -16,9 +16,9 @@ import uvicorn
 from apps import person
 
 from heedful.errors import DataProblem, SettingProblem
-from heedful.store import Store, api_tokens
+from heedful.store import Store, api_tokens, invitations
 from heedful.web.app import create_app
-from heedful.web.client import ApiProblem, Client
+from heedful.web.client import AT_ONCE, ApiProblem, Client
 
 
 @pytest.fixture
@@ -68,6 +68,9 @@ def test_a_project_from_its_first_prompt_to_its_judgements(listening: tuple[str,
     assert len(judged) == 6
     assert {row["instructions_version"] for row in judged} == {version}
     assert owner.status(project)["complete"] == 3
+    pairs = list(owner.pairs(project))
+    assert len(pairs) == 9
+    assert {(pair["n_for"], pair["n_against"]) for pair in pairs} == {(2, 0)}
     owner.work_out(project)
     app.state.worker.wait()
     assert owner.findings(project)["panel"]["agreement"] == 1.0
@@ -86,6 +89,79 @@ def test_a_program_chooses_how_many_completions_a_task_shows(listening: tuple[st
     with pytest.raises(ApiProblem, match="one completion cannot be ranked") as refused:
         owner.change_project(project, max_shown=1)
     assert refused.value.status == 422
+
+
+def test_the_example_of_the_manual_works_twice_and_more_rows_than_fit_into_one_request(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project = owner.create_project("support", "helpfulness", "Which helps most?")
+    example = [{"prompt": "How do I get a refund?", "completions": ["Write to us.", "You cannot."]}]
+    assert [owner.add_prompts(project, example) for _ in range(2)] == [1, 0]
+    many = [{"prompt": f"question {n}", "completions": ["Yes.", "No."]} for n in range(AT_ONCE + 2)]
+    assert owner.add_prompts(project, many[:AT_ONCE]) == AT_ONCE, "as far as one came before the network failed"
+    assert owner.add_prompts(project, many) == 2
+    assert owner.status(project)["prompts"] == AT_ONCE + 3
+
+
+QUESTIONS = [{"question": "What is rank 1?", "choices": ["the worst", "the best"], "right": 1, "why": "Rank 1 holds most of it."}]
+
+
+def test_an_ai_judge_reads_answers_the_questions_judges_and_revises(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project = owner.create_project("support", "helpfulness", "Which helps most?", overlap=2)
+    owner.publish(project, "Rank them.", QUESTIONS)
+    owner.add_prompts(project, [{"prompt": "q", "completions": ["a", "b"]}])
+    judge = client_of(url, store, "hal", "labeler", project, "label")
+    judge.acknowledge(project)
+    with pytest.raises(ApiProblem) as held_up:
+        judge.next_task(project)
+    assert (held_up.value.status, held_up.value.error) == (409, "check_needed")
+    asked = judge.check(project)
+    assert asked == {"state": "open", "tries_left": 2, "questions": [{k: QUESTIONS[0][k] for k in ("question", "choices")}]}
+    told = judge.answer_check(project, [0])
+    assert (told["wrong"], told["tries_left"]) == ([{"question": 0, "why": "Rank 1 holds most of it."}], 1)
+    assert judge.answer_check(project, [1])["wrong"] == []
+    assert judge.check(project)["state"] == "passed"
+    task = judge.next_task(project)
+    assert task is not None
+    first = [1, 2] if task["completions"][0]["text"] == "a" else [2, 1]
+    assert judge.submit(project, task, {"ranks": first})["revision"] == 1
+    again = judge.reopen(project, task)
+    assert again["previous"]["ranks"] == first
+    assert judge.submit(project, again, {"ranks": first[::-1]})["revision"] == 2
+    [said] = owner.judgements(project)
+    by_text = dict(zip(said["completion_ids"], said["ranks"], strict=True))
+    assert [by_text[name] for name in sorted(by_text)] == [2, 1], "b is best, on second thoughts"
+
+
+def test_who_leads_a_project_invites_pauses_and_decides(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project = owner.create_project("support", "helpfulness", "Which helps most?")
+    owner.publish(project, "Rank them.")
+    owner.add_prompts(project, [{"prompt": "q", "completions": ["a", "b"]}])
+    link = owner.invite(project, strata={"language": "native"}, days=2)
+    assert link.startswith(f"{url}/join/")
+    secret = link.rpartition("/")[2]
+    who = store.write(lambda c: invitations.accept(c, secret, "hal", None, store.clock()))
+    assert [one.strata for one in store.labelers() if one.name == "hal"] == [{"language": "native"}]
+    owner.set_kind(project, who.id, "ai")
+    assert [one.kind for one in store.labelers()] == ["person", "ai"]
+    owner.pause(project, who.id)
+    owner.quarantine(project, "hal", "it guesses")
+    [row] = owner.people(project)
+    assert row == {
+        "account": who.id, "labeler": "hal", "kind": "ai", "role": "labeler", "paused": True, "state": "active", "set_aside": "it guesses",
+    }  # fmt: skip
+    owner.pause(project, who.id, False)
+    owner.reinstate(project, "hal", "another model by now")
+    [row] = owner.people(project)
+    assert (row["paused"], row["set_aside"]) == (False, None)
+    with pytest.raises(ApiProblem, match="no such labeler") as refused:
+        owner.quarantine(project, "somebody", "x")
+    assert refused.value.status == 422
+    assert store.check().problem == ""
 
 
 def test_what_the_server_refuses_is_told_in_its_words(listening: tuple[str, Store, Any]) -> None:

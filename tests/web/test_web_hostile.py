@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,11 +15,21 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
 from heedful.records import Completion, Prompt
-from heedful.store import Store, api_tokens, labelers
+from heedful.store import Store, accounts, api_tokens, comprehension, labelers
+from heedful.store.comprehension import Question
+from heedful.store.names import LONGEST_REASON
 from heedful.web import forms
 from heedful.web.drawings import inline
 from heedful.web.texts import difference, local_path, markdown
-from stores import items, project
+from stores import Clock, items, project
+
+
+@pytest.fixture
+def store(where: str, clock: Clock) -> Iterator[Store]:
+    """In either database: what one of them takes, the other may choke on."""
+    with Store.open(where, clock=clock) as opened:
+        yield opened
+
 
 PAYLOADS = [
     "<script>alert(1)</script>",
@@ -90,6 +101,11 @@ QUICK = (0, 2, 4, 12, 16, 20)
 WALKS = [pytest.param(text, marks=() if i in QUICK else pytest.mark.slow, id=str(i)) for i, text in enumerate(PAYLOADS)]
 
 
+EITHER = pytest.mark.parametrize("where", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
+"""What takes long is put to PostgreSQL in the long test run."""
+
+
+@EITHER
 @pytest.mark.parametrize("payload", WALKS)
 def test_hostile_text_is_text_on_every_page(app: Any, store: Store, payload: str) -> None:
     name = re.sub(r"[^\x20-\x7e]", "", payload)[:90].strip()
@@ -163,11 +179,76 @@ def test_local_paths() -> None:
     assert local_path("label/1") == "/"
 
 
+@pytest.mark.parametrize("path", ["//[", "//\u2100", "https://[", "/x\x00", "//evil.example", "\\\\evil"])
+def test_a_strange_address_to_go_to_is_the_first_page(app: Any, path: str) -> None:
+    assert local_path(path) == "/"
+    browser = Browser(app)
+    assert browser.get("/login", params={"next": path}).status_code == 200
+    assert browser.fill("/login", name="x", password="y", next=path).status_code in (401, 422)
+    assert browser.fill("/oidc/nobody", next=path).status_code in (404, 422)
+
+
+HUGE = 10**30
+
+
+def test_nul_and_numbers_of_any_size_are_refused_in_a_sentence(app: Any, store: Store) -> None:
+    """SQLite takes a NUL in a text and no number above 63 bits; PostgreSQL takes neither."""
+    store.create_project(project())
+    version = store.publish("helpful", "Read.")
+    owner = Browser(app).sign_in(store, person(store, "olga", "owner", None))
+    ann = Browser(app).sign_in(store, person(store, "ann", "labeler"))
+    store.acknowledge("helpful", "ann", version)
+    task = {"token": "x\x00", "key": "k", "version": version, "answer": {"ranks": [1, 2, 3]}}
+    answers = [
+        Browser(app).fill("/login", name="x\x00", password="y"),
+        owner.fill("/projects/1/notes", prompt_id="p\x00", withdrawn="yes"),
+        owner.fill("/projects/1/undecided", prompt_id="p\x00"),
+        owner.fill("/projects/1/quarantine", labeler="ann\x00", quarantined="yes", why="x"),
+        owner.fill("/projects/1/invitations", role="labeler", strata="x=\x00"),
+        ann.fill("/label/1/instructions", version="\x00"),
+        *(ann.fetch(f"/label/1/{what}", {"token": "x\x00"}) for what in ("heartbeat", "skip", "reopen")),
+        ann.fetch("/label/1/submit", task),
+        ann.fetch("/label/1/submit", {**task, "token": "x", "key": "\x00"}),
+        ann.fetch("/label/1/submit", {**task, "token": "x", "version": "\x00"}),
+    ]
+    assert [answer.status_code for answer in answers] == [422] * len(answers)
+    for path in (f"/account/tokens/{HUGE}/revoke", f"/account/identities/{HUGE}/remove", f"/projects/1/people/{HUGE}/role"):
+        assert owner.fill(path).status_code in (404, 422), path
+    for path in (f"/accounts/{HUGE}/state", f"/accounts/{HUGE}/password", f"/projects/1/invitations/{HUGE}/revoke"):
+        assert owner.fill(path).status_code in (404, 422), path
+    assert owner.get(f"/projects/{HUGE}").status_code == 404
+
+
 def test_figures_say_by_attributes_what_they_said_by_styles() -> None:
     svg = '<svg a="b"><defs>\n <style type="text/css">*{x}</style>\n</defs><g style="fill: none; stroke: var(--grid, #c0c1c2)"/></svg>'
     assert (
         str(inline(svg)) == '<svg stroke-linejoin="round" stroke-linecap="butt" a="b"><g fill="none" stroke="var(--grid, #c0c1c2)"/></svg>'
     )
+
+
+def test_text_that_turns_its_direction_round_is_written_out(app: Any, store: Store) -> None:
+    store.create_project(project(overlap=2, max_overlap=2))
+    store.publish("helpful", "Read.\n\nPay \u202e001.")
+    store.add_prompts("helpful", [(Prompt("p", "pay \u202e001"), [Completion(f"c{i}", "p", f"{i}", [], "stop", 0, "m") for i in range(2)])])
+    browsers = [Browser(app).sign_in(store, person(store, name, "labeler")) for name in ("ann", "ben")]
+    for browser in browsers:
+        version = re.search(r'name="version" value="(\w+)"', browser.get("/label/1/instructions").text)
+        assert version
+        browser.fill("/label/1/instructions", version=version[1])
+        task = browser.fetch("/label/1/next").json()["task"]
+        ranks = [int(one["text"]) + 1 for one in task["completions"]]
+        said = {"ranks": ranks if browser is browsers[0] else [3 - rank for rank in ranks], "note": "odd \u202eword"}
+        body = {"token": task["token"], "key": task["token"], "version": version[1], "answer": said}
+        assert browser.fetch("/label/1/submit", body).status_code == 200
+    owner = Browser(app).sign_in(store, person(store, "olga", "owner", None))
+    owner.fill("/projects/1/findings")
+    app.state.worker.wait()
+    store.publish("helpful", "Read.\n\nPay \u202e002.")
+    seen = [owner.get(f"/projects/1/{name}").text for name in ("undecided", "notes")]
+    seen += [browsers[0].get(f"/label/1/{name}").text for name in ("mine", "instructions")]
+    for page, times in zip(seen, (1, 4, 1, 3), strict=True):
+        assert "\u202e" not in page
+        assert page.count("[right-to-left override]") == times
 
 
 def test_questions_survive_being_typed() -> None:
@@ -198,6 +279,7 @@ def test_what_is_kept_in_spite_of_encodings_comes_out_again(app: Any, store: Sto
         assert owner.get(f"/projects/1{path}").status_code in (200, 422), path
 
 
+@EITHER
 def test_the_description_holds_what_the_api_does(app: Any, store: Store) -> None:
     """Requests made up from the OpenAPI document: no crash, and no answer that the document does not know."""
     store.create_project(project())
@@ -232,6 +314,13 @@ def test_reasons_of_decisions_and_names_of_people_are_bounded(app: Any, store: S
     store.create_project(project())
     owner = Browser(app).sign_in(store, person(store, "olga", "owner", None))
     person(store, "ann", "labeler")
-    assert owner.fill("/projects/1/quarantine", labeler="ann", quarantined="yes", why="x" * 500_000).status_code in (303, 422)
-    assert len(store.read(lambda c: labelers.decisions(c, "helpful"))) <= 1
+    ann = store.read(lambda c: accounts.credentials(c, "ann"))
+    assert ann is not None
+    comprehends = [Question("What is rank 1?", ["the best", "the worst"], 0)]
+    store.write(lambda c: comprehension.publish(c, "helpful", comprehends, "test", store.clock()))
+    for length, status in ((LONGEST_REASON, 303), (LONGEST_REASON + 1, 422), (500_000, 422)):
+        why = {"why": "x" * length}
+        assert owner.fill("/projects/1/quarantine", labeler="ann", quarantined="yes", **why).status_code == status
+        assert owner.fill(f"/projects/1/people/{ann[0].id}/check", decision="passed", **why).status_code == status
+    assert [len(row["why"]) for row in store.read(lambda c: labelers.decisions(c, "helpful"))] == [LONGEST_REASON]
     assert owner.fill("/projects/1/quarantine", labeler="ann", quarantined="yes", why="x" * 1_100_000).status_code == 400

@@ -179,7 +179,7 @@ def test_a_mistake_is_told_in_a_sentence_and_changes_nothing(
         (b'{"prompt": 3, "completions": ["a", "b"]}', "line 2 has the prompt"),
         (b'{"prompt": "q", "completions": ["a", 7]}', "no list of texts"),
         (b'{"prompt": "q", "completions": ["a"]}', "shows 2 to 4"),
-        (b'{"prompt": "q", "id": "twice", "completions": ["a", "b"]}', "stands twice"),
+        (b'{"prompt": "q", "id": "twice", "completions": ["a", "b"]}', "line 1 and line 2 have the id"),
         (b"[" * 100_000, "line 2 is not JSON"),
         (b'{"prompt": "' + b"x" * 2**20 + b'", "completions": ["a", "b"]}', "longer than 1 MiB"),
     ],
@@ -231,12 +231,45 @@ def test_as_many_completions_are_shown_as_the_project_says_or_the_file(store: St
     assert "strange" not in shown_of(store)
 
 
+def test_rows_without_ids_never_clash_and_the_same_row_is_known_again(store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    first, second = ([{"prompt": f"{file} {n}", "completions": ["yes", "no"]} for n in range(3)] for file in ("first", "second"))
+    assert [upload(owner, *rows).status_code for rows in (first, second)] == [303, 303]
+    answered = upload(owner, *first, {"prompt": "third", "completions": ["yes", "no"]})
+    assert answered.status_code == 200
+    assert "1 prompt was added. 3 were there already, and are as before." in answered.text
+    assert store.status()[0].prompts == 7
+    with_models = [{**row, "completions": [{"text": text, "model": "m"} for text in row["completions"]]} for row in first]
+    assert "0 prompts were added. 3 were there already" in upload(owner, *with_models).text, "it is the texts that count"
+    turned = {"prompt": "first 0", "completions": ["no", "yes"]}
+    assert upload(owner, turned).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{"prompt": "q", "completions": ["a", "b"]}] * 2, "Line 3 says the same as line 2"),
+        ([{"prompt": "q", "id": "x", "completions": ["a", "b"]}, {"prompt": "r", "id": "x", "completions": ["a", "b"]}], "have the id 'x'"),
+        ([{"prompt": "q", "id": "x\x00", "completions": ["a", "b"]}], "prompt of line 2"),
+        ([{"prompt": "before", "id": "there", "completions": ["a", "other"]}], "in the project already, with another text"),
+    ],
+)
+def test_rows_that_clash_are_told_by_their_lines(store: Store, owner: Browser, rows: list[dict[str, Any]], told: str) -> None:
+    store.create_project(project())
+    before = {"prompt": "before", "id": "there", "completions": ["a", "b"]}
+    assert upload(owner, before).status_code == 303
+    answered = upload(owner, {"prompt": "good", "completions": ["a", "b"]}, *rows)
+    assert answered.status_code == 422
+    assert told in answered.text.replace("&#39;", "'")
+    assert store.status()[0].prompts == 1
+
+
 def test_which_completions_are_shown_depends_on_seed_and_prompt_alone() -> None:
     """Worked out here by the rule that the manual states, in another order and beside other rows."""
     asked = project(max_shown=3, seed=7)
     given = [row_of(f"p{n}", 8) for n in range(50)]
     chosen = {name: [c.id for c in made] for row in given for name, made in [(row["id"], uploads.item_of(row, "row", asked)[1])]}
-    again = {p.id: [c.id for c in made] for p, made in uploads.items_of((json.dumps(row).encode() for row in reversed(given)), asked)}
+    again = {p.id: [c.id for c in made] for p, made in uploads.items_of((("row", row) for row in reversed(given)), asked)}
     assert chosen == again
     other = {row["id"]: [c.id for c in uploads.item_of(row, "row", replace(asked, seed=8))[1]] for row in given}
     assert sum(chosen[name] == other[name] for name in chosen) < 10
@@ -332,6 +365,11 @@ def test_judgements_are_set_aside_and_count_again(app: Any, store: Store, owner:
     assert store.read(lambda c: labelers.quarantined(c, "helpful")) == {"l2": "upside down"}
     findings(app, owner)
     assert "l2" in owner.get("/projects/1").text.partition("Set aside by")[2][:100]
+    assert re.search(r"\bl1\b", owner.get("/projects/1").text), "the figure names labelers"
+    for role in ("viewer", "adjudicator"):
+        seen = Browser(app).sign_in(store, person(store, f"a {role}", role)).get("/projects/1").text
+        assert "Labelers agree with each other" in seen
+        assert not re.findall(r"\bl[012]\b", seen), f"how a labeler agrees, or that they were set aside, is not for a {role}"
     pairs = owner.get("/projects/1/exports/pairs.jsonl").text.splitlines()
     assert {json.loads(line)["n_against"] for line in pairs} == {0}
     owner.fill("/projects/1/quarantine", labeler="l2", quarantined="no", why="we talked")

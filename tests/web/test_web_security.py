@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import tomllib
 from pathlib import Path
@@ -64,6 +65,69 @@ def test_a_session_is_new_at_every_sign_in_and_gone_at_sign_out(app: Any, store:
     thief = Browser(app)
     thief.cookies.set("heedful", kept, domain="testserver.local")
     assert thief.get("/account").headers["location"] == "/login?next=/account"
+
+
+def test_signing_in_once_more_ends_the_session_before(app: Any, store: Store) -> None:
+    who = person(store, "ann", "labeler")
+    browser = Browser(app)
+    for _ in range(2):
+        assert sign_in(app, "ann", PASSWORD, browser).status_code == 303
+    assert len(store.read(lambda c: sessions.of_account(c, who.id))) == 1
+    ben = person(store, "ben", "labeler")
+    assert sign_in(app, "ben", PASSWORD, browser).status_code == 303
+    assert [len(store.read(lambda c, n=n: sessions.of_account(c, n))) for n in (who.id, ben.id)] == [0, 1]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("who", ["nobody", "labeler", "a browser that was signed out"])
+def test_a_form_is_not_read_before_somebody_is_let_in(app: Any, store: Store, who: str) -> None:
+    """64 MiB may come to this address, and only from whoever manages the project."""
+    browser = Browser(app)
+    if who != "nobody":
+        browser.sign_in(store, person(store, "ann", "labeler"))
+    if who == "a browser that was signed out":
+        store.write(lambda c: sessions.end(c, browser.cookies["heedful"]))
+    read = 0
+
+    def body() -> Any:
+        nonlocal read
+        for _ in range(3):
+            read += 1
+            yield b"--x\r\n"
+
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    found = asyncio.run(call(app, "/projects/1/prompts", dict(browser.headers) | kind, browser.cookies.get("heedful"), body()))
+    assert found == (403 if who == "labeler" else 401)
+    assert read == 0
+
+
+async def call(app: Any, path: str, headers: dict[str, str], cookie: str | None, body: Any) -> int:
+    """The status of what a server would answer, reading the body no earlier than the app asks for it."""
+    sent: list[dict[str, Any]] = []
+    fields = {**headers, "host": "testserver", **({"cookie": f"heedful={cookie}"} if cookie else {})}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "server": ("testserver", 80),
+        "client": ("127.0.0.1", 1),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in fields.items()],
+    }
+
+    async def receive() -> dict[str, Any]:
+        piece = next(body, None)
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return int(sent[0]["status"])
 
 
 def test_the_cookie_of_an_encrypted_site_goes_nowhere_else(store: Store, clock: Clock) -> None:
@@ -297,7 +361,9 @@ def test_the_wheel_carries_every_template_and_static_file(repository: Path) -> N
     assert files <= packed
 
 
-@pytest.mark.parametrize("url", ["labels.example.org", "ftp://x", "https://", "https://x/path", "https://user@x"])
+@pytest.mark.parametrize(
+    "url", ["labels.example.org", "ftp://x", "https://", "https://x/path", "https://user@x", "http://[", "http://x:99999", "http://\u2100"]
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(SettingProblem):
         Site(url)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from apps import PASSWORD, Browser, person
+from argon2 import PasswordHasher
 from starlette.requests import HTTPConnection
 
-from heedful.store import Store, accounts, api_tokens, invitations, projects
-from heedful.web.routes import ACCESS, PACE
+from heedful.errors import HeedfulError
+from heedful.store import Store, accounts, api_tokens, invitations, projects, throttle
+from heedful.store.throttle import FREE
+from heedful.web import throttling
+from heedful.web.auth import AT_ONCE, Passwords, sign_in
+from heedful.web.routes import ACCESS, PACE, PACE_OF_WORK
 from heedful.web.throttling import FREE_LINKS, address_of
 from stores import Clock, project
 
@@ -95,8 +104,100 @@ def test_what_costs_much_is_done_so_often_and_then_later(app: Any, store: Store,
     assert do(0) != 429
 
 
-def test_the_table_of_paces_names_routes() -> None:
-    assert set(PACE) <= set(ACCESS)
+@pytest.mark.parametrize("key", PACE_OF_WORK)
+def test_what_people_do_all_day_is_paced_too(app: Any, store: Store, clock: Clock, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    most, seconds = PACE_OF_WORK[key]
+    assert most / seconds >= (1 if "check" in key else 10), "nobody who judges meets it"
+    monkeypatch.setitem(PACE_OF_WORK, key, (3, seconds))
+    method, path = key.split(" ")
+    browsers = [Browser(app).sign_in(store, person(store, name, "owner", None)) for name in ("olga", "otto")]
+    people = store.read(accounts.everybody)
+    tokens = [store.write(lambda c, who=who: api_tokens.make(c, who, "x", ["label"], 1, store.clock())) for who in people]  # type: ignore[misc]
+    csrf = [browser.csrf() for browser in browsers]
+
+    def do(number: int) -> Any:
+        headers = {"authorization": f"Bearer {tokens[number]}", "x-csrf-token": csrf[number], "accept": "application/json"}
+        return browsers[number].request(method, path.replace("{project}", "1"), headers=headers)
+
+    assert 429 not in {do(0).status_code for _ in range(3)}
+    refused = do(0)
+    assert (refused.status_code, refused.json()["error"], refused.headers["retry-after"]) == (429, "too_many_tries", str(seconds + 1))
+    assert do(1).status_code != 429
+    clock.turn(seconds=seconds)
+    assert do(0).status_code != 429
+
+
+def test_as_many_windows_as_memory_is_for(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttling, "MOST_WINDOWS", 2)
+    paces = throttling.Paces()
+    for key in ("a", "b", "c"):
+        paces.spend(key, 1, 60, clock())
+    for key in ("b", "c"):
+        with pytest.raises(throttling.TooManyTries):
+            paces.spend(key, 1, 60, clock())
+    paces.spend("a", 1, 60, clock())  # forgotten, as it was begun first
+
+
+def test_the_tables_of_paces_name_routes() -> None:
+    assert set(PACE) | set(PACE_OF_WORK) <= set(ACCESS)
+
+
+def guess(app: Any, name: str, password: str = "not it") -> int:
+    return int(Browser(app).fill("/login", name=name, password=password).status_code)
+
+
+def test_signing_in_forgets_the_failures_of_that_name_alone(app: Any, store: Store, clock: Clock) -> None:
+    for name in ("ann", "eve"):
+        person(store, name, "labeler")
+    assert [guess(app, "ann") for _ in range(2)] + [guess(app, f"name {n}") for n in range(2)] == [401] * 4
+    assert guess(app, "eve", PASSWORD) == 303
+    assert [guess(app, "other"), guess(app, "another")] == [401, 429], "five failures are five, whoever signs in between them"
+    clock.turn(seconds=1)
+    assert guess(app, "eve", PASSWORD) == 303
+    assert guess(app, "ann", PASSWORD) == 303, "and whoever succeeds keeps nobody waiting"
+    assert store.read(lambda c: throttle.wait(c, "name ann", clock(), free=1)) == timedelta(0)
+    assert guess(app, "yet another") == 401
+    assert guess(app, "eve", PASSWORD) == 429
+
+
+def test_people_of_one_house_sign_in_one_after_the_other(app: Any, store: Store) -> None:
+    person(store, "ann", "labeler")
+    assert [guess(app, "ann", PASSWORD) for _ in range(FREE + 2)] == [303] * (FREE + 2)
+
+
+class Counting(PasswordHasher):
+    """Counts how many passwords are looked at, and how many at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.looked, self.now, self.most, self._lock = 0, 0, 0, threading.Lock()
+
+    def verify(self, hash: Any, password: Any) -> Any:
+        with self._lock:
+            self.looked, self.now = self.looked + 1, self.now + 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.05)
+        with self._lock:
+            self.now -= 1
+        return super().verify(hash, password)
+
+
+def test_many_tries_at_once_are_as_many(where: str, clock: Clock) -> None:
+    """Counted before any password is looked at, in either database; and few are looked at together, as each takes 64 MiB."""
+    hasher = Counting()
+    passwords = Passwords(hasher)
+    with Store.open(where, clock=clock) as store, ThreadPoolExecutor(12) as pool:
+
+        def guess(number: int) -> str:
+            try:
+                return sign_in(store, passwords, f"name {number}", "not it", "192.0.2.7", "a test")
+            except HeedfulError as problem:
+                return type(problem).__name__
+
+        told = list(pool.map(guess, range(12)))
+    assert sorted(set(told)) == ["AnswerProblem", "TooManyTries"]
+    assert (told.count("AnswerProblem"), hasher.looked) == (FREE, FREE)
+    assert hasher.most <= AT_ONCE
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,9 @@ def test_from_the_printed_link_to_a_worker_that_is_killed(started: tuple[str, st
         assert store.check().problem == ""
 
 
-@pytest.mark.parametrize("proxy", ["*", "proxy", "10.0.0.2, *", "10.0.0.2:80", "10.0.0.2/8", " "])
+@pytest.mark.parametrize(
+    "proxy", ["*", "proxy", "10.0.0.2, *", "10.0.0.2:80", "10.0.0.2/8", " ", "0.0.0.0/0", "::/0", "10.0.0.2, 0.0.0.0/0"]
+)
 def test_a_proxy_that_nobody_is_or_that_everybody_is_is_refused(proxy: str) -> None:
     with pytest.raises(SettingProblem, match="Give the address"):
         _check_proxy(proxy, encrypted=True)

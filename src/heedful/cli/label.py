@@ -92,9 +92,11 @@ def _check_proxy(proxy: str | None, encrypted: bool) -> None:
 
     for one in proxy.split(",") if proxy else []:
         try:
-            ip_network(one.strip())
+            everybody = ip_network(one.strip()).prefixlen == 0
         except ValueError:
-            raise SettingProblem(f"the proxy is {one.strip()!r}", "Give the address that it calls from, e.g. --proxy 127.0.0.1") from None
+            everybody = True
+        if everybody:
+            raise SettingProblem(f"the proxy is {one.strip()!r}", "Give the address that it calls from, e.g. --proxy 127.0.0.1")
     if encrypted and not proxy:
         warn("All visitors seem to come from the proxy, and are slowed down together when one guesses. Name it: --proxy 127.0.0.1")
 

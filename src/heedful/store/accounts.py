@@ -26,7 +26,10 @@ _A = account.c
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody who may sign in. ``labeler``: under which name what they say is kept. ``actor``: how the log calls them."""
+    """Somebody who may sign in. ``labeler``: under which name what they say is kept; ``kind``: ``person`` or ``ai``.
+
+    ``actor``: how the log calls them.
+    """
 
     id: int
     name: str
@@ -34,6 +37,7 @@ class Account:
     state: str
     labeler_id: int
     labeler: str
+    kind: str
 
     @property
     def actor(self) -> str:
@@ -189,10 +193,10 @@ def _owners() -> sa.Select[tuple[int]]:
 
 
 def _rows(*more: Any) -> sa.Select[Any]:
-    columns = (_A.id, _A.name, _A.owner, _A.state, _A.labeler_id, _A.password, labeler.c.name.label("labeler"))
+    columns = (_A.id, _A.name, _A.owner, _A.state, _A.labeler_id, _A.password, labeler.c.name.label("labeler"), labeler.c.kind)
     found: sa.Select[Any] = sa.select(*columns, *more).select_from(account)
     return found.join(labeler, labeler.c.id == _A.labeler_id)
 
 
 def _account(row: Any) -> Account:
-    return Account(row.id, row.name, row.owner, row.state, row.labeler_id, row.labeler)
+    return Account(row.id, row.name, row.owner, row.state, row.labeler_id, row.labeler, row.kind)

@@ -17,6 +17,7 @@ from heedful.errors import AnswerProblem, SettingProblem
 from heedful.store import labelers, projects
 from heedful.store.audit import record, row_sha256
 from heedful.store.columns import add_row
+from heedful.store.names import refuse_bad_reason
 from heedful.store.schema import labeler
 from heedful.store.schema_access import comprehension, comprehension_attempt, comprehension_decision
 
@@ -110,8 +111,7 @@ def decide(connection: sa.Connection, project_id: int, labeler_id: int, decision
     newest = _newest(connection, project_id)
     if newest is None or decision not in ("passed", "try_again"):
         raise SettingProblem(f"nothing can be decided by {decision!r}", "Choose passed or try_again.")
-    if not why.strip():
-        raise SettingProblem("the decision was given no reason", "Say why: somebody will ask.")
+    refuse_bad_reason("the decision", why)
     values = {"comprehension_id": newest.id, "labeler_id": labeler_id, "decision": decision, "decided_by": by, "why": why, "at": now}
     number = add_row(connection, comprehension_decision, **values)
     details = {"labeler": labeler_id, "decision": number, "row_sha256": row_sha256(values)}

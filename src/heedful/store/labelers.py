@@ -18,7 +18,7 @@ from heedful.records import Labeler, LabelerKind
 from heedful.store import projects
 from heedful.store.audit import record, row_sha256
 from heedful.store.columns import add_row, find_or_add
-from heedful.store.names import refuse_bad_name, refuse_bad_strata
+from heedful.store.names import refuse_bad_name, refuse_bad_reason, refuse_bad_strata
 from heedful.store.schema import labeler, labeler_stratum, quarantine, slot, stratum
 
 State = Literal["active", "paused", "deactivated"]
@@ -108,6 +108,15 @@ def rename(connection: sa.Connection, name: str, new_name: str, actor: str, now:
     record(connection, "labeler.renamed", actor, now, labeler=int(who.id))
 
 
+def set_kind(connection: sa.Connection, name: str, kind: str, actor: str, now: datetime) -> None:
+    """Say anew what judges under a name, say an AI judge for which a person took up the invitation."""
+    if kind not in KINDS:
+        raise SettingProblem(f"a labeler cannot be {kind!r}.{nearest(kind, KINDS)}", f"Choose one of {', '.join(KINDS)}.")
+    who = _known(connection, name, lock=True)
+    connection.execute(sa.update(labeler).where(labeler.c.id == who.id).values(kind=kind))
+    record(connection, "labeler.kind", actor, now, labeler=int(who.id), labeler_kind=kind)
+
+
 def set_strata(connection: sa.Connection, name: str, strata: Mapping[str, str], actor: str, now: datetime) -> None:
     """Say anew which strata of the population somebody stands for; nothing, where they take back their consent."""
     who = _known(connection, name, lock=True)
@@ -146,8 +155,7 @@ def stratum_id(connection: sa.Connection, dimension: str, value: str) -> int:
 
 def decide(connection: sa.Connection, project_name: str, name: str, quarantined: bool, decided_by: str, why: str, now: datetime) -> None:
     """Set a labeler's judgements in a project aside, or let them count again."""
-    if not why.strip():
-        raise SettingProblem("a decision on a labeler's judgements was given no reason", "Say why: somebody will ask.")
+    refuse_bad_reason("a decision on a labeler's judgements", why)
     project_id, _ = projects.find(connection, project_name)
     who = _known(connection, name, lock=True)
     values = {"project_id": project_id, "labeler_id": who.id, "quarantined": quarantined, "decided_by": decided_by, "why": why, "at": now}

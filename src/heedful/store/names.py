@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from heedful.errors import DataProblem
+from heedful.errors import DataProblem, SettingProblem
 
 LONGEST_NAME = 200
 LONGEST_ID = 500
+LONGEST_REASON = 10_000
 
 
 def refuse_bad_name(kind: str, name: object, longest: int = LONGEST_NAME) -> None:
@@ -18,6 +19,14 @@ def refuse_bad_name(kind: str, name: object, longest: int = LONGEST_NAME) -> Non
         raise DataProblem(f"the {kind} called {name[:40]!r}... has a name of {len(name)} characters", f"Use at most {longest}.")
     if not name.isprintable():
         raise DataProblem(f"the {kind} is called {name!r}, which holds characters that cannot be shown", "Use printable characters.")
+
+
+def refuse_bad_reason(what: str, why: str) -> None:
+    """Raise SettingProblem for a decision without a reason, or with one that nobody would read."""
+    if not why.strip():
+        raise SettingProblem(f"{what} was given no reason", "Say why: somebody will ask.")
+    if len(why) > LONGEST_REASON:
+        raise SettingProblem(f"the reason for {what} has {len(why)} characters", f"Say it in at most {LONGEST_REASON}.")
 
 
 def refuse_bad_strata(strata: Mapping[str, object]) -> None:

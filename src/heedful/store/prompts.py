@@ -37,15 +37,17 @@ def add(
     now: datetime,
     *,
     max_shown: int | None = None,
+    again: bool = False,
 ) -> int:
-    """Add prompts with their completions, and open the places of their overlap; returns their number.
+    """Add prompts with their completions, and open the places of their overlap; returns the number of those that are new.
 
-    ``calibration``: they are judged by everybody instead. ``max_shown``: instead of the project's own. All or nothing:
-    raises DataProblem, naming the item, where one is not as it should be, or would show more than that.
+    ``calibration``: they are judged by everybody instead. ``max_shown``: instead of the project's own. ``again``: prompts that
+    are there already, just so, are left as they are. All or nothing: raises DataProblem, naming the item, where one is
+    not as it should be, or would show more than that.
     """
     project_id, asked = projects.find(connection, project_name, lock=True)
     asked = asked if max_shown is None else replace(asked, max_shown=max_shown)
-    adder = _Adder(connection, project_id, asked, calibration, event=hold_chain(connection))
+    adder = _Adder(connection, project_id, asked, calibration, again, event=hold_chain(connection))
     remaining = iter(items)
     while some := list(islice(remaining, _AT_ONCE)):
         adder.add(some)
@@ -59,9 +61,9 @@ def add(
 class _Adder:
     """Adds one lot after another, under one event."""
 
-    def __init__(self, connection: sa.Connection, project_id: int, asked: Project, calibration: bool, event: int) -> None:
+    def __init__(self, connection: sa.Connection, project_id: int, asked: Project, calibration: bool, again: bool, event: int) -> None:
         self.connection, self.project_id, self.asked, self.calibration, self.event = connection, project_id, asked, calibration, event
-        self.digest = Digest()
+        self.again, self.seen, self.digest = again, 0, Digest()
         self.number = 1 + _highest(connection, sa.select(sa.func.max(prompt.c.number)).where(prompt.c.project_id == project_id), -1)
         # Whoever holds the chain gives out the ids, so that they are known before the rows are written.
         self.prompt_id = 1 + _highest(connection, sa.select(sa.func.max(prompt.c.id)), 0)
@@ -70,8 +72,10 @@ class _Adder:
         self.places = [] if calibration else [*kept, *[None] * (asked.overlap - len(kept))]
 
     def add(self, items: Sequence[Item]) -> None:
-        for number, (p, completions) in enumerate(items, self.digest.count + 1):
+        for number, (p, completions) in enumerate(items, self.seen + 1):
             _refuse_bad_item(number, p, completions, self.asked)
+        self.seen += len(items)
+        items = unknown(self.connection, self.project_id, items) if self.again else items
         self._refuse_doubles("prompt", prompt, [p.id for p, _ in items])
         self._refuse_doubles("completion", completion_origin, [c.id for _, completions in items for c in completions])
         prompts, texts, origins, slots = [], [], [], []

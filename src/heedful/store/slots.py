@@ -141,9 +141,13 @@ def lease_outside(
     return _insert(connection, row | _lease(labeler_id, shown, now, seconds))
 
 
-def mine(connection: sa.Connection, token: str, labeler_id: int, lock: bool = False) -> Any:
-    """A labeler's slot by its token. Raises NoSuchTask where it is not theirs, without a word on whether it exists."""
+def mine(connection: sa.Connection, token: str, labeler_id: int, lock: bool = False, project_id: int | None = None) -> Any:
+    """A labeler's slot by its token, of one project or any.
+
+    Raises NoSuchTask where it is not theirs or not there, without a word on whether it exists.
+    """
     found = sa.select(slot).where(_S.token == token, _S.labeler_id == labeler_id)
+    found = found if project_id is None else found.where(_S.project_id == project_id)
     if row := connection.execute(found.with_for_update(key_share=True) if lock else found).first():
         return row
     raise NoSuchTask("there is no such task of yours", "Ask for your next task; keep what you wrote until then.")

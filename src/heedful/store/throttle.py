@@ -35,6 +35,30 @@ def failed(connection: sa.Connection, keys: Iterable[str], now: datetime) -> Non
             connection.execute(sa.insert(tries).values(key=key, times=1, at=now))
 
 
+def hold(connection: sa.Connection, keys: Iterable[str], now: datetime) -> None:
+    """Let whoever else would try under one of the keys wait until this transaction has ended."""
+    for key in sorted(map(hashed, keys)):
+        if connection.execute(sa.select(_T.key).where(_T.key == key).with_for_update()).first() is None:
+            connection.execute(sa.insert(tries).values(key=key, times=0, at=now))
+
+
+def counted(connection: sa.Connection, keys: Iterable[str], now: datetime) -> dict[str, datetime | None]:
+    """As :func:`failed`, and tells when the failure before was: for :func:`no_failure`."""
+    kept = list(keys)
+    rows = connection.execute(sa.select(_T.key, _T.at).where(_T.key.in_([hashed(key) for key in kept]), _T.times > 0))
+    before = {row.key: row.at for row in rows}
+    failed(connection, kept, now)
+    return {key: before.get(hashed(key)) for key in kept}
+
+
+def no_failure(connection: sa.Connection, key: str, counted_at: datetime, before: datetime | None) -> None:
+    """Take back what was counted beforehand; failures before and since stay, and one waits no longer than after the last of them."""
+    mine = _T.key == hashed(key)
+    connection.execute(sa.update(tries).where(mine, _T.at == counted_at).values(at=before or counted_at))
+    connection.execute(sa.update(tries).where(mine).values(times=_T.times - 1))
+    connection.execute(sa.delete(tries).where(mine, _T.times < 1))
+
+
 def succeeded(connection: sa.Connection, keys: Iterable[str]) -> None:
     """Forget the failures under some keys."""
     connection.execute(sa.delete(tries).where(_T.key.in_([hashed(key) for key in keys])))

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
@@ -21,7 +21,7 @@ from heedful.store import Store, accounts, api_tokens, projects, sessions, throt
 from heedful.store.accounts import Account
 from heedful.store.projects import Project
 from heedful.store.schema import project as project_table
-from heedful.web.routes import ACCESS, PACE
+from heedful.web.routes import ACCESS, PACE, PACE_OF_WORK
 from heedful.web.security import API, SAFE_METHODS, csrf_of
 from heedful.web.throttling import FREE_LINKS, address_of, refuse_guessing, spend
 
@@ -115,22 +115,17 @@ class Sent:
     csrf: str = ""
 
 
-async def sent(request: Request) -> Sent:
-    """Read a request's form, once."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_form = kind in ("application/x-www-form-urlencoded", "multipart/form-data") and not request.url.path.startswith(API)
-    form = await request.form(max_files=1, max_fields=500, max_part_size=LARGEST_FIELD) if is_form else FormData()
-    return Sent(form, request.headers.get("x-csrf-token") or str(form.get("csrf", "")))
+def known(request: Request) -> Visitor:
+    """The visitor, if the tables let them in. Nothing of a form has been read yet: it may be large, and from anybody.
 
-
-def admitted(request: Request, came: Annotated[Sent, Depends(sent)]) -> Visitor:
-    """The visitor, if the tables let them in. Raises Refusal where they do not, TooManyTries where it is too often."""
+    Raises Refusal where they do not, TooManyTries where it is too often.
+    """
     route = f"{request.method} {request.scope['route'].path}"
     need = ACCESS.get(route)
     if need is None:
         raise Refusal(403, "forbidden", "This page is for nobody.")
     store: Store = request.app.state.store
-    by = _ByToken(request) if request.url.path.startswith(API) else _ByCookie(request, came)
+    by = _ByToken(request) if request.url.path.startswith(API) else _ByCookie(request)
     now = store.clock()
     try:  # All in one transaction: every request does this.
         visitor = store.read(lambda c: _let_in(c, by.visitor(c, need, now), need, request.path_params.get("project")))
@@ -139,23 +134,42 @@ def admitted(request: Request, came: Annotated[Sent, Depends(sent)]) -> Visitor:
         raise
     if by.due:
         store.write(lambda c: by.touch(c, now))
+    key = f"{route} {visitor.account.id if visitor.account else address_of(request)}"
     if route in PACE:
-        spend(store, f"{route} {visitor.account.id if visitor.account else address_of(request)}", *PACE[route])
+        spend(store, key, *PACE[route])
+    if route in PACE_OF_WORK:
+        request.app.state.paces.spend(key, *PACE_OF_WORK[route], now)
+    return visitor
+
+
+Known = Annotated[Visitor, Depends(known)]
+
+
+async def sent(request: Request, visitor: Known) -> Sent:
+    """Read the form of somebody who was let in, once."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_form = kind in ("application/x-www-form-urlencoded", "multipart/form-data") and not request.url.path.startswith(API)
+    form = await request.form(max_files=1, max_fields=500, max_part_size=LARGEST_FIELD) if is_form else FormData()
+    return Sent(form, request.headers.get("x-csrf-token") or str(form.get("csrf", "")))
+
+
+def admitted(request: Request, visitor: Known, came: Annotated[Sent, Depends(sent)]) -> Visitor:
+    """The visitor, if what they send comes from a page of theirs. Raises Refusal for a form that no page of theirs holds."""
+    by_cookie = not request.url.path.startswith(API)  # the API takes no cookies, so nobody's browser can be misled
+    if by_cookie and request.method not in SAFE_METHODS and not hmac.compare_digest(came.csrf.encode(), visitor.csrf.encode()):
+        raise Refusal(403, "csrf", "This page is too old: it was opened before you signed in or out. Go back, reload it and try again.")
     return visitor
 
 
 class _ByCookie:
     """Whoever a browser's cookie stands for."""
 
-    def __init__(self, request: Request, came: Sent) -> None:
-        self.cookie = request.cookies.get(request.app.state.site.cookie, "")
-        self.sends, self.csrf, self.due = request.method not in SAFE_METHODS, came.csrf, False
+    def __init__(self, request: Request) -> None:
+        self.cookie, self.due = request.cookies.get(request.app.state.site.cookie, ""), False
 
     def visitor(self, connection: sa.Connection, need: str, now: datetime) -> Visitor:
-        """The visitor; raises Refusal for a form that no page of theirs holds."""
+        """The visitor, whom nobody may know."""
         visitor = Visitor(self.cookie or secrets.token_urlsafe(32), fresh=not self.cookie)
-        if self.sends and not hmac.compare_digest(self.csrf.encode(), visitor.csrf.encode()):
-            raise Refusal(403, "csrf", "This page is too old: it was opened before you signed in or out. Go back, reload it and try again.")
         found = sessions.find(connection, self.cookie, now) if self.cookie else None
         if found is None:
             return visitor
@@ -233,9 +247,15 @@ def _not_here() -> Refusal:
 
 Admitted = Annotated[Visitor, Depends(admitted)]
 Form = Annotated[Sent, Depends(sent)]
+Number = Annotated[int, Path(ge=1, lt=2**63)]
+"""What a row of the store is called in an address; databases know no larger ones."""
 
 
 def text(form: Any, name: str, default: str = "") -> str:
-    """A field of a form as text without the spaces around it."""
+    """A field of a form as text without the spaces around it. Raises Refusal for a NUL, which not every database takes."""
     value = form.get(name, default)
-    return value.strip() if isinstance(value, str) else default
+    if not isinstance(value, str):
+        return default
+    if "\x00" in value:
+        raise Refusal(422, "refused", f"The field {name} holds a character that no keyboard has. Remove it.")
+    return value.strip()

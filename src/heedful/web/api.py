@@ -1,6 +1,7 @@
 """The REST API, /api/v1: the same doors for programs, with tokens instead of cookies.
 
-Its description is OpenAPI, at /api/v1/openapi.json; ``client.py`` speaks it.
+Its description is OpenAPI, at /api/v1/openapi.json; ``client.py`` speaks it. Here are projects; people are in
+``api_people``, and what a labeler does in ``api_work``.
 """
 
 from __future__ import annotations
@@ -9,18 +10,16 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, Path, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
-from heedful.feedback.blindness import blindness
 from heedful.store import Project, Store, accounts, comprehension, instructions, projects, prompts, status
 from heedful.store.comprehension import Question
-from heedful.web import analysis, exporting, labelling, uploads
+from heedful.web import analysis, exporting, uploads
 from heedful.web.access import MAY, Admitted
-from heedful.web.bodies import Body, OfTask, Skipped, Submitted
-from heedful.web.rendering import as_json
+from heedful.web.bodies import Body
 
 LARGEST_PROMPTS = 16 * 2**20
 """Bytes of prompts in one request; more come in several."""
@@ -81,12 +80,6 @@ class Publication(Body):
     questions: list[QuestionBody] | None = Field(None, max_length=50)
 
 
-class Acknowledged(Body):
-    """The version that was read."""
-
-    version: StrictStr = Field(max_length=100)
-
-
 class NewPrompts(Body):
     """Rows as in an uploaded file, see heedful.web.uploads; ``max_shown`` that is null is the project's."""
 
@@ -115,8 +108,15 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 _BEARER = Depends(HTTPBearer(auto_error=False))  # for the description: who is let in is decided in ``access``
+
+
+def project_router() -> APIRouter:
+    """For routes of one project."""
+    return APIRouter(prefix="/api/v1/projects/{project}", responses=_PROBLEMS, dependencies=[_BEARER, Depends(project_number)])
+
+
 router = APIRouter(prefix="/api/v1", responses=_PROBLEMS, dependencies=[_BEARER])
-one = APIRouter(prefix="/api/v1/projects/{project}", responses=_PROBLEMS, dependencies=[_BEARER, Depends(project_number)])
+one = project_router()
 
 
 @router.get("/openapi.json", include_in_schema=False)
@@ -136,14 +136,14 @@ def me(visitor: Admitted) -> dict[str, Any]:
 @router.get("/projects")
 def list_projects(request: Request, visitor: Admitted) -> list[dict[str, Any]]:
     """The projects that the token's owner has a part in."""
-    found = _store(request).read(lambda c: accounts.projects_of(c, visitor.user))
+    found = store_of(request).read(lambda c: accounts.projects_of(c, visitor.user))
     return [{"id": number, "name": name, "role": role, "may": sorted(MAY[role])} for number, name, role in found]
 
 
 @router.post("/projects", status_code=201)
 def new_project(request: Request, visitor: Admitted, body: NewProject) -> dict[str, Any]:
     """Make a project."""
-    store = _store(request)
+    store = store_of(request)
     asked = Project(**body.model_dump())
     number = store.write(lambda c: projects.create(c, asked, visitor.user.actor, store.clock()))
     return {"id": number, "name": asked.name}
@@ -152,14 +152,14 @@ def new_project(request: Request, visitor: Admitted, body: NewProject) -> dict[s
 @one.get("")
 def show_project(request: Request, visitor: Admitted) -> dict[str, Any]:
     """A project's settings and how far it is."""
-    counted = _store(request).read(lambda c: status.of_project(c, visitor.asked.name))
+    counted = store_of(request).read(lambda c: status.of_project(c, visitor.asked.name))
     return {"id": visitor.project_id, "settings": _settings(visitor.asked), "status": counted.to_dict()}
 
 
 @one.patch("")
 def change_project(request: Request, visitor: Admitted, body: Changes) -> dict[str, Any]:
     """Change a project."""
-    store, changes = _store(request), body.model_dump(exclude_unset=True)
+    store, changes = store_of(request), body.model_dump(exclude_unset=True)
     changes = {name: value for name, value in changes.items() if value is not None or name == "content_warning"}
     asked = store.write(lambda c: projects.change(c, visitor.asked.name, visitor.user.actor, store.clock(), **changes))
     return {"id": visitor.project_id, "settings": _settings(asked)}
@@ -168,7 +168,7 @@ def change_project(request: Request, visitor: Admitted, body: Changes) -> dict[s
 @one.post("/instructions", status_code=201)
 def publish(request: Request, visitor: Admitted, body: Publication) -> dict[str, str]:
     """Publish instructions: everybody reads them before their next task."""
-    store, by, name = _store(request), visitor.user.actor, visitor.asked.name
+    store, by, name = store_of(request), visitor.user.actor, visitor.asked.name
     questions = None if body.questions is None else [Question(**q.model_dump()) for q in body.questions]
 
     def work(c: sa.Connection) -> str:
@@ -181,26 +181,45 @@ def publish(request: Request, visitor: Admitted, body: Publication) -> dict[str,
 
 @one.post("/prompts", status_code=201, max_body_size=LARGEST_PROMPTS)
 def add_prompts(request: Request, visitor: Admitted, body: NewPrompts) -> dict[str, int]:
-    """Add prompts with their completions: all of them, or none. ``naming_their_model``: completions that say who wrote them."""
-    store = _store(request)
+    """Add prompts with their completions: all of them, or none; those that are ``there_before``, just so, are left as they are.
+
+    ``naming_their_model``: completions that say who wrote them.
+    """
     shown = visitor.asked if body.max_shown is None else replace(visitor.asked, max_shown=body.max_shown)
-    items = [uploads.item_of(row, f"item {n}", shown) for n, row in enumerate(body.items, 1)]
-    by = visitor.user.actor
-    added = store.write(lambda c: prompts.add(c, visitor.asked.name, items, body.calibration, by, store.clock(), max_shown=shown.max_shown))
-    told = blindness((p for p, _ in items), (c for _, completions in items for c in completions))
-    return {"added": added, "naming_their_model": told.naming}
+    items = uploads.items_of(((f"item {n}", row) for n, row in enumerate(body.items, 1)), shown)
+    found = uploads.add(store_of(request), shown, items, body.calibration, visitor.user.actor)
+    return {"added": found.new, "there_before": found.there_before, "naming_their_model": found.naming_their_model}
 
 
 @one.get("/judgements", response_class=StreamingResponse, responses={200: {"content": {"application/x-ndjson": {}}}})
 def read_judgements(request: Request, visitor: Admitted) -> StreamingResponse:
     """What was said by those who are not set aside, a line of JSON each."""
-    return StreamingResponse(exporting.judgement_lines(_store(request), visitor.asked.name), media_type="application/x-ndjson")
+    return StreamingResponse(exporting.judgement_lines(store_of(request), visitor.asked.name), media_type="application/x-ndjson")
+
+
+class Making(Body):
+    """It is being worked out; ask again, ``as`` it stood when it was begun."""
+
+    ready: Literal[False] = False
+    as_: StrictStr = Field(alias="as")
+
+
+_PAIRS: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-ndjson": {}}}, 202: {"model": Making}}
+
+
+@one.get("/pairs", response_class=FileResponse, responses=_PAIRS)
+def read_pairs(request: Request, visitor: Admitted, as_: Annotated[str, Query(alias="as", pattern="^([0-9a-f]{24})?$")] = "") -> Response:
+    """Preferences by consensus, preferred first, a line of JSON each; 202 while they are being worked out."""
+    path, state = exporting.ready(store_of(request), request.app.state.worker, visitor.asked.name, "pairs.jsonl", as_)
+    if path is None:
+        return JSONResponse({"ready": False, "as": state}, 202, {"retry-after": "2"})
+    return FileResponse(path, media_type="application/x-ndjson")
 
 
 @one.get("/findings")
 def read_findings(request: Request, visitor: Admitted) -> dict[str, Any]:
     """What was worked out last: agreement, and what there is to say of each labeler (to those who manage the project)."""
-    found = analysis.newest(_store(request), visitor.asked.name)
+    found = analysis.newest(store_of(request), visitor.asked.name)
     if found is None:
         return {"run": None}
     summary = {name: value for name, value in found.summary.items() if name not in ("figures", "set_aside")}
@@ -213,54 +232,13 @@ def read_findings(request: Request, visitor: Admitted) -> dict[str, Any]:
 @one.post("/findings", status_code=202)
 def work_out(request: Request, visitor: Admitted) -> dict[str, bool]:
     """Work the figures out anew; they are there when it is done."""
-    store, name = _store(request), visitor.asked.name
+    store, name = store_of(request), visitor.asked.name
     request.app.state.worker.start(name, lambda: analysis.work_out(store, name))
     return {"started": True}
 
 
-@one.get("/instructions")
-def read_instructions(request: Request, visitor: Admitted) -> dict[str, Any]:
-    """The instructions as the token's owner stands to them."""
-    read = _store(request).read(lambda c: labelling.reading(c, visitor.asked, visitor.user))
-    return {"version": read.version, "text": read.text, "acknowledged": read.acknowledged}
-
-
-@one.post("/acknowledge")
-def acknowledge(request: Request, visitor: Admitted, body: Acknowledged) -> dict[str, bool]:
-    """The instructions were read."""
-    labelling.acknowledge(_store(request), visitor.asked, visitor.user, body.version)
-    return {"acknowledged": True}
-
-
-@one.post("/next")
-def next_task(request: Request, visitor: Admitted) -> Response:
-    """The next task, or none."""
-    store = _store(request)
-    task = labelling.next_task(store, visitor.asked, visitor.project_id, visitor.user)
-    return as_json({"task": labelling.task_json(task, store.clock()) if task else None})
-
-
-@one.post("/heartbeat")
-def heartbeat(request: Request, visitor: Admitted, body: OfTask) -> dict[str, Any]:
-    """A sign of life; ``lease_seconds`` is null where the task is no longer reserved."""
-    store = _store(request)
-    return {"lease_seconds": labelling.lease_seconds(store.renew(body.token, visitor.user.labeler), store.clock())}
-
-
-@one.post("/submit")
-def submit(request: Request, visitor: Admitted, body: Submitted) -> dict[str, Any]:
-    """Store an answer; the same key again stores it once."""
-    return labelling.receipt_json(labelling.submit(_store(request), visitor.user, body))
-
-
-@one.post("/skip")
-def skip(request: Request, visitor: Admitted, body: Skipped) -> dict[str, bool]:
-    """The task goes to somebody else."""
-    _store(request).skip(body.token, visitor.user.labeler, body.reason)
-    return {"skipped": True}
-
-
-def _store(request: Request) -> Store:
+def store_of(request: Request) -> Store:
+    """The store."""
     store: Store = request.app.state.store
     return store
 

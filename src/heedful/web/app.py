@@ -20,7 +20,7 @@ from heedful import __version__
 from heedful.errors import AnswerProblem, HeedfulError, InstructionsChanged, NoSuchTask, StoreBusy, StoreProblem
 from heedful.store import Store
 from heedful.store.store import Clock, utc_now
-from heedful.web import api
+from heedful.web import api, api_people, api_work
 from heedful.web.access import Refusal, admitted
 from heedful.web.auth import Passwords
 from heedful.web.labelling import CheckNeeded
@@ -30,7 +30,7 @@ from heedful.web.pages import account, adjudication, entry, exports, label, oidc
 from heedful.web.rendering import page, sentence
 from heedful.web.security import API, LARGEST_BODY, Guard
 from heedful.web.site import Site
-from heedful.web.throttling import TooManyTries
+from heedful.web.throttling import Paces, TooManyTries
 from heedful.web.worker import Worker
 
 _log = logging.getLogger("heedful.web")
@@ -76,6 +76,7 @@ def create_app(
     app.state.site = Site(public_url)
     app.state.passwords = passwords or Passwords()
     app.state.worker = Worker()
+    app.state.paces = Paces()
     app.state.parties = {provider.name: RelyingParty(provider, public_url) for provider in providers}
     app.add_middleware(Guard, site=app.state.site)
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static")
@@ -83,7 +84,8 @@ def create_app(
     for part in (entry, oidc, account, projects, people, adjudication, exports, label):
         app.include_router(part.router, include_in_schema=False)
     app.include_router(api.router)  # side by side: the route of a router inside another does not know its whole address
-    app.include_router(api.one)
+    for routes in (api.one, api_people.router, api_work.router):
+        app.include_router(routes)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from heedful.errors import AnswerProblem
 from heedful.store import Answer
 
 LONGEST_NOTE = 10_000
+
+
+def _without_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("it holds a NUL, which not every database takes")
+    return text
+
+
+Plain = Annotated[StrictStr, AfterValidator(_without_nul)]
+"""A text by which something is looked up. What is only kept may hold anything: models write NULs."""
 
 
 class Body(BaseModel):
@@ -19,7 +31,7 @@ class Body(BaseModel):
 class OfTask(Body):
     """A task by its token."""
 
-    token: StrictStr = Field(max_length=100)
+    token: Plain = Field(max_length=100)
 
 
 class Skipped(OfTask):
@@ -46,8 +58,8 @@ class AnswerBody(Body):
 class Submitted(OfTask):
     """An answer, under the key that makes sending it twice the same as once."""
 
-    key: StrictStr = Field(min_length=1, max_length=200)
-    version: StrictStr = Field(max_length=100)
+    key: Plain = Field(min_length=1, max_length=200)
+    version: Plain = Field(max_length=100)
     answer: AnswerBody
 
 

@@ -29,6 +29,9 @@ TRIES = 5
 LONGEST_WAIT = 60.0
 """Seconds that a server may make us wait, whatever it says."""
 AT_ONCE = 500
+LOOK_AGAIN = 2.0
+"""Seconds between two looks at whether something is worked out, and how often one looks: for an hour."""
+MOST_LOOKS = 1800
 
 
 class ApiProblem(HeedfulError):
@@ -93,7 +96,10 @@ class Client:
         return str(self._call("POST", f"/projects/{project}/instructions", {"text": text, "questions": questions})["version"])
 
     def add_prompts(self, project: int, items: Sequence[Mapping[str, Any]], max_shown: int | None = None, calibration: bool = False) -> int:
-        """Add prompts with completions, 500 at a time; returns their number. ``max_shown``: instead of the project's own."""
+        """Add prompts with completions, 500 at a time; returns how many are new: those that are there already stay as they are.
+
+        So what failed half-way may be done again. ``max_shown``: instead of the project's own.
+        """
         lots = (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))
         bodies = ({"items": lot, "max_shown": max_shown, "calibration": calibration} for lot in lots)
         return sum(int(self._call("POST", f"/projects/{project}/prompts", body)["added"]) for body in bodies)
@@ -103,6 +109,45 @@ class Client:
         with self._open("GET", f"/projects/{project}/judgements", None) as answer:
             for line in answer:
                 yield json.loads(line)
+
+    def pairs(self, project: int) -> Iterator[dict[str, Any]]:
+        """Preferences by consensus, one at a time, once they are worked out. Raises ApiProblem where that takes more than an hour."""
+        path = f"/projects/{project}/pairs"
+        for _ in range(MOST_LOOKS):
+            with self._open("GET", path, None) as answer:
+                if answer.status == 200:
+                    yield from map(json.loads, answer)
+                    return
+                path = f"/projects/{project}/pairs?as={json.load(answer)['as']}"
+            self._pause(LOOK_AGAIN)
+        raise ApiProblem(0, "slow", "the pairs were not worked out in time")
+
+    def people(self, project: int) -> list[dict[str, Any]]:
+        """Everybody in a project; ``account`` is their number."""
+        found: list[dict[str, Any]] = self._call("GET", f"/projects/{project}/people")
+        return found
+
+    def invite(self, project: int, role: str = "labeler", strata: Mapping[str, str] | None = None, days: int = 7) -> str:
+        """A link that makes an account, once."""
+        return str(
+            self._call("POST", f"/projects/{project}/invitations", {"role": role, "strata": dict(strata or {}), "days": days})["link"]
+        )
+
+    def pause(self, project: int, account: int, paused: bool = True) -> None:
+        """Ask somebody nothing new, or let them go on."""
+        self._call("POST", f"/projects/{project}/people/{account}/pause", {"paused": paused})
+
+    def set_kind(self, project: int, account: int, kind: str) -> None:
+        """Say whether a ``person`` or a program (``ai``) judges."""
+        self._call("POST", f"/projects/{project}/people/{account}/kind", {"kind": kind})
+
+    def quarantine(self, project: int, labeler: str, why: str) -> None:
+        """Set somebody's judgements aside."""
+        self._call("POST", f"/projects/{project}/quarantine", {"labeler": labeler, "quarantined": True, "why": why})
+
+    def reinstate(self, project: int, labeler: str, why: str) -> None:
+        """Let them count again."""
+        self._call("POST", f"/projects/{project}/quarantine", {"labeler": labeler, "quarantined": False, "why": why})
 
     def findings(self, project: int) -> dict[str, Any]:
         """What was worked out last."""
@@ -120,6 +165,16 @@ class Client:
             self._call("POST", f"/projects/{project}/acknowledge", {"version": read["version"]})
         return str(read["text"])
 
+    def check(self, project: int) -> dict[str, Any]:
+        """The questions on the instructions, and how far one is: ``state`` is none, open, passed, or waiting for a person to decide."""
+        found: dict[str, Any] = self._call("GET", f"/projects/{project}/check")
+        return found
+
+    def answer_check(self, project: int, answers: Sequence[int]) -> dict[str, Any]:
+        """Answer them, each by the position of its choice; ``wrong`` says which were answered wrongly, and why."""
+        found: dict[str, Any] = self._call("POST", f"/projects/{project}/check", {"answers": list(answers)})
+        return found
+
     def next_task(self, project: int) -> dict[str, Any] | None:
         """The next task, or none."""
         found: dict[str, Any] | None = self._call("POST", f"/projects/{project}/next", {})["task"]
@@ -129,6 +184,11 @@ class Client:
         """Store an answer to a task, e.g. ``{"ranks": [2, 1, None]}``; tried again until it is known to be stored."""
         body = {"token": task["token"], "key": key or secrets.token_urlsafe(16), "version": task["version"], "answer": answer}
         found: dict[str, Any] = self._call("POST", f"/projects/{project}/submit", body)
+        return found
+
+    def reopen(self, project: int, task: Mapping[str, Any]) -> dict[str, Any]:
+        """A task that was answered, with the answer as ``previous``; to submit it again is to revise it."""
+        found: dict[str, Any] = self._call("POST", f"/projects/{project}/reopen", {"token": task["token"]})["task"]
         return found
 
     def skip(self, project: int, task: Mapping[str, Any], reason: str = "") -> None:

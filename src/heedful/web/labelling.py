@@ -21,7 +21,7 @@ from heedful.store.comprehension import Standing
 from heedful.store.projects import Project
 from heedful.store.schema import judgement_revision, slot
 from heedful.store.tasks import Answered, Task
-from heedful.web.bodies import Submitted
+from heedful.web.bodies import Skipped, Submitted
 
 Step = Literal["instructions", "check", "waiting", "task"]
 
@@ -74,11 +74,15 @@ def _refuse_unread(store: Store, asked: Project, who: Account) -> None:
         raise instructions.changed(read.version)
 
 
-def submit(store: Store, who: Account, sent: Submitted) -> Receipt:
-    """Store an answer, and what was noted on the task, once; see :meth:`heedful.store.Store.submit`."""
+def submit(store: Store, who: Account, project_id: int, sent: Submitted) -> Receipt:
+    """Store an answer, and what was noted on the task, once; see :meth:`heedful.store.Store.submit`.
+
+    What somebody may do in one project, they may not do to a task of another: ``project_id`` is where they were let in.
+    """
     answer = sent.answer.answer()
 
     def work(c: sa.Connection) -> Receipt:
+        slots.mine(c, sent.token, who.labeler_id, project_id=project_id)
         before = audit.chain_end(c).number
         receipt = judgements.submit(c, sent.token, who.labeler, sent.key, answer, sent.version, store.clock())
         if sent.answer.note.strip() and receipt.event > before:
@@ -92,12 +96,31 @@ def submit(store: Store, who: Account, sent: Submitted) -> Receipt:
         raise
 
 
+def renew(store: Store, who: Account, project_id: int, token: str) -> int | None:
+    """A sign of life; returns for how many seconds the task is theirs, ``None`` where it no longer is."""
+
+    def work(c: sa.Connection) -> datetime | None:
+        slots.mine(c, token, labelers.hold(c, who.labeler), project_id=project_id)
+        return slots.renew(c, token, who.labeler_id, store.clock())
+
+    return lease_seconds(store.write(work), store.clock())
+
+
+def skip(store: Store, who: Account, project_id: int, skipped: Skipped) -> None:
+    """Somebody would rather not judge a task; it goes to somebody else."""
+
+    def work(c: sa.Connection) -> None:
+        slots.mine(c, skipped.token, labelers.hold(c, who.labeler), project_id=project_id)
+        slots.skip(c, skipped.token, who.labeler_id, skipped.reason, store.clock())
+
+    store.write(work)
+
+
 def reopen(store: Store, who: Account, project_id: int, token: str) -> Answered:
     """A task that somebody has judged, with what they said, to change it."""
 
     def work(c: sa.Connection) -> Answered:
-        row = slots.mine(c, token, who.labeler_id)
-        said = judgements.as_answered(c, row.id) if row.project_id == project_id else None
+        said = judgements.as_answered(c, slots.mine(c, token, who.labeler_id, project_id=project_id).id)
         if said is None:
             raise AnswerProblem("there is no answer of yours to change", "Go on with your next task.")
         return Answered(tasks.show(c, token, who.labeler), said)

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from heedful.errors import HeedfulError
 from heedful.web.access import Visitor
+from heedful.web.texts import visible
 
 TEMPLATES = Path(__file__).with_name("templates")
 SAID = {
@@ -58,6 +59,7 @@ environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.Undefined, trim_blocks=True, lstrip_blocks=True
 )
 environment.globals["url_for"] = _url_for
+environment.filters["visible"] = visible
 environment.filters["when"] = when
 environment.filters["percent"] = percent
 environment.filters["interval"] = interval

@@ -49,6 +49,7 @@ ACCESS: dict[str, str] = {
     "POST /projects/{project}/people/{number}/role": "manage",
     "POST /projects/{project}/people/{number}/pause": "manage",
     "POST /projects/{project}/people/{number}/check": "manage",
+    "POST /projects/{project}/people/{number}/kind": "manage",
     "POST /projects/{project}/quarantine": "manage",
     "GET /projects/{project}/undecided": "adjudicate",
     "POST /projects/{project}/undecided": "adjudicate",
@@ -76,14 +77,23 @@ ACCESS: dict[str, str] = {
     "POST /api/v1/projects/{project}/instructions": "manage",
     "POST /api/v1/projects/{project}/prompts": "manage",
     "GET /api/v1/projects/{project}/judgements": "manage",
+    "GET /api/v1/projects/{project}/pairs": "manage",
     "GET /api/v1/projects/{project}/findings": "view",
     "POST /api/v1/projects/{project}/findings": "manage",
+    "GET /api/v1/projects/{project}/people": "manage",
+    "POST /api/v1/projects/{project}/invitations": "manage",
+    "POST /api/v1/projects/{project}/people/{number}/pause": "manage",
+    "POST /api/v1/projects/{project}/people/{number}/kind": "manage",
+    "POST /api/v1/projects/{project}/quarantine": "manage",
     "GET /api/v1/projects/{project}/instructions": "label",
     "POST /api/v1/projects/{project}/acknowledge": "label",
+    "GET /api/v1/projects/{project}/check": "label",
+    "POST /api/v1/projects/{project}/check": "label",
     "POST /api/v1/projects/{project}/next": "label",
     "POST /api/v1/projects/{project}/heartbeat": "finish label",
     "POST /api/v1/projects/{project}/submit": "finish label",
     "POST /api/v1/projects/{project}/skip": "finish label",
+    "POST /api/v1/projects/{project}/reopen": "label",
 }
 
 PACE: dict[str, tuple[int, int]] = {
@@ -95,6 +105,18 @@ PACE: dict[str, tuple[int, int]] = {
     "POST /projects/{project}/findings": (20, 60),
     "POST /api/v1/projects/{project}/prompts": (300, 60),
     "GET /api/v1/projects/{project}/judgements": (60, 60),
+    "GET /api/v1/projects/{project}/pairs": (60, 60),
     "POST /api/v1/projects/{project}/findings": (20, 60),
 }
-"""What costs much: so many times in so many seconds by one account, or by one address where nobody is signed in."""
+"""What costs much: so often in so many seconds, by one account, or one address where nobody is signed in; counted over all workers."""
+
+PACE_OF_WORK: dict[str, tuple[int, int]] = {
+    **{f"POST /label/{{project}}/{what}": (600, 60) for what in ("next", "submit", "skip", "reopen", "heartbeat")},
+    **{f"POST /api/v1/projects/{{project}}/{what}": (3000, 60) for what in ("next", "submit", "skip", "reopen", "heartbeat")},
+    "POST /label/{project}/check": (60, 60),
+    "POST /api/v1/projects/{project}/check": (60, 60),
+}
+"""What people do all day, counted by each worker for itself, as in the store the counting would cost as much as the work.
+
+Ten tasks a second nobody judges, and a program hardly fifty; both then wait, and lose nothing.
+"""

@@ -17,8 +17,7 @@ class Site:
     url: str
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.username:
+        if not _is_origin(self.url):
             raise SettingProblem(f"the address is {self.url!r}", "Give it like https://labels.example.org, without anything behind it.")
 
     @property
@@ -45,3 +44,17 @@ class Site:
     def cookie(self) -> str:
         """Browsers take a ``__Host-`` cookie only from this very host, and only encrypted."""
         return "__Host-heedful" if self.secure else "heedful"
+
+
+def _is_origin(url: str) -> bool:
+    """Whether an address names scheme and host, perhaps a port, and nothing behind."""
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and not (parts.path or parts.query or parts.username)
+            and parts.port != 0
+        )
+    except ValueError:
+        return False

@@ -61,6 +61,9 @@ def _changes(before: list[str], after: list[str]) -> Iterator[Change]:
 
 def local_path(path: str) -> str:
     """Where to go after signing in: a page of ours, or the first one."""
-    parts = urlsplit(path)
+    try:
+        parts = urlsplit(path)
+    except ValueError:
+        return "/"
     ours = path.startswith("/") and not parts.scheme and not parts.netloc and "\\" not in path and path.isprintable()
     return path if ours and not path.startswith("//") else "/"

@@ -1,15 +1,24 @@
-"""Prompts with completions as people upload them: JSON lines, read in bounds, never anything that runs."""
+"""Prompts with completions as people upload them: JSON lines, read in bounds, never anything that runs.
+
+A row without an ``id`` is called by what it holds, so that rows of two files never clash, and the same row
+that comes again is known for the same.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from heedful.errors import DataProblem
+from heedful.feedback.blindness import blindness
 from heedful.feedback.said import GOLD, is_rank
 from heedful.records import Completion, Prompt
+from heedful.store import Store, prompts
+from heedful.store.names import LONGEST_ID, refuse_bad_name
 from heedful.store.projects import Project
 from heedful.store.prompts import Item
 
@@ -18,14 +27,26 @@ MOST_ROWS = 100_000
 EXAMPLE = '{"prompt": "...", "completions": ["...", {"text": "...", "model": "..."}]}'
 
 
-def items_of(lines: Iterable[bytes], asked: Project) -> Iterator[Item]:
-    """The rows of an uploaded file, each with at most ``asked.max_shown`` of its completions.
+@dataclass(frozen=True, slots=True)
+class Added:
+    """How many prompts are new, how many were ``there_before`` just so; and how many completions are ``naming_their_model``."""
 
-    A row is ``{"prompt", "completions"}``, the prompt a text or chat messages, a completion a text or
-    ``{"text", "model"?, "id"?}``; ``id``, ``reference`` and ``gold_ranks`` (the right rank of each completion,
-    null for an F) are welcome. Of more completions than are shown, so many are drawn without replacement, by the project's
-    seed and the prompt's id: the same file always gives the same. Raises DataProblem, naming the line.
-    """
+    new: int
+    there_before: int
+    naming_their_model: int
+    naming: str
+    """A sentence on those."""
+
+
+def add(store: Store, asked: Project, items: Sequence[Item], calibration: bool, actor: str) -> Added:
+    """Put prompts into a project, all of them or none; what is there already, just so, is left as it is. Raises as ``prompts.add``."""
+    new = store.write(lambda c: prompts.add(c, asked.name, items, calibration, actor, store.clock(), max_shown=asked.max_shown, again=True))
+    told = blindness((p for p, _ in items), (c for _, completions in items for c in completions))
+    return Added(new, len(items) - new, told.naming, told.sentence)
+
+
+def rows_of(lines: Iterable[bytes]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The rows of an uploaded file, each with where it stands. Raises DataProblem, naming the line."""
     rows = 0
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST_LINE:
@@ -35,7 +56,26 @@ def items_of(lines: Iterable[bytes], asked: Project) -> Iterator[Item]:
         rows += 1
         if rows > MOST_ROWS:
             raise DataProblem(f"there are more than {MOST_ROWS} rows", "Upload them in several files. Nothing was added.")
-        yield item_of(_object(line, number), f"line {number}", asked)
+        yield f"line {number}", _object(line, number)
+
+
+def items_of(rows: Iterable[tuple[str, Mapping[str, Any]]], asked: Project) -> list[Item]:
+    """Rows, each with where it stands, as prompts with at most ``asked.max_shown`` of their completions.
+
+    A row is ``{"prompt", "completions"}``, the prompt a text or chat messages, a completion a text or
+    ``{"text", "model"?, "id"?}``; ``id``, ``reference`` and ``gold_ranks`` (the right rank of each completion,
+    null for an F) are welcome. Of more completions than are shown, so many are drawn without replacement, by the project's
+    seed and the prompt's id: the same file always gives the same. Raises DataProblem, naming where it is.
+    """
+    found: list[Item] = []
+    stands: dict[str, str] = {}
+    for where, row in rows:
+        item = item_of(row, where, asked)
+        if (first := stands.setdefault(item[0].id, where)) != where:
+            what = f"{first} and {where} have the id {item[0].id!r}" if row.get("id") else f"{where} says the same as {first}"
+            raise DataProblem(what, "Leave one out, or give each an id of its own. Nothing was added.")
+        found.append(item)
+    return found
 
 
 def item_of(row: Mapping[str, Any], where: str, asked: Project) -> Item:
@@ -46,7 +86,8 @@ def item_of(row: Mapping[str, Any], where: str, asked: Project) -> Item:
     given = row.get("completions")
     if not isinstance(given, list) or not all(_is_completion(one) for one in given):
         raise DataProblem(f"the completions of {where} are no list of texts", f"Write a row like {EXAMPLE}. Nothing was added.")
-    prompt_id = str(row.get("id") or where)
+    prompt_id = str(row.get("id") or _content_id(content, given))
+    refuse_bad_name(f"prompt of {where}", prompt_id, LONGEST_ID)
     reference = row.get("reference")
     found = [_completion(prompt_id, number, one) for number, one in enumerate(given)]
     gold = _gold(row, found, where)
@@ -54,6 +95,12 @@ def item_of(row: Mapping[str, Any], where: str, asked: Project) -> Item:
         found = Random(f"shown {(asked.seed, prompt_id)!r}").sample(found, asked.max_shown)
     columns = {GOLD: {c.id: gold[c.id] for c in found}} if gold else {}
     return Prompt(prompt_id, content, [reference] if isinstance(reference, str) else reference, columns), found  # type: ignore[arg-type]
+
+
+def _content_id(content: Any, given: Sequence[Any]) -> str:
+    """What a row is called that has no id: by its prompt and the texts of its completions."""
+    texts = [one["text"] if isinstance(one, dict) else one for one in given]
+    return f"row {hashlib.sha256(json.dumps([content, texts], sort_keys=True).encode()).hexdigest()[:24]}"
 
 
 def _gold(row: Mapping[str, Any], found: Sequence[Completion], where: str) -> dict[str, int | None]:

@@ -13,25 +13,27 @@ import pytest
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """One chromium for all tests; every test opens contexts of its own."""
-    from served import CHROMIUM
+    from served import CHROMIUM, ELSEWHERE
 
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     if CHROMIUM is None:
         pytest.skip("needs chromium on the PATH, e.g. apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"]
+        )
         yield launched
         launched.close()
 
 
 @pytest.fixture
-def served(browser: Any, sqlite_template: Path, tmp_path: Path) -> Iterator[Any]:
-    """The app over an empty store."""
+def served(browser: Any, sqlite_template: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The app over an empty store, on this machine or, as a parameter, under another name."""
     from served import serve
 
     path = tmp_path / "labels.db"
     shutil.copy(sqlite_template, path)
-    with serve(path) as running:
+    with serve(path, host=getattr(request, "param", "127.0.0.1")) as running:
         yield running
 
 

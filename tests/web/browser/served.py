@@ -24,6 +24,8 @@ from heedful.web.oidc.providers import Provider
 from stores import project
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ELSEWHERE = "labels.test"
+"""A name for this machine that browsers take for another one: what comes from there unencrypted, they trust less."""
 PASSWORD = "seven quiet owls by the sea"
 QUICK = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 INSTRUCTIONS = """\
@@ -73,11 +75,11 @@ class Served:
 
 
 @contextmanager
-def serve(store_path: Path, providers: Iterable[Provider] = ()) -> Iterator[Served]:
+def serve(store_path: Path, providers: Iterable[Provider] = (), host: str = "127.0.0.1") -> Iterator[Served]:
     """Run the app over a store in a thread of this process."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        url = f"http://{host}:{listening.getsockname()[1]}"
         app = create_app(store_path, url, passwords=QUICK, providers=providers)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)

@@ -94,6 +94,32 @@ def test_axe_finds_nothing(ready: Any, visit: Visit, scheme: str, size: dict[str
     assert found == []
 
 
+@pytest.mark.parametrize("kind", ["thumbs", "correction"])
+def test_axe_finds_nothing_on_other_kinds_of_tasks(served: Any, visit: Visit, kind: str) -> None:
+    from served import add_project
+
+    add_project(served.store, prompts=1, completions=2, task=kind)
+    page = visit(served.person("ann"), f"/label/{served.project_id()}", color_scheme="dark", viewport=PHONE)
+    page.wait_for_selector(".completion")
+    found = faults(page, "task")
+    if kind == "thumbs":
+        for key in "12":
+            page.keyboard.press(key)
+    else:
+        page.locator(".completion").first.locator("textarea").fill("It should have said so.")
+    found += faults(page, "judged")
+    page.locator("#prompt-title").focus()
+    page.keyboard.press("?")
+    page.locator("#help").wait_for()
+    found += faults(page, "help")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Enter")
+    page.locator("#nothing").wait_for()
+    assert len(list(served.store.judgements("helpful"))) == (2 if kind == "thumbs" else 1)
+    page.goto(f"{served.url}/label/{served.project_id()}/mine")
+    assert [*found, *faults(page, "mine")] == []
+
+
 def on_the_task(page: Any) -> list[str]:
     """The labelling page in each of its states, ending with nothing to do."""
     page.wait_for_selector(".completion")
@@ -194,10 +220,10 @@ def test_characters_that_cannot_be_seen_are_shown(served: Any, visit: Visit) -> 
     from served import add_project
 
     add_project(served.store, prompts=0)
-    texts = ["pay \u202e001$\u202c now", "zero\u200bwidth", "tab\tand\nline", "👩‍👩‍👧 عربي"]
+    texts = ["pay \u202e001$\u202c now", "zero\u200bwidth", "tab\tand\nline", "👩‍👩‍👧 عربي", "\u200eleft\u200f\u061cright"]
     completions = [Completion(f"p:{i}", "p", text, [1], "stop", 1, "m", {}) for i, text in enumerate(texts)]
     served.store.add_prompts("helpful", [(Prompt("p", "?"), completions)])
     page = visit(served.person("ann"), f"/label/{served.project_id()}")
     page.wait_for_selector(".completion")
     shown = sorted(page.locator(".completion .folding .text").all_text_contents())
-    assert shown == sorted(["pay U+202E001$U+202C now", "zeroU+200Bwidth", "tab\tand\nline", "👩‍👩‍👧 عربي"])
+    assert shown == sorted(["pay U+202E001$U+202C now", "zeroU+200Bwidth", "tab\tand\nline", "👩‍👩‍👧 عربي", "U+200EleftU+200FU+061Cright"])

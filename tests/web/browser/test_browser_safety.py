@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from served import ELSEWHERE
+
+from heedful.feedback.asking import ask
+from heedful.store import projects
 
 Visit = Callable[..., Any]
 
@@ -162,6 +167,82 @@ def test_new_instructions_keep_the_task_and_the_draft(task: Any, served: Any) ->
     assert prompt_of(task) == prompt
     assert served.rows("ann") == {}
     task.keyboard.press("Enter")
+    wait_for_other_prompt(task, prompt)
+    assert served.rows("ann") == {prompt: expected}
+
+
+def test_an_answer_that_new_instructions_held_up_is_sent_once_they_are_read(served: Any, visit: Visit) -> None:
+    """Sent without a network, its place taken by somebody else, the instructions changed: it is stored all the same."""
+    from served import add_project
+
+    add_project(served.store, prompts=1, overlap=1, max_overlap=1, lease=1)
+    page = opened(visit, served, served.person("ann"))
+    prompt, expected = prompt_of(page), ranks_by_text(page, [2, 1, 3, 1])
+    page.route("**/submit", lambda route: route.abort())
+    press(page, "2131")
+    page.keyboard.press("Enter")
+    page.locator("#trouble").wait_for()
+    context = page.context
+    page.close()
+    time.sleep(1.1)
+    served.person("ben")
+    served.store.write(lambda c: projects.change(c, "helpful", "test", served.store.clock(), lease=1800))
+    assert ask(served.store, "helpful", "ben") is not None, "the place is free again, and taken"
+    version = served.store.publish("helpful", "Put the completions in order.\n\nTies are rare.\n")
+    again = context.new_page()
+    again.goto(f"{served.url}/label/{served.project_id()}")
+    again.get_by_role("button", name="I have read what is new").click()
+    again.locator("#nothing").wait_for()
+    assert served.rows("ann") == {prompt: expected}
+    [row] = served.store.judgements("helpful")
+    assert (row.purpose, row.instructions_version) == ("extra", version)
+    assert drafts(again) == []
+
+
+def test_an_answer_that_new_instructions_held_up_may_be_thought_over_while_the_task_is_held(task: Any, served: Any) -> None:
+    prompt, expected = prompt_of(task), ranks_by_text(task, [1, 2, 3, 4])
+    task.route("**/submit", lambda route: route.abort())
+    press(task, "1234")
+    task.keyboard.press("Enter")
+    task.locator("#trouble").wait_for()
+    served.store.publish("helpful", "Put the completions in order.\n\nTies are rare.\n")
+    again = task.context.new_page()
+    task.close()
+    again.goto(f"{served.url}/label/{served.project_id()}")
+    again.get_by_role("button", name="I have read what is new").click()
+    again.wait_for_selector(".completion")
+    assert (prompt_of(again), served.rows("ann")) == (prompt, {})
+    again.keyboard.press("Enter")
+    wait_for_other_prompt(again, prompt)
+    assert served.rows("ann") == {prompt: expected}
+
+
+def test_an_answer_that_came_too_often_is_sent_again(task: Any, served: Any) -> None:
+    prompt, expected = prompt_of(task), ranks_by_text(task, [1, 2, 3, 4])
+    refused = {"status": 429, "headers": {"retry-after": "2"}, "json": {"error": "too_many_tries", "message": "Wait 2 seconds."}}
+    answers = [refused]
+    task.route("**/submit", lambda route: route.fulfill(**answers.pop()) if answers else route.continue_())
+    press(task, "1234")
+    task.keyboard.press("Enter")
+    task.get_by_text("The server asks for a moment").wait_for()
+    began = time.monotonic()
+    assert served.rows("ann") == {}
+    wait_for_other_prompt(task, prompt)
+    assert time.monotonic() - began > 1.2, "not before the two seconds are over, rather than after one"
+    assert served.rows("ann") == {prompt: expected}
+    assert task.locator("#trouble").is_hidden()
+
+
+@pytest.mark.parametrize("served", [ELSEWHERE], indirect=True)
+def test_people_label_where_nothing_is_encrypted(task: Any, served: Any) -> None:
+    assert task.evaluate("() => [isSecureContext, typeof crypto.randomUUID]") == [False, "undefined"]
+    prompt, expected = prompt_of(task), ranks_by_text(task, [1, 2, 3, 4])
+    answers = [{"status": 422, "json": {"error": "refused", "message": "Mend it."}}]
+    task.route("**/submit", lambda route: route.fulfill(**answers.pop()) if answers else route.continue_())
+    press(task, "1234")
+    task.keyboard.press("Enter")
+    task.get_by_text("Mend it.").wait_for()
+    task.keyboard.press("Enter")  # under another key
     wait_for_other_prompt(task, prompt)
     assert served.rows("ann") == {prompt: expected}
 

@@ -34,7 +34,12 @@ def fill_account(page: Any, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("scheme", "size"),
-    [pytest.param("light", WIDE, id="light-wide"), pytest.param("dark", PHONE, id="dark-phone", marks=pytest.mark.slow)],
+    [
+        pytest.param("light", WIDE, id="light-wide"),
+        pytest.param("dark", PHONE, id="dark-phone", marks=pytest.mark.slow),
+        pytest.param("dark", WIDE, id="dark-wide", marks=pytest.mark.slow),
+        pytest.param("light", PHONE, id="light-phone", marks=pytest.mark.slow),
+    ],
 )
 def test_from_setup_to_export(served: Any, visit: Visit, prompts_file: Path, scheme: str, size: dict[str, int]) -> None:
     found: list[str] = []

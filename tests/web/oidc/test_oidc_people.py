@@ -11,7 +11,7 @@ from apps import PASSWORD, Browser, person, serving
 from issuer import Issuer, serve_issuer
 from travel import address_in, back_from, invited, is_in, sign_in, told
 
-from heedful.store import Store, accounts, identities, invitations
+from heedful.store import Store, accounts, identities, invitations, sessions
 from heedful.store.schema import event
 from stores import Clock, project
 
@@ -27,6 +27,8 @@ def test_an_invitation_is_taken_up_and_one_signs_in_again(app: Any, store: Store
     assert ann.cookies["heedful"] != before
     assert is_in(ann)
     [who] = store.read(accounts.everybody)
+    sign_in(ann)
+    assert len(store.read(lambda c: sessions.of_account(c, who.id))) == 1, "the session before has ended"
     assert store.read(lambda c: accounts.credentials(c, "ann")) == (who, None)
     for password in ("", "nobody's", "None", PASSWORD):  # there is no password, so none is right
         assert Browser(app).fill("/login", name="ann", password=password).status_code == 401

@@ -12,9 +12,9 @@ from fastapi.responses import Response
 
 from heedful.errors import HeedfulError, SettingProblem
 from heedful.store import Store, accounts, api_tokens, identities, invitations, labelers, sessions
-from heedful.store.keys import hashed
+from heedful.store.keys import hashed as key_of
 from heedful.web import forms
-from heedful.web.access import Admitted, Form, Visitor, text
+from heedful.web.access import Admitted, Form, Number, Visitor, text
 from heedful.web.auth import begin_session, confirm
 from heedful.web.rendering import go, keep_cookie, page, sentence
 
@@ -70,7 +70,7 @@ def make_token(request: Request, visitor: Admitted, came: Form) -> Response:
 
 
 @router.post("/account/tokens/{number}/revoke")
-def revoke_token(request: Request, visitor: Admitted, number: int) -> Response:
+def revoke_token(request: Request, visitor: Admitted, number: Number) -> Response:
     """Let a token no longer work."""
     store: Store = request.app.state.store
     store.write(lambda c: api_tokens.revoke(c, visitor.user, number, store.clock()))
@@ -93,7 +93,7 @@ def invite_owner(request: Request, visitor: Admitted) -> Response:
 
 
 @router.post("/accounts/{number}/state")
-def change_state(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+def change_state(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
     """Deactivate somebody, or let them in again."""
     store: Store = request.app.state.store
     try:
@@ -104,26 +104,27 @@ def change_state(request: Request, visitor: Admitted, number: int, came: Form) -
 
 
 @router.post("/accounts/{number}/password")
-def give_password(request: Request, visitor: Admitted, number: int) -> Response:
+def give_password(request: Request, visitor: Admitted, number: Number) -> Response:
     """A new password for somebody who has lost theirs; it is shown now and never again, and they should change it."""
     store: Store = request.app.state.store
     new = secrets.token_urlsafe(15)
 
-    def work(c: sa.Connection) -> str:
-        who = accounts.get(c, number)
-        accounts.set_password(c, number, request.app.state.passwords.hash(who.name, new), visitor.user.actor, store.clock())
-        sessions.end_others(c, number)
-        return who.name
-
     try:
-        name = store.write(work)
+        name = store.read(lambda c: accounts.get(c, number)).name
+        hashed = request.app.state.passwords.hash(name, new)  # it takes a while, in which others write
+
+        def work(c: sa.Connection) -> None:
+            accounts.set_password(c, number, hashed, visitor.user.actor, store.clock())
+            sessions.end_others(c, number)
+
+        store.write(work)
     except HeedfulError as problem:
         return _everybody(request, visitor, status=422, problem=sentence(problem))
     return _everybody(request, visitor, given={"name": name, "password": new})
 
 
 @router.post("/accounts/{number}/pseudonym")
-def give_pseudonym(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+def give_pseudonym(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
     """Let what somebody said stand under another name."""
     store: Store = request.app.state.store
 
@@ -149,7 +150,7 @@ def account_page(request: Request, visitor: Visitor, **more: Any) -> Response:
             "has_password": accounts.has_password(c, number),
         }
 
-    shown = {**store.read(look), "here": hashed(visitor.cookie), "scopes": api_tokens.SCOPES, "now": store.clock()}
+    shown = {**store.read(look), "here": key_of(visitor.cookie), "scopes": api_tokens.SCOPES, "now": store.clock()}
     shown["titles"] = {party.provider.issuer: party.provider.title for party in request.app.state.parties.values()}
     return page(request, visitor, "manage/account.html", **shown, **more)
 

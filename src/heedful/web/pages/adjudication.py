@@ -9,7 +9,7 @@ from heedful.errors import AnswerProblem, DataProblem, InstructionsChanged
 from heedful.feedback.asking import ask_about
 from heedful.store import Store
 from heedful.web import analysis
-from heedful.web.access import Admitted, Form, Visitor
+from heedful.web.access import Admitted, Form, Visitor, text
 from heedful.web.rendering import go, page, sentence
 
 router = APIRouter(prefix="/projects/{project}/undecided")
@@ -26,7 +26,7 @@ def settle(request: Request, visitor: Admitted, came: Form) -> Response:
     """Take one of them to judge it: it comes next on the labelling page."""
     store: Store = request.app.state.store
     try:
-        ask_about(store, visitor.asked.name, visitor.user.labeler, str(came.form.get("prompt_id", "")))
+        ask_about(store, visitor.asked.name, visitor.user.labeler, text(came.form, "prompt_id"))
     except InstructionsChanged:
         return go(f"{visitor.label}/instructions")
     except (AnswerProblem, DataProblem) as problem:

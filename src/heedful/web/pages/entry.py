@@ -49,7 +49,7 @@ def login(request: Request, visitor: Admitted, came: Form) -> Response:
     name, path = text(came.form, "name"), local_path(text(came.form, "next", "/"))
     store, passwords = request.app.state.store, request.app.state.passwords
     try:
-        secret = sign_in(store, passwords, name, str(came.form.get("password", "")), address_of(request), _agent(request))
+        secret = sign_in(store, passwords, name, str(came.form.get("password", "")), address_of(request), _agent(request), visitor.cookie)
     except (AnswerProblem, TooManyTries) as problem:
         status = 429 if isinstance(problem, TooManyTries) else 401
         return page(request, visitor, "login.html", status=status, problem=sentence(problem), next=path, name=name)
@@ -84,7 +84,7 @@ def join(request: Request, visitor: Admitted, secret: str, came: Form) -> Respon
     except HeedfulError as problem:
         return invited_page(request, visitor, invited, secret, status=422, problem=sentence(problem), name=text(came.form, "name"))
     response = go(store.read(lambda c: first_page(c, who)))
-    keep_cookie(request, response, begin_session(store, who, _agent(request)))
+    keep_cookie(request, response, begin_session(store, who, _agent(request), visitor.cookie))
     return response
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
-from starlette.background import BackgroundTask
 
 from heedful.errors import HeedfulError
 from heedful.store import Store
@@ -33,8 +34,15 @@ def export(request: Request, visitor: Admitted, name: str) -> Response:
     if name not in exporting.WRITERS:
         raise Refusal(404, "not_found", "There is no such file.")
     try:
-        path = exporting.written(store, visitor.asked.name, name)
+        path, state = exporting.ready(store, request.app.state.worker, visitor.asked.name, name, state_asked(request))
     except HeedfulError as problem:
         return page(request, visitor, "manage/exports.html", status=422, problem=sentence(problem))
-    kind = "text/csv" if name.endswith(".csv") else "application/x-ndjson"
-    return FileResponse(path, media_type=kind, filename=name, background=BackgroundTask(exporting.remove, path))
+    if path is None:
+        return page(request, visitor, "manage/exports.html", status=202, making={"name": name, "state": state})
+    return FileResponse(path, media_type="text/csv" if name.endswith(".csv") else "application/x-ndjson", filename=name)
+
+
+def state_asked(request: Request) -> str:
+    """The state that an address names, as a page told it before; empty where it names none."""
+    state = request.query_params.get("as", "")
+    return state if re.fullmatch("[0-9a-f]{24}", state) else ""

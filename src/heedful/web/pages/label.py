@@ -110,20 +110,19 @@ def next_task(request: Request, visitor: Admitted) -> Response:
 @router.post("/heartbeat")
 def heartbeat(request: Request, visitor: Admitted, body: OfTask) -> dict[str, Any]:
     """A sign of life; ``lease_seconds`` is null where the task is no longer reserved."""
-    store: Store = request.app.state.store
-    return {"lease_seconds": labelling.lease_seconds(store.renew(body.token, visitor.user.labeler), store.clock())}
+    return {"lease_seconds": labelling.renew(request.app.state.store, visitor.user, visitor.project_id, body.token)}
 
 
 @router.post("/submit")
 def submit(request: Request, visitor: Admitted, body: Submitted) -> dict[str, Any]:
     """Store an answer."""
-    return labelling.receipt_json(labelling.submit(request.app.state.store, visitor.user, body))
+    return labelling.receipt_json(labelling.submit(request.app.state.store, visitor.user, visitor.project_id, body))
 
 
 @router.post("/skip")
 def skip(request: Request, visitor: Admitted, body: Skipped) -> dict[str, Any]:
     """Somebody would rather not judge this one."""
-    request.app.state.store.skip(body.token, visitor.user.labeler, body.reason)
+    labelling.skip(request.app.state.store, visitor.user, visitor.project_id, body)
     return {"skipped": True}
 
 

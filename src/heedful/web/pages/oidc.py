@@ -14,7 +14,7 @@ from heedful.store.accounts import Account
 from heedful.store.departures import Departure
 from heedful.store.keys import new_secret
 from heedful.store.names import refuse_bad_name
-from heedful.web.access import Admitted, Form, Refusal, Visitor, text
+from heedful.web.access import Admitted, Form, Number, Refusal, Visitor, text
 from heedful.web.auth import begin_session, confirm
 from heedful.web.oidc.relying import ProviderProblem, RelyingParty
 from heedful.web.pages import account, entry
@@ -63,7 +63,7 @@ def link(request: Request, visitor: Admitted, provider: str, came: Form) -> Resp
 
 
 @router.post("/account/identities/{number}/remove")
-def unlink(request: Request, visitor: Admitted, number: int) -> Response:
+def unlink(request: Request, visitor: Admitted, number: Number) -> Response:
     """No longer sign in that way."""
     store: Store = request.app.state.store
     try:
@@ -129,7 +129,7 @@ def _let_in(request: Request, visitor: Visitor, party: RelyingParty, what_for: D
     who = store.write(lambda c: _who(c, what_for, party, subject, store))
     path = what_for.path if what_for.errand == "sign_in" else store.read(lambda c: entry.first_page(c, who))
     response = go(path)
-    keep_cookie(request, response, begin_session(store, who, request.headers.get("user-agent", "")))
+    keep_cookie(request, response, begin_session(store, who, request.headers.get("user-agent", ""), visitor.cookie))
     return response
 
 

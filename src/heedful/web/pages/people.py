@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from heedful.errors import DataProblem, HeedfulError, SettingProblem
+from heedful.errors import HeedfulError
 from heedful.feedback.labelers import FLAGGED
 from heedful.store import Store, accounts, comprehension, invitations, labelers
-from heedful.store.accounts import Member
 from heedful.store.schema_access import ROLES
-from heedful.web import analysis, forms
-from heedful.web.access import Admitted, Form, Refusal, Visitor, text
+from heedful.web import analysis, forms, members
+from heedful.web.access import Admitted, Form, Number, Visitor, text
 from heedful.web.rendering import go, page, sentence
 
 router = APIRouter(prefix="/projects/{project}")
-LONGEST_INVITATION = 60
 TELLING = (*FLAGGED, "minority")
 """Verdicts whose evidence stands above the table, for a person to decide on."""
 
@@ -37,21 +34,14 @@ def invite(request: Request, visitor: Admitted, came: Form) -> Response:
     try:
         strata = forms.strata_of(text(came.form, "strata"))
         days = forms.numbers(came.form, ("days",)).get("days", 7)
-        if not 1 <= days <= LONGEST_INVITATION:
-            raise SettingProblem(f"the invitation should last {days} days", f"Choose 1 to {LONGEST_INVITATION}.")
-        role, by = text(came.form, "role"), visitor.user
-
-        def work(c: sa.Connection) -> str:
-            return invitations.make(c, role, visitor.project_id, strata, by, store.clock(), timedelta(days=days))
-
-        secret = store.write(work)
+        secret = members.invite(store, visitor, text(came.form, "role"), strata, days)
     except HeedfulError as problem:
         return _people(request, visitor, status=422, problem=sentence(problem))
     return _people(request, visitor, link=f"{request.app.state.site.url}/join/{secret}")
 
 
 @router.post("/invitations/{number}/revoke")
-def revoke(request: Request, visitor: Admitted, number: int) -> Response:
+def revoke(request: Request, visitor: Admitted, number: Number) -> Response:
     """Let an invitation no longer work."""
     store: Store = request.app.state.store
     store.write(lambda c: invitations.revoke(c, number, visitor.project_id, visitor.user.actor, store.clock()))
@@ -59,10 +49,10 @@ def revoke(request: Request, visitor: Admitted, number: int) -> Response:
 
 
 @router.post("/people/{number}/role")
-def change_role(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+def change_role(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
     """Give somebody another role here, or none."""
     store: Store = request.app.state.store
-    member = _member(store, visitor, number)
+    member = members.member(store, visitor.project_id, number)
     if member.account.id == visitor.user.id:
         return _people(request, visitor, status=422, problem="Your own role is for somebody else to change.")
     role = text(came.form, "role")
@@ -74,12 +64,21 @@ def change_role(request: Request, visitor: Admitted, number: int, came: Form) ->
 
 
 @router.post("/people/{number}/pause")
-def pause(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+def pause(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
     """Ask somebody nothing new here, or let them go on."""
     store: Store = request.app.state.store
-    _member(store, visitor, number)
-    paused = text(came.form, "paused") == "yes"
-    store.write(lambda c: accounts.set_paused(c, number, visitor.project_id, paused, visitor.user.actor, store.clock()))
+    members.pause(store, visitor, number, text(came.form, "paused") == "yes")
+    return go(f"{visitor.manage}/people", "saved")
+
+
+@router.post("/people/{number}/kind")
+def set_kind(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
+    """Say whether a person or a program judges under an account."""
+    store: Store = request.app.state.store
+    try:
+        members.set_kind(store, visitor, number, text(came.form, "kind"))
+    except HeedfulError as problem:
+        return _people(request, visitor, status=422, problem=sentence(problem))
     return go(f"{visitor.manage}/people", "saved")
 
 
@@ -89,40 +88,23 @@ def quarantine(request: Request, visitor: Admitted, came: Form) -> Response:
     store: Store = request.app.state.store
     name, aside, why = text(came.form, "labeler"), text(came.form, "quarantined") == "yes", text(came.form, "why")
     try:
-        _refuse_stranger(store, visitor, name)
-        store.write(lambda c: labelers.decide(c, visitor.asked.name, name, aside, visitor.user.actor, why, store.clock()))
+        members.decide(store, visitor, name, aside, why)
     except HeedfulError as problem:
         return _people(request, visitor, status=422, problem=sentence(problem))
     return go(f"{visitor.manage}/people", "decided")
 
 
 @router.post("/people/{number}/check")
-def decide_check(request: Request, visitor: Admitted, number: int, came: Form) -> Response:
+def decide_check(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
     """Decide on somebody who has used up their tries at the questions."""
     store: Store = request.app.state.store
-    labeler_id = _member(store, visitor, number).account.labeler_id
+    labeler_id = members.member(store, visitor.project_id, number).account.labeler_id
     decision, why = text(came.form, "decision"), text(came.form, "why")
     try:
         store.write(lambda c: comprehension.decide(c, visitor.project_id, labeler_id, decision, visitor.user.actor, why, store.clock()))
     except HeedfulError as problem:
         return _people(request, visitor, status=422, problem=sentence(problem))
     return go(f"{visitor.manage}/people", "decided")
-
-
-def _member(store: Store, visitor: Visitor, number: int) -> Member:
-    """Somebody of this very project: others cannot be touched from here."""
-    found = store.read(lambda c: [m for m in accounts.members(c, visitor.project_id) if m.account.id == number])
-    if not found:
-        raise Refusal(404, "not_found", "There is nobody like that in this project.")
-    return found[0]
-
-
-def _refuse_stranger(store: Store, visitor: Visitor, name: str) -> None:
-    """Only whoever has judged here, or could, can be decided on here."""
-    known = {m.account.labeler for m in store.read(lambda c: accounts.members(c, visitor.project_id))}
-    found = analysis.newest(store, visitor.asked.name)
-    if name not in known | {one.labeler for one in (found.labelers if found else [])}:
-        raise DataProblem("there is no such labeler in this project", "Check the name.")
 
 
 def _people(request: Request, visitor: Visitor, **more: Any) -> Response:

@@ -11,7 +11,6 @@ from fastapi.responses import Response
 from starlette.datastructures import UploadFile
 
 from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
-from heedful.feedback.blindness import blindness
 from heedful.feedback.criteria import CRITERIA
 from heedful.feedback.instructions import instructions_for
 from heedful.records import plain_text
@@ -150,7 +149,7 @@ def prompts_form(request: Request, visitor: Admitted) -> Response:
 def add_prompts(request: Request, visitor: Admitted, came: Form) -> Response:
     """Add the prompts of a file: all of them, or none and a sentence on the first that is wrong.
 
-    Completions that say who wrote them are added as well, and told of.
+    What was there already, just so, is left as it is, and told of; so are completions that say who wrote them.
     """
     store: Store = request.app.state.store
     try:
@@ -158,19 +157,15 @@ def add_prompts(request: Request, visitor: Admitted, came: Form) -> Response:
         if not isinstance(file, UploadFile) or not file.size:
             raise SettingProblem("no file was chosen", "Choose one with a row of JSON on each line.")
         asked = replace(visitor.asked, **forms.numbers(came.form, ("max_shown",)))
-        items = list(uploads.items_of(file.file, asked))
-        calibration = text(came.form, "calibration") == "yes"
-        store.write(
-            lambda c: prompts.add(c, visitor.asked.name, items, calibration, visitor.user.actor, store.clock(), max_shown=asked.max_shown)
-        )
+        items = uploads.items_of(uploads.rows_of(file.file), asked)
+        found = uploads.add(store, asked, items, text(came.form, "calibration") == "yes", visitor.user.actor)
     except HeedfulError as problem:
         counted = store.read(lambda c: status.of_project(c, visitor.asked.name))
         shown: dict[str, Any] = {"counted": counted, "example": uploads.EXAMPLE}
         return page(request, visitor, "manage/prompts.html", status=422, problem=sentence(problem), **shown)
-    told = blindness((p for p, _ in items), (c for _, completions in items for c in completions))
-    if told.naming:
+    if found.naming_their_model or found.there_before:
         counted = store.read(lambda c: status.of_project(c, visitor.asked.name))
-        return page(request, visitor, "manage/prompts.html", counted=counted, example=uploads.EXAMPLE, told=told.sentence)
+        return page(request, visitor, "manage/prompts.html", counted=counted, example=uploads.EXAMPLE, found=found)
     return go(f"{visitor.manage}/prompts", "added")
 
 
@@ -187,7 +182,7 @@ def notes(request: Request, visitor: Admitted) -> Response:
 def withdraw(request: Request, visitor: Admitted, came: Form) -> Response:
     """Ask nobody about a prompt any more, or ask about it again."""
     store: Store = request.app.state.store
-    ids, withdrawn = [str(came.form.get("prompt_id", ""))], text(came.form, "withdrawn") == "yes"
+    ids, withdrawn = [text(came.form, "prompt_id")], text(came.form, "withdrawn") == "yes"
     store.write(lambda c: prompts.set_withdrawn(c, visitor.asked.name, ids, withdrawn, visitor.user.actor, store.clock()))
     return go(f"{visitor.manage}/notes", "saved")
 

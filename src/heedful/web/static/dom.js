@@ -16,8 +16,8 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
-// Characters that change what one sees without being seen: overrides of the direction, zero-width spaces, controls.
-const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u180e\u200b\u2028\u2029\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/u;
+// Characters that change what one sees without being seen: overrides and marks of the direction, zero-width spaces, controls.
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/u;
 
 /** A text as nodes, in which unseen characters are shown by their number. */
 export function visible(text) {

@@ -2,9 +2,15 @@
 //
 // A draft is {key, state, activeMs, sent}: `key` makes sending it twice the same as once, `state` is the
 // state machine's, and `sent` is the body of the request as soon as somebody pressed Submit. A draft
-// whose `sent` is there is sent again when the page opens next, whatever happened in between.
+// whose `sent` is there is sent again when the page opens next, whatever happened in between; where new
+// instructions have come since, once they are read, under their version.
 
 const OLD_MS = 60 * 24 * 3600 * 1000;
+
+/** A key that nobody has had before. Not by randomUUID, which browsers keep from pages that came unencrypted. */
+export function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 export class Drafts {
   #storage; #prefix;
@@ -16,7 +22,7 @@ export class Drafts {
   }
 
   /** The draft of a task; a new one, with a key of its own, where there is none. */
-  open(token, newKey = () => crypto.randomUUID()) {
+  open(token) {
     return this.#read(this.#prefix + token) ?? { key: newKey(), state: null, activeMs: 0, sent: null };
   }
 

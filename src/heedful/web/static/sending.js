@@ -1,9 +1,10 @@
 // Requests to the server: JSON out, JSON in, and again until an answer has come.
 
 const WAITS_MS = [1000, 2000, 4000, 8000, 15000];
+const LONGEST_WAIT_MS = 60000;
 const TIMEOUT_MS = 15000;
 
-/** POST `body` as JSON. Returns {status, data}; status 0 where no answer came. */
+/** POST `body` as JSON. Returns {status, data, after}; status 0 where no answer came, `after` so many ms that one is told to wait. */
 export async function post(url, body, csrf, fetching = fetch) {
   try {
     const response = await fetching(url, {
@@ -16,9 +17,10 @@ export async function post(url, body, csrf, fetching = fetch) {
     });
     const data = await response.json().catch(() => null);
     // A proxy's own page, a portal of the hotel: an answer that is not ours is none.
-    return response.ok && data === null ? { status: 0, data: null } : { status: response.status, data };
+    const after = 1000 * (Number(response.headers.get("Retry-After")) || 0);
+    return response.ok && data === null ? { status: 0, data: null, after: 0 } : { status: response.status, data, after };
   } catch {
-    return { status: 0, data: null };
+    return { status: 0, data: null, after: 0 };
   }
 }
 
@@ -27,14 +29,13 @@ export function isPassing(status) {
   return status === 0 || status === 408 || status === 429 || status >= 500;
 }
 
-/** Send until an answer comes that will not change by waiting. `onTrouble(attempt, seconds)` hears of every failure. */
+/** Send until an answer comes that will not change by waiting. `onTrouble(status)` hears of every failure. */
 export async function persistently(send, onTrouble, wait = waitOrOnline) {
   for (let attempt = 1; ; attempt += 1) {
     const answer = await send();
     if (!isPassing(answer.status)) return answer;
-    const pause = WAITS_MS[Math.min(attempt, WAITS_MS.length) - 1];
-    onTrouble(attempt, pause / 1000);
-    await wait(pause);
+    onTrouble(answer.status);
+    await wait(Math.max(WAITS_MS[Math.min(attempt, WAITS_MS.length) - 1], Math.min(answer.after, LONGEST_WAIT_MS)));
   }
 }
 

@@ -3,7 +3,7 @@
 import { ActiveTime } from "./activity.js";
 import { toggleFold } from "./cards.js";
 import { find } from "./dom.js";
-import { Drafts, storageThatWorks } from "./drafts.js";
+import { Drafts, newKey, storageThatWorks } from "./drafts.js";
 import { isPassing, persistently, post } from "./sending.js";
 import * as ranking from "./ranking.js";
 import { View } from "./view.js";
@@ -25,19 +25,22 @@ let unsent = ""; // why an earlier answer, sent by itself when the page opened, 
 const now = () => performance.now();
 const send = (what, body) => post(`${here}/${what}`, body, csrf);
 const sendUntilHeard = async (what, body, trouble) => {
-  const answer = await persistently(() => send(what, body), () => view.trouble(trouble));
+  const answer = await persistently(() => send(what, body), (status) => view.trouble(status === 429 ? TOO_OFTEN : trouble));
   view.trouble("");
   return answer;
 };
 
 const KEPT = "No connection to the server. Your work is kept in this browser, and sent as soon as the server can be reached.";
+const TOO_OFTEN = "The server asks for a moment: that was much in a short time. Your work is kept in this browser, and sent again by itself.";
 const WAITING = "No connection to the server. Trying again…";
 
 // Getting a task
 
 async function start() {
   drafts.forgetOld();
-  for (const [token, kept] of drafts.unconfirmed()) if (!(await confirm(token, kept)) && find("#signed-out").open) return;
+  for (const [token, kept] of drafts.unconfirmed()) {
+    if (kept.sent.version === page.version && !(await confirm(token, kept)) && find("#signed-out").open) return;
+  }
   const reopen = new URLSearchParams(location.search).get("reopen");
   history.replaceState(null, "", here);
   await load(reopen ? "reopen" : "next", reopen ? { token: reopen } : {});
@@ -47,11 +50,19 @@ async function load(what = "next", body = {}) {
   task = null;
   const { status, data } = await sendUntilHeard(what, body, WAITING);
   if (status !== 200) return refused(status, data, null);
+  await sendOutdated(data.task?.token);
   view.progress(data.progress);
   view.problem(unsent);
   if (!data.task) return view.nothing(`${unsent} ${page.idle}`);
   unsent = "";
   return open(data.task);
+}
+
+/** Answers that were held up by new instructions, which are read by now. The task that comes next is for the labeler to look at again. */
+async function sendOutdated(next) {
+  for (const [token, kept] of drafts.unconfirmed()) {
+    if (kept.sent.version !== page.version && token !== next) await confirm(token, { ...kept, sent: { ...kept.sent, version: page.version } });
+  }
 }
 
 function open(next) {
@@ -138,9 +149,9 @@ async function confirm(token, kept) {
     return true;
   }
   sending = false;
-  // Signed out: it is sent by itself after signing in. Else it is the labeler's again, under a new key.
-  if (!isSignedOut(status, data)) {
-    const again = { ...kept, sent: null, key: crypto.randomUUID() };
+  // Signed out, or new instructions: it is sent by itself after that. Else it is the labeler's again, under a new key.
+  if (!isSignedOut(status, data) && !isOutdated(data)) {
+    const again = { ...kept, sent: null, key: newKey() };
     if (task?.token === token) {
       draft = again;
       keep();
@@ -154,10 +165,14 @@ function isSignedOut(status, data) {
   return status === 401 || (status === 403 && data?.error === "csrf");
 }
 
+function isOutdated(data) {
+  return data?.error === "instructions_changed";
+}
+
 function refused(status, data, token) {
   if (task) show();
   if (isSignedOut(status, data)) return find("#signed-out").showModal();
-  if (data?.error === "instructions_changed") return task ? find("#changed").showModal() : location.assign(`${here}/instructions`);
+  if (isOutdated(data)) return task ? find("#changed").showModal() : location.assign(`${here}/instructions`);
   if (data?.error === "check_needed") return location.assign(`${here}/check`);
   const sentence = data?.message ?? `The server refused this (${status}). Reload the page: your work is kept in this browser.`;
   if (!task && token) unsent = `An earlier answer of yours was not taken: ${sentence}`;

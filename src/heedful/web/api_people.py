@@ -1,0 +1,89 @@
+"""The REST API for whoever leads a project: who works on it, and whose judgements count."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sa
+from fastapi import Request
+from pydantic import Field, StrictBool, StrictInt, StrictStr
+
+from heedful.store import accounts, labelers
+from heedful.store.names import LONGEST_REASON
+from heedful.web import members
+from heedful.web.access import Admitted, Number
+from heedful.web.api import project_router, store_of
+from heedful.web.bodies import Body, Plain
+
+router = project_router()
+
+
+class Invited(Body):
+    """An invitation that works once; ``strata`` of the population that they stand for, which they see before they accept."""
+
+    role: Literal["viewer", "labeler", "adjudicator", "manager"] = "labeler"
+    strata: dict[Annotated[str, Field(max_length=200)], Annotated[StrictStr, Field(max_length=200)]] = Field({}, max_length=20)
+    days: StrictInt = Field(7, ge=1, le=members.LONGEST_INVITATION)
+
+
+class Paused(Body):
+    """Whether they are asked nothing new."""
+
+    paused: StrictBool
+
+
+class Kind(Body):
+    """Who judges under an account: a person, or a program."""
+
+    kind: Literal["person", "ai"]
+
+
+class Decision(Body):
+    """Whether a labeler's judgements are set aside, and why."""
+
+    labeler: Plain = Field(max_length=200)
+    quarantined: StrictBool
+    why: StrictStr = Field(min_length=1, max_length=LONGEST_REASON)
+
+
+@router.get("/people")
+def people(request: Request, visitor: Admitted) -> list[dict[str, Any]]:
+    """Everybody in the project: ``account`` is their number, ``labeler`` the name of what they say, ``set_aside`` why it does not count."""
+
+    def look(c: sa.Connection) -> list[dict[str, Any]]:
+        aside = labelers.quarantined(c, visitor.asked.name)
+        return [
+            {"account": m.account.id, "labeler": m.account.labeler, "kind": m.account.kind, "role": m.role}
+            | {"paused": m.paused, "state": m.account.state, "set_aside": aside.get(m.account.labeler)}
+            for m in accounts.members(c, visitor.project_id)
+        ]
+
+    return store_of(request).read(look)
+
+
+@router.post("/invitations", status_code=201)
+def invite(request: Request, visitor: Admitted, body: Invited) -> dict[str, str]:
+    """Invite somebody; the link is told now and never again."""
+    secret = members.invite(store_of(request), visitor, body.role, body.strata, body.days)
+    return {"link": f"{request.app.state.site.url}/join/{secret}"}
+
+
+@router.post("/people/{number}/pause")
+def pause(request: Request, visitor: Admitted, number: Number, body: Paused) -> dict[str, bool]:
+    """Ask somebody nothing new, or let them go on; what they have begun is kept."""
+    members.pause(store_of(request), visitor, number, body.paused)
+    return {"paused": body.paused}
+
+
+@router.post("/people/{number}/kind")
+def set_kind(request: Request, visitor: Admitted, number: Number, body: Kind) -> dict[str, str]:
+    """Say whether a person or a program judges, so that an AI judge is not counted among people."""
+    members.set_kind(store_of(request), visitor, number, body.kind)
+    return {"kind": body.kind}
+
+
+@router.post("/quarantine")
+def quarantine(request: Request, visitor: Admitted, body: Decision) -> dict[str, bool]:
+    """Set somebody's judgements aside, or let them count again."""
+    members.decide(store_of(request), visitor, body.labeler, body.quarantined, body.why)
+    return {"quarantined": body.quarantined}

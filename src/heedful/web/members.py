@@ -1,0 +1,53 @@
+"""Who works on a project, and what is decided about them: for pages and for the API alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from heedful.errors import DataProblem, SettingProblem
+from heedful.store import Store, accounts, invitations, labelers
+from heedful.store.accounts import Member
+from heedful.web import analysis
+from heedful.web.access import Refusal, Visitor
+
+LONGEST_INVITATION = 60
+
+
+def member(store: Store, project_id: int, number: int) -> Member:
+    """Somebody of this very project, by their account: others cannot be touched from here. Raises Refusal."""
+    found = store.read(lambda c: [m for m in accounts.members(c, project_id) if m.account.id == number])
+    if not found:
+        raise Refusal(404, "not_found", "There is nobody like that in this project.")
+    return found[0]
+
+
+def invite(store: Store, visitor: Visitor, role: str, strata: Mapping[str, str], days: int) -> str:
+    """The secret of an invitation to a project. Raises SettingProblem for a role that there is not, or for too long."""
+    if not 1 <= days <= LONGEST_INVITATION:
+        raise SettingProblem(f"the invitation should last {days} days", f"Choose 1 to {LONGEST_INVITATION}.")
+    whom = (role, visitor.project_id, strata, visitor.user)
+    return store.write(lambda c: invitations.make(c, *whom, store.clock(), timedelta(days=days)))
+
+
+def decide(store: Store, visitor: Visitor, labeler: str, aside: bool, why: str) -> None:
+    """Set somebody's judgements aside, or let them count again. Raises DataProblem for whoever could not have judged here."""
+    known = {m.account.labeler for m in store.read(lambda c: accounts.members(c, visitor.project_id))}
+    found = analysis.newest(store, visitor.asked.name)
+    if labeler not in known | {one.labeler for one in (found.labelers if found else [])}:
+        raise DataProblem("there is no such labeler in this project", "Check the name.")
+    store.write(lambda c: labelers.decide(c, visitor.asked.name, labeler, aside, visitor.user.actor, why, store.clock()))
+
+
+def pause(store: Store, visitor: Visitor, number: int, paused: bool) -> None:
+    """Ask somebody nothing new here, or let them go on."""
+    member(store, visitor.project_id, number)
+    store.write(lambda c: accounts.set_paused(c, number, visitor.project_id, paused, visitor.user.actor, store.clock()))
+
+
+def set_kind(store: Store, visitor: Visitor, number: int, kind: str) -> None:
+    """Say whether a person or a program judges. Raises SettingProblem for anything else."""
+    if kind not in ("person", "ai"):
+        raise SettingProblem(f"an account cannot be {kind!r}", "Choose person or ai.")
+    labeler = member(store, visitor.project_id, number).account.labeler
+    store.write(lambda c: labelers.set_kind(c, labeler, kind, visitor.user.actor, store.clock()))
