@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -183,13 +184,23 @@ def draw_panel(panel: Any, points: Sequence[dict[str, float]], colours: dict[str
         panel.plot(xs, [ys[-1] * x / xs[-1] for x in xs], color=colour, linewidth=0.8, linestyle=":", label="_")
     panel.plot([], [], color="#868e9a", linewidth=0.8, linestyle=":", label="in proportion")
     panel.set(xscale="log", yscale="log")
-    panel.set_xticks(xs, [short(x) for x in xs], fontsize=8)
+    panel.set_xticks(xs, apart([short(x) for x in xs], xs), fontsize=8)
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     panel.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "25" else ""))
     panel.tick_params(axis="y", which="both", labelsize=8)
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def apart(labels: Sequence[str], xs: Sequence[float]) -> list[str]:
+    """Labels that would run into the one before on a logarithmic axis are left out."""
+    shown, last = [], 0.0
+    for label, x in zip(labels, xs, strict=True):
+        fits = not last or math.log(x / last) > 0.17 * math.log(xs[-1] / xs[0])
+        shown.append(label if fits else "")
+        last = x if fits else last
+    return shown
 
 
 def short(x: float) -> str:

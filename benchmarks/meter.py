@@ -69,10 +69,10 @@ class MeteredLearner:
         """See the learner."""
         return self.learner.rounding
 
-    def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False) -> Outputs:
+    def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False, ref_states: bool = False) -> Outputs:
         """Scoring; with the exact KL two models are computed."""
         with self.meter.watch("scoring"):
-            found = self.learner.evaluate(batch, role, entropy=entropy, exact_kl=exact_kl)
+            found = self.learner.evaluate(batch, role, entropy=entropy, exact_kl=exact_kl, ref_states=ref_states)
         once = flops.forward(self.shape, _rows(batch), logits=role not in SCALAR_ROLES)
         self._count("scoring", batch, once * (2 if exact_kl else 1))
         return found

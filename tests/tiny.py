@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForSequenceClassification,
     BertLMHeadModel,
@@ -35,7 +37,7 @@ WORDS = [f"w{i}" for i in range(26)]
 VOCABULARY = len(SPECIAL) + len(WORDS)
 WIDTH = 16
 
-KINDS = ("llama", "gpt2", "t5", "bert2bert")
+KINDS = ("llama", "gpt2", "t5", "bert2bert", "bart")
 CAUSAL = ("llama", "gpt2")
 
 
@@ -58,7 +60,7 @@ def language_model(kind: str, seed: int = 0, **more: Any) -> Any:
     """A random model with logits far from uniform. ``more`` goes into its configuration."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return {"llama": _llama, "gpt2": _gpt2, "t5": _t5, "bert2bert": _bert2bert}[kind](**more).eval()
+        return {"llama": _llama, "gpt2": _gpt2, "t5": _t5, "bert2bert": _bert2bert, "bart": _bart}[kind](**more).eval()
 
 
 def network(kind: str, *, lora: bool = True, seed: int = 0, pad: str = "own", roles: tuple[Role, ...] | None = None, **more: Any) -> Any:
@@ -180,3 +182,15 @@ def _bert2bert(**more: Any) -> Any:
     model.generation_config.decoder_start_token_id, model.generation_config.pad_token_id = START, PAD
     model.generation_config.eos_token_id = END
     return model
+
+
+def _bart(**more: Any) -> Any:
+    """Its layers drop out by themselves wherever they believe to be in training."""
+    ids = {"pad_token_id": PAD, "bos_token_id": START, "eos_token_id": END, "forced_eos_token_id": None, "decoder_start_token_id": START}
+    sides = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in SIDE.items()}
+    config = {"max_position_embeddings": 64, "init_std": 0.3, "dropout": 0.1, **ids, **sides, **more}
+    return BartForConditionalGeneration(BartConfig(vocab_size=VOCABULARY, d_model=WIDTH, **config))
+
+
+SIDE = {"layers": 2, "attention_heads": 2, "ffn_dim": 24}
+"""Of an encoder or a decoder."""

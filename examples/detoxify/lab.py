@@ -66,7 +66,7 @@ class LabLearner(LocalLearner):
 
     def sampler(self) -> RandomLengths:
         """With the weights as they are now."""
-        return RandomLengths(self.network)  # type: ignore[arg-type]
+        return RandomLengths(self.network, say=self.say)  # type: ignore[arg-type]
 
 
 @dataclass

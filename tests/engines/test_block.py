@@ -10,9 +10,9 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCau
 
 import tiny
 from heedful.engines.base import Batch
-from heedful.engines.block import Rotated
-from heedful.engines.fuse import is_block, trims
+from heedful.engines.fuse import activation_of_block, trims
 from heedful.engines.local import LocalLearner
+from heedful.engines.operations import turned
 from heedful.engines.tap import examine
 
 SIZES = {
@@ -24,14 +24,9 @@ SIZES = {
 def test_a_quarter_turn_by_hand():
     """The first pair of a head is its first and third entry."""
     x, cos, sin = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]])
-    assert Rotated.apply(x, cos, sin).tolist() == [[[-3.0, 2.0, 1.0, 4.0]]]
-
-
-def test_the_gradient_of_a_turn():
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn(3, 2, 4, dtype=torch.float64, generator=draw, requires_grad=True)
-    angles = torch.randn(3, 1, 2, dtype=torch.float64, generator=draw)
-    assert torch.autograd.gradcheck(lambda x: Rotated.apply(x, angles.cos(), angles.sin()), x)
+    there = turned(x, cos, sin, torch.empty_like(x))
+    assert there.tolist() == [[[-3.0, 2.0, 1.0, 4.0]]]
+    assert turned(there, cos, sin, torch.empty_like(x), back=True).tolist() == x.tolist()
 
 
 def adopted(model):
@@ -51,18 +46,18 @@ def shaken(model):
 
 def test_which_layers_are_replaced():
     """Llama's and Qwen2's (with biases); not those that do something more, however little."""
-    assert all(is_block(layer) for layer in adopted(tiny.language_model("llama")).model.layers)
-    assert all(is_block(layer) for layer in adopted(shaken(Qwen2ForCausalLM(Qwen2Config(**SIZES)))).model.layers)
-    assert not any(is_block(layer) for layer in adopted(shaken(Qwen3ForCausalLM(Qwen3Config(**SIZES)))).model.layers), (
+    assert all(activation_of_block(layer) for layer in adopted(tiny.language_model("llama")).model.layers)
+    assert all(activation_of_block(layer) for layer in adopted(shaken(Qwen2ForCausalLM(Qwen2Config(**SIZES)))).model.layers)
+    assert not any(activation_of_block(layer) for layer in adopted(shaken(Qwen3ForCausalLM(Qwen3Config(**SIZES)))).model.layers), (
         "its heads are normed"
     )
-    assert not any(is_block(layer) for layer in tiny.language_model("gpt2").transformer.h)
+    assert not any(activation_of_block(layer) for layer in tiny.language_model("gpt2").transformer.h)
     model = adopted(tiny.language_model("llama"))
     own = model.model.layers[1].forward
     model.model.layers[1].forward = lambda *args, **more: own(*args, **more) * 1.01
-    assert [is_block(layer) for layer in model.model.layers] == [True, False]
+    assert [activation_of_block(layer) is not None for layer in model.model.layers] == [True, False]
     assert not trims(model), "only a last layer of ours leaves tokens out"
-    assert not is_block(torch.nn.Linear(2, 2))
+    assert not activation_of_block(torch.nn.Linear(2, 2))
 
 
 BATCH = Batch([[7, 8, 9], [7, 8, 9], [6]], [[10, 11], [12, 2, 9, 9], [13]])
@@ -108,7 +103,7 @@ def test_the_last_layer_ends_with_the_tokens_that_are_looked_at():
 def test_a_turn_in_bfloat16_is_near():
     draw = torch.Generator().manual_seed(0)
     x, angles = torch.randn(50, 2, 8, generator=draw), math.pi * torch.randn(50, 1, 4, generator=draw)
-    exact = Rotated.apply(x, angles.cos(), angles.sin())
-    near = Rotated.apply(x.bfloat16(), angles.cos().bfloat16(), angles.sin().bfloat16())
+    exact = turned(x, angles.cos(), angles.sin(), torch.empty_like(x))
+    near = turned(x.bfloat16(), angles.cos().bfloat16(), angles.sin().bfloat16(), torch.empty_like(x, dtype=torch.bfloat16))
     assert near.dtype == torch.bfloat16
     assert float((near.float() - exact).abs().max()) < 0.03

@@ -12,7 +12,7 @@ from heedful.engines.cache import Cache, Prompts, Sharing, weighed
 from heedful.engines.decoder import decoder_of, rotated
 from heedful.engines.local import LocalLearner
 from heedful.engines.narrow import Product
-from heedful.engines.networks import LanguageNetwork
+from heedful.engines.networks import LanguageNetwork, Lora
 from heedful.engines.sampling import LocalSampler
 from heedful.engines.writing import written_out
 
@@ -164,3 +164,23 @@ def test_attention_over_prompt_and_own_tokens_is_one_over_both():
             k, v = (x.repeat_interleave(2, 0) for x in text)
             expected = functional.scaled_dot_product_attention(query[:, row : row + 1], k, v, scale=0.4)
             torch.testing.assert_close(found[row], expected[:, 0], atol=1e-6, rtol=1e-6)
+
+
+def test_a_model_s_rotation_is_asked_on_the_device_of_its_weights():
+    """The device `meta` computes nothing, and like an accelerator it refuses what lies elsewhere."""
+    model = tiny.language_model("llama").to("meta")
+    assert decoder_of(model, None, torch.float32, rows=1) is not None
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_a_model_that_was_saved_in_bfloat16_is_written_out_too(kind):
+    """T5's norm gives its states in the precision of its weights, the decoder under trial in float32."""
+    network = LanguageNetwork(
+        tiny.language_model(kind).to(torch.bfloat16), tiny.tokenizer(), roles=("policy",), lora=Lora(r=2), precision=torch.bfloat16
+    )
+    assert is_written_out(network)
+    prompts = tiny.prompts(4)
+    drawn = LocalSampler(network).sample(prompts, Sampling(6), range(4))
+    found = LocalLearner(network).evaluate(Batch(prompts, [d.token_ids for d in drawn]), "policy").logprobs
+    for row, d in enumerate(drawn):
+        assert d.logprobs == pytest.approx(found[row, : len(d.logprobs)].tolist(), abs=0.15)

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import tiny
-from heedful.engines.fuse import ACTIVATIONS, GatedUnit, RMSNorm, fused, fusible
+from heedful.engines.copies import Copies
+from heedful.engines.fuse import fused, fusible
+from heedful.engines.operations import ACTIVATIONS, GatedUnit, RMSNorm
 
 SILU, GELU = ACTIVATIONS
 
@@ -46,7 +48,7 @@ def test_what_is_replaced_and_that_nothing_changes(kind, more, units):
     found = set(fusible(model))
     assert len(found - norms) == units
     plain = outcome(model)
-    with fused(model, torch.float32):
+    with fused(model, Copies(torch.float32)):
         ours = outcome(model)
     for a, b in zip(plain, ours, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)

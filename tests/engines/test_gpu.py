@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 import tiny
-from heedful.engines.local import LocalLearner
+from heedful.engines.base import Batch, Sampling
+from heedful.engines.local import LocalLearner, Optimiser
+from heedful.policy.sft import SFTLoss
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator that torch sees")]
 
@@ -19,3 +23,29 @@ def test_the_gpu_agrees_with_the_cpu(kind: str) -> None:
     found = LocalLearner(here.cuda()).evaluate(batch, "policy", entropy=True)
     for name in ("logprobs", "values", "entropy"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_what_is_recorded_while_sampling_on_the_gpu_is_what_one_pass_gives(kind: str) -> None:
+    """Written out (llama, t5), packed (gpt2) and padded."""
+    prompts, one = tiny.prompts(6), LocalLearner(tiny.network(kind).cuda())
+    drawn = one.sampler().sample(prompts, Sampling(9), range(6))
+    found = one.evaluate(Batch(prompts, [d.token_ids for d in drawn]), "policy").logprobs
+    assert found is not None
+    for row, d in enumerate(drawn):
+        assert d.logprobs == pytest.approx(found[row, : len(d.logprobs)].tolist(), abs=1e-3)
+
+
+def test_the_step_after_loading_on_the_gpu_is_the_step_without(tmp_path: Path) -> None:
+    def step(learner: LocalLearner) -> None:
+        learner.forward_backward(tiny.batch(4), SFTLoss())
+        learner.step()
+
+    first, second = (LocalLearner(tiny.network("llama").cuda(), "policy", Optimiser(0.05)) for _ in range(2))
+    step(first)
+    first.save(tmp_path)
+    second.load(tmp_path)
+    step(first)
+    step(second)
+    for name, parameter in first.parameters.items():
+        torch.testing.assert_close(second.parameters[name], parameter, msg=name)

@@ -27,7 +27,7 @@ from heedful.engines.networks import LanguageNetwork, Lora, ScalarNetwork
 from heedful.engines.tokens import context_length, decoder_start_id, end_ids, pad_id
 from heedful.errors import DeviceProblem, ModelProblem
 
-OPENERS = {"llama": AutoModelForCausalLM, "gpt2": AutoModelForCausalLM, "t5": AutoModelForSeq2SeqLM, "bert2bert": AutoModelForSeq2SeqLM}
+OPENERS = {kind: AutoModelForCausalLM if kind in tiny.CAUSAL else AutoModelForSeq2SeqLM for kind in tiny.KINDS}
 
 
 @pytest.fixture(params=tiny.KINDS)
@@ -206,6 +206,7 @@ FIRST_NORM = {
     "gpt2": "transformer.h.0.ln_1.weight",
     "t5": "decoder.block.0.layer.0.layer_norm.weight",
     "bert2bert": "decoder.bert.encoder.layer.0.output.LayerNorm.weight",
+    "bart": "model.decoder.layers.0.final_layer_norm.weight",
 }
 
 
@@ -356,7 +357,7 @@ def test_end_pad_and_start_tokens_and_the_context():
     endless = tiny.language_model("gpt2", eos_token_id=None)
     with pytest.raises(ModelProblem, match="neither the tokenizer nor the model names an end token"):
         end_ids(endless, nameless)
-    assert [context_length(tiny.language_model(k)) for k in tiny.KINDS] == [64, 64, None, 64]
+    assert [context_length(tiny.language_model(k)) for k in tiny.KINDS] == [64, 64, None, 64, 64]
 
 
 def test_labels_make_a_new_head_with_their_names(tmp_path):

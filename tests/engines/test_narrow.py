@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 import tiny
+from heedful.engines.copies import Copies
 from heedful.engines.local import LocalLearner, Optimiser
-from heedful.engines.narrow import Copies, Linear
+from heedful.engines.narrow import Linear
 from heedful.policy.sft import SFTLoss
 
 
@@ -46,6 +47,15 @@ def test_a_copy_is_kept_until_the_weight_changes(change):
     assert torch.equal(copies.plain(layer), layer.weight.bfloat16())
 
 
+def test_scoring_leaves_no_copies_behind():
+    """A reference or a reward model is asked once in a rollout: its copies would take up memory while others learn."""
+    network = tiny.network("llama", lora=False, precision=torch.bfloat16)
+    layer = network.reference.model.layers[0].mlp.up_proj
+    first = network.copies.plain(layer)
+    LocalLearner(network).evaluate(tiny.batch(), "reference")
+    assert network.copies.plain(layer) is not first
+
+
 def test_a_copy_that_sampling_made_serves_learning():
     layer, copies = nn.Linear(3, 3), Copies(torch.bfloat16)
     with torch.inference_mode():
@@ -81,9 +91,13 @@ def test_merged_weights_are_those_of_one_adapter_and_never_old():
 @pytest.mark.parametrize("kind", tiny.KINDS)
 @pytest.mark.parametrize("lora", [True, False])
 def test_learning_in_bfloat16_is_near(kind, lora):
-    """Gradients point where those of float32 point, and so they do after a step: no copy is old."""
+    """Gradients point where those of float32 point, and so they do after a step: no copy is old.
+
+    With this ``eps`` a step is as large as its gradient. As AdamW usually is, it is as large for a gradient of nearly nothing,
+    whose sign is rounding.
+    """
     wide, narrow = (
-        LocalLearner(tiny.shake(tiny.network(kind, lora=lora, precision=precision), by=0.02), optimiser=Optimiser(0.01))
+        LocalLearner(tiny.shake(tiny.network(kind, lora=lora, precision=precision), by=0.02), optimiser=Optimiser(0.1, eps=1.0))
         for precision in (torch.float32, torch.bfloat16)
     )
     for step in range(2):

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 import tiny
+from heedful.engines import sampling as engine
 from heedful.engines.base import Batch, Sampling, distinct_rows
 from heedful.engines.local import LocalLearner
 from heedful.engines.sampling import LocalSampler, draw, invert, row_uniforms, truncate
+from heedful.engines.writing import writer_of
+from heedful.errors import DeviceProblem
 
 ALMOST_ONE = 1 - 2.0**-53
 LOGITS = torch.tensor([0.3, -1.0, 2.0, 1.0, -0.5, 0.0])
@@ -170,3 +173,36 @@ def test_inverting_is_what_numpy_finds(weights, uniform):
     assert weights[found] > 0
     assert sums[found] >= uniform * sums[-1] * (1 - 1e-6)
     assert (sums[found - 1] if found else 0.0) <= uniform * sums[-1] * (1 + 1e-6)
+
+
+def cramped(monkeypatch, most):
+    """A machine where more than so many rows at once are too many; how many were tried."""
+    tried = []
+
+    def writer(network, role, places, room):
+        tried.append(places)
+        if places > most:
+            raise torch.OutOfMemoryError("no room")
+        return writer_of(network, role, places, room)
+
+    monkeypatch.setattr(engine, "writer_of", writer)
+    return tried
+
+
+def test_when_memory_runs_out_fewer_rows_write_at_once_and_write_the_same(monkeypatch):
+    prompts, said = tiny.prompts(12), []
+    one = LocalLearner(tiny.network("llama"), say=said.append)
+    expected = LocalSampler(one.network).sample(prompts, Sampling(9), range(12))
+    tried = cramped(monkeypatch, most=3)
+    for _ in range(2):
+        found = one.sampler().sample(prompts, Sampling(9), range(12))
+        assert [(d.token_ids, d.finish_reason, d.seed) for d in found] == [(d.token_ids, d.finish_reason, d.seed) for d in expected]
+    assert tried == [12, 6, 3, 3], "the second time begins where the first ended"
+    room = max(map(len, prompts)) + 9
+    assert said == [f"Memory ran out: going on with {rows * room} tokens at once." for rows in (6, 3)]
+
+
+def test_too_little_memory_for_one_row_is_a_sentence(monkeypatch):
+    cramped(monkeypatch, most=0)
+    with pytest.raises(DeviceProblem, match="memory ran out with as few as 12 tokens at once"):
+        LocalSampler(tiny.network("llama")).sample([[7, 8, 9], [7]], Sampling(9), [0, 1])

@@ -114,6 +114,8 @@ class Packed:
         """Every part by itself; the parts stand one behind the other in the row."""
         q, k, v = (x.transpose(0, 1) for x in (query, key, value))  # [N, heads, d]
         found = [self._part(part, q, k, v, scale) for part in self.layout.parts]
+        if not self.layout.spare and len(found) == 1:
+            return found[0]
         return torch.cat([*found, q.new_zeros((self.layout.spare, *q.shape[1:]))])
 
     def _part(self, part: Part, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -126,7 +128,7 @@ class Packed:
             known = torch.arange(prefix.places.shape[1], device=q.device)[None, :] < prefix.lengths[prefix.owner][:, None]
             keys, values = (torch.cat([b, x], 2) for b, x in zip(before, (keys, values), strict=True))
             out = attention(queries, keys, values, scale, causal=True, allowed=known[:, None, None, :])
-        return out.transpose(1, 2).flatten(0, 1).index_select(0, part.flat)
+        return Pack.apply(out, part.flat)
 
 
 class Unpack(torch.autograd.Function):
@@ -136,14 +138,42 @@ class Unpack(torch.autograd.Function):
     def forward(ctx: Any, tokens: Tensor, flat: Tensor, shape: tuple[int, int]) -> Tensor:
         """``flat [n]`` says where each token stands in a rectangle of this ``shape``."""
         ctx.save_for_backward(flat)
-        padded = tokens.new_zeros((shape[0] * shape[1], *tokens.shape[1:])).index_copy_(0, flat, tokens)
-        return padded.unflatten(0, shape).transpose(1, 2)
+        return _unpacked(tokens, flat, shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """The gradients of padding fall away."""
         (flat,) = ctx.saved_tensors
-        return gradients[0].transpose(1, 2).flatten(0, 1).index_select(0, flat), None, None
+        return _packed(gradients[0], flat), None, None
+
+
+class Pack(torch.autograd.Function):
+    """The inverse of :class:`Unpack`."""
+
+    @staticmethod
+    def forward(ctx: Any, rectangle: Tensor, flat: Tensor) -> Tensor:
+        """``[S, heads, L, d]`` -> ``[n, heads, d]``."""
+        ctx.save_for_backward(flat)
+        ctx.shape = rectangle.shape[0], rectangle.shape[2]
+        return _packed(rectangle, flat)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Padding has no gradient."""
+        (flat,) = ctx.saved_tensors
+        return _unpacked(gradients[0], flat, ctx.shape), None
+
+
+def _unpacked(tokens: Tensor, flat: Tensor, shape: tuple[int, int]) -> Tensor:
+    if len(flat) < shape[0] * shape[1]:
+        tokens = tokens.new_zeros((shape[0] * shape[1], *tokens.shape[1:])).index_copy_(0, flat, tokens)
+    # laid out by head once: each of the products would do so again
+    return tokens.unflatten(0, shape).transpose(1, 2).contiguous()
+
+
+def _packed(rectangle: Tensor, flat: Tensor) -> Tensor:
+    tokens = rectangle.transpose(1, 2).flatten(0, 1)
+    return tokens if len(flat) == len(tokens) else tokens.index_select(0, flat)
 
 
 def attention(
@@ -182,36 +212,51 @@ class Attention(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, allowed: Tensor | None, bias: Tensor | None
     ) -> Tensor:
         """Probabilities are kept in the precision of the inputs and computed in float32."""
-        out, kept = torch.empty_like(q), []
+        found, kept = [], []
         for rows, seen in _tiles(q.shape[2], k.shape[2], causal):
             p = _probabilities(q, k, scale, rows, seen, causal, allowed, bias).to(v.dtype)
-            out[:, :, rows] = _unfolded(torch.matmul(p, v[:, :, :seen]), q.shape[1] // k.shape[1])
+            found.append(_unfolded(torch.matmul(p, v[:, :, :seen]), q.shape[1] // k.shape[1]))
             kept.append(p)
         ctx.save_for_backward(q, k, v, *kept)
         ctx.scale, ctx.causal, ctx.bias = scale, causal, None if bias is None else (bias.shape, bias.dtype)
-        return out
+        return found[0] if len(found) == 1 else torch.cat(found, 2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """``dS = P * (dP - sum(dP * P))``, tile by tile."""
+        """``dS = P * (dP - sum(dP * P))``, tile by tile, the last one first, which sees all keys."""
         q, k, v, *kept = ctx.saved_tensors
         gradient, group = gradients[0], q.shape[1] // k.shape[1]
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        dq: list[Tensor] = []
+        dk, dv = None, None
         dbias = q.new_zeros((q.shape[1], q.shape[2], k.shape[2]), dtype=torch.float32) if ctx.needs_input_grad[6] else None
-        for (rows, seen), p in zip(_tiles(q.shape[2], k.shape[2], ctx.causal), kept, strict=True):
+        for (rows, seen), p in reversed(list(zip(_tiles(q.shape[2], k.shape[2], ctx.causal), kept, strict=True))):
             dout = _folded(gradient[:, :, rows], group)
-            dv[:, :, :seen] += torch.matmul(p.transpose(-1, -2), dout)
+            dv = _onto(dv, torch.matmul(p.transpose(-1, -2), dout), seen)
             dp = torch.matmul(dout, v[:, :, :seen].transpose(-1, -2))
             ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)
             if dbias is not None:
                 dbias[:, rows, :seen] += _unfolded(ds, group).sum(0, dtype=torch.float32)
-            ds = ds.mul_(ctx.scale)
-            dq[:, :, rows] = _unfolded(torch.matmul(ds, k[:, :, :seen]), group)
-            dk[:, :, :seen] += torch.matmul(ds.transpose(-1, -2), _folded(q[:, :, rows], group))
+            dq.append(_unfolded(_product(ds, k[:, :, :seen], ctx.scale), group))
+            dk = _onto(dk, _product(ds.transpose(-1, -2), _folded(q[:, :, rows], group), ctx.scale), seen)
         if dbias is not None:
             shape, dtype = ctx.bias
             dbias = dbias.expand(shape).to(dtype)
-        return dq, dk, dv, None, None, None, dbias
+        return dq[0] if len(dq) == 1 else torch.cat(dq[::-1], 2), dk, dv, None, None, None, dbias
+
+
+def _product(a: Tensor, b: Tensor, scale: float, onto: Tensor | None = None) -> Tensor:
+    """``a b * scale + onto`` of ``[S, k, n, m]`` and ``[S, k, m, l]``, in one go; ``onto`` broadcasts to ``[S * k, n, l]``."""
+    start = a.new_empty((1, 1, 1)) if onto is None else onto
+    found = torch.baddbmm(start, a.flatten(0, 1), b.flatten(0, 1), beta=0 if onto is None else 1, alpha=scale)
+    return found.unflatten(0, a.shape[:2])
+
+
+def _onto(total: Tensor | None, part: Tensor, seen: int) -> Tensor:
+    """A sum over tiles of which the first one sees all keys."""
+    if total is None:
+        return part
+    total[:, :, :seen] += part
+    return total
 
 
 def _tiles(queries: int, keys: int, causal: bool) -> Iterator[tuple[slice, int]]:
@@ -228,12 +273,13 @@ def _probabilities(
     """``[S, k, group * rows, seen]``, summed in float32. Of ``allowed`` keys, what may not be seen gets the lowest finite
     score, since a row of padding, which sees nothing at all, must not become NaN; causally every query sees some key."""
     group, n = q.shape[1] // k.shape[1], rows.stop - rows.start
-    scores = torch.matmul(_folded(q[:, :, rows], group) * scale, k[:, :, :seen].transpose(-1, -2))
+    unseen = None
+    if causal:
+        unseen = torch.full((n, seen), -torch.inf, dtype=q.dtype).triu(rows.start + k.shape[2] - q.shape[2] + 1).repeat(group, 1)
+    scores = _product(_folded(q[:, :, rows], group), k[:, :, :seen].transpose(-1, -2), scale, unseen)
     apart = scores.view(*k.shape[:2], group, n, seen)
     if bias is not None:
         apart = apart + bias[:, :, rows, :seen].reshape(1, k.shape[1], group, n, seen)
-    if causal:
-        apart += torch.full((n, seen), -torch.inf, dtype=apart.dtype).triu(rows.start + k.shape[2] - q.shape[2] + 1)
     if allowed is not None:
         width = min(allowed.shape[-1], seen)
         apart[..., :width].masked_fill_(~allowed[:, :, None, :, :width], torch.finfo(apart.dtype).min)

@@ -29,7 +29,8 @@ class Batch:
 
     ``groups`` names the group of each row (a pair in DPO, a prompt's completions in the reward
     model); rows of a group stand next to each other and are never split over micro-batches.
-    ``columns`` holds what else the loss needs, ``[B]`` or ``[B, T]``, sliced along with the rows.
+    ``columns`` holds what else the loss needs, ``[B]`` or ``[B, T]``, sliced along with the rows, and maybe
+    ``ref_states [B, T, H]``: see :class:`Outputs`.
     """
 
     prompt_ids: Sequence[Sequence[int]]
@@ -82,7 +83,7 @@ class Batch:
         lengths = [len(self.completion_ids[r]) for r in rows]
         width, index = max(lengths, default=0), torch.as_tensor(list(rows), dtype=torch.long)
         columns = {k: v[index.to(v.device)] for k, v in self.columns.items()}
-        columns = {k: v[:, :width] if v.dim() == 2 and v.shape[1] == self.width else v for k, v in columns.items()}
+        columns = {k: v[:, :width] if v.dim() >= 2 and v.shape[1] == self.width else v for k, v in columns.items()}
         return Batch(
             [self.prompt_ids[r] for r in rows],
             [self.completion_ids[r] for r in rows],
@@ -101,7 +102,8 @@ class Outputs:
 
     ``logprobs``, ``entropy``, ``kl`` (exact, to the reference) and with it ``ref_logprobs`` (the reference's) are ``[B, T]``;
     ``values[:, t]`` is V of the state *before* token ``t``; ``scores`` is ``[B]``,
-    ``class_logits`` ``[B, C]``. Positions off the mask hold 0.
+    ``class_logits`` ``[B, C]``. ``ref_states`` ``[B, T, H]`` are what the reference's head was given before each token: with
+    them in a column of the batch, the exact KL needs no other pass of the reference. Positions off the mask hold 0.
     """
 
     logprobs: Tensor | None = None
@@ -111,6 +113,7 @@ class Outputs:
     ref_logprobs: Tensor | None = None
     scores: Tensor | None = None
     class_logits: Tensor | None = None
+    ref_states: Tensor | None = None
 
 
 Loss = Callable[[Outputs, Batch], tuple[Tensor, dict[str, Tensor]]]
@@ -163,8 +166,9 @@ class Learner(Protocol):
         """How far two ways to compute one logprob (while sampling, and in one pass) may lie apart, in nats."""
         ...
 
-    def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False) -> Outputs:
-        """Logprobs (policy, reference), values (policy) or scores (reward). No gradient."""
+    def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False, ref_states: bool = False) -> Outputs:
+        """Logprobs (policy, reference), values (policy) or scores (reward); where the reference is computed, its states if they
+        are asked for and there is room for them. No gradient."""
         ...
 
     def forward_backward(self, batch: Batch, loss: Loss) -> dict[str, float]:

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from heedful.engines.attention import Plan
 from heedful.engines.cache import Prompts, Turn
-from heedful.engines.fuse import ACTIVATIONS, eps_of
 from heedful.engines.narrow import Product
+from heedful.engines.operations import ACTIVATIONS, eps_of
 from heedful.engines.padding import rounded
 
 LLAMA = (
@@ -217,7 +217,8 @@ def decoder_of(model: Any, adapter: str | None, dtype: torch.dtype, rows: int) -
     layers = getattr(getattr(model, "model", None), "layers", None)
     if layers is not None and all(_has(layer, name) for layer in layers for name in LLAMA) and hasattr(model.model, "rotary_emb"):
         rotary = model.model.rotary_emb
-        whole = rotary(torch.zeros(1), torch.zeros((1, 1), device=rotary.inv_freq.device))[0].shape[-1] == layers[0].self_attn.head_dim
+        at = torch.zeros((1, 1), device=rotary.inv_freq.device)
+        whole = rotary(at, at)[0].shape[-1] == layers[0].self_attn.head_dim
         return CausalDecoder(model, lay, dtype) if whole and getattr(rotary, "rope_type", "default") not in CHANGING else None
     blocks = getattr(getattr(model, "decoder", None), "block", None)
     if blocks is not None and all(any(_has(part, name) for part in block.layer) for block in blocks for name in T5):

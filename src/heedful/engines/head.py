@@ -18,6 +18,9 @@ from torch.nn import functional
 
 CHUNK_BYTES = 2 * 2**20
 """Logits held at once, in float32: little enough to stay in a processor's cache."""
+BLOCK_BYTES = 32 * 2**20
+"""Gradients of logits held at once, in the precision of the arithmetic: a product with the head's weight, which reads and
+writes all of it, wants many rows."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class _Statistics(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """Row by row of a chunk: the log of the sum of exponentials, and means under the distribution."""
         logprobs, entropy, kl, ref_logprobs, normaliser = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(5))
-        for rows in _chunks(len(hidden), len(weight)):
+        for rows in _chunks(len(hidden), 4 * len(weight)):
             logits, chosen = _logits(hidden[rows], Head(weight, bias, narrow), targets[rows], temperature, dtype)
             top = logits.amax(-1, keepdim=True)
             e = (logits - top).exp_()  # one exponential serves the sum and the means
@@ -130,7 +133,8 @@ class _Statistics(torch.autograd.Function):
         with_entropy, with_kl = bool(of_entropy.any()), other_weight is not None and bool(of_kl.any())
         dhidden, dweight = torch.empty_like(hidden), None
         dbias = torch.zeros_like(bias, dtype=torch.float32) if ctx.needs_input_grad[3] else None
-        for rows in _chunks(len(hidden), len(weight)):
+
+        def dlogits_of(rows: slice) -> Tensor:
             logits, _ = _logits(hidden[rows], head, targets[rows], temperature, dtype)
             logp = logits.sub_(normaliser[rows, None])
             wanted = -of_logprob[rows, None]
@@ -141,10 +145,16 @@ class _Statistics(torch.autograd.Function):
                 theirs, _ = _logits(other_hidden[rows], other, targets[rows], temperature, dtype)
                 wanted = wanted + of_kl[rows, None] * (logp - theirs.sub_(theirs.logsumexp(-1, keepdim=True)) - kl[rows, None])
             dlogits = logp.exp_().mul_(wanted).scatter_add_(1, targets[rows, None], of_logprob[rows, None])
-            dlogits = (dlogits if temperature == 1.0 else dlogits.div_(temperature)).to(dtype)
-            dhidden[rows] = (dlogits @ narrow).to(hidden.dtype)
+            return dlogits if temperature == 1.0 else dlogits.div_(temperature)
+
+        for block in _chunks(len(hidden), narrow.element_size() * len(weight), BLOCK_BYTES):
+            states = hidden[block].to(dtype)
+            dlogits = states.new_empty((len(states), len(weight)))
+            for rows in _chunks(len(states), 4 * len(weight)):
+                dlogits[rows] = dlogits_of(slice(block.start + rows.start, min(block.start + rows.stop, block.start + len(states))))
+            torch.mm(dlogits, narrow, out=dhidden[block]) if dhidden.dtype == dtype else dhidden[block].copy_(dlogits @ narrow)
             if ctx.needs_input_grad[1]:
-                product = (dlogits.T @ hidden[rows].to(dtype)).float()
+                product = (dlogits.T @ states).float()
                 dweight = product if dweight is None else dweight.add_(product)
             if dbias is not None:
                 dbias += dlogits.sum(0, dtype=torch.float32)
@@ -167,6 +177,6 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).nan_to_num_(nan=0.0).sum(-1) if torch.isnan(found).any() else found
 
 
-def _chunks(rows: int, vocabulary: int) -> Iterator[slice]:
-    size = max(16, CHUNK_BYTES // (4 * vocabulary))
+def _chunks(rows: int, row_bytes: int, budget: int = CHUNK_BYTES) -> Iterator[slice]:
+    size = max(16, budget // row_bytes)
     return (slice(start, start + size) for start in range(0, rows, size))

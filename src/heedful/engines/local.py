@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from heedful.engines.attention import Plan, following, plan_in_force
 from heedful.engines.base import Batch, Loss, Outputs, Role
-from heedful.engines.memory import give_back_free_memory, keep_free_memory
+from heedful.engines.memory import give_back_free_memory, is_out_of_memory, keep_free_memory, out_of_memory, with_less
 from heedful.engines.networks import LanguageNetwork, ScalarNetwork
+from heedful.engines.recompute import layers
 from heedful.engines.sampling import LocalSampler
-from heedful.errors import DeviceProblem, FileProblem, NotFinite
+from heedful.errors import FileProblem, NotFinite
 
-SUITABLE = {True: 1024, False: 16384}
+SUITABLE = {True: 1536, False: 16384}
 """Tokens computed at once on a CPU, where what stays in its caches is quick, and on an accelerator, which wants to be full."""
+KEPT_BYTES = 256 * 2**20
+"""The reference's states over a rollout are kept up to this size, and computed again at every update beyond it."""
 SMALLEST = 16
 """Fewer tokens than this are not worth trying again with."""
 
@@ -49,9 +50,9 @@ class Optimiser:
 class LocalLearner:
     """See :class:`heedful.engines.base.Learner`.
 
-    ``micro_batch_tokens`` are computed at once, by default as many as suit the device. When memory
-    runs out they are halved, and ``say`` hears of it; layers are computed twice instead of kept
-    (Chen et al. 2016) only once a single group does not fit.
+    ``micro_batch_tokens`` are computed at once, by default as many as suit the device, and without
+    gradient ``evaluation_tokens``. When memory runs out they are halved for good, and ``say`` hears of
+    it; layers are computed twice instead of kept (Chen et al. 2016) only once a single group does not fit.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class LocalLearner:
         self.network, self.trains, self.temperature, self.say = network, trains, temperature, say
         self.settings = optimiser or Optimiser()
         self.micro_batch_tokens = micro_batch_tokens or SUITABLE[network.device.type == "cpu"]
+        self.evaluation_tokens = 2 * self.micro_batch_tokens  # nothing is kept for a backward pass
         self.parameters = network.trainable(trains)
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
@@ -79,6 +81,7 @@ class LocalLearner:
             fused=True,
         )
         self.steps = 0
+        self._sampler: LocalSampler | None = None
         keep_free_memory()
 
     @property
@@ -87,25 +90,18 @@ class LocalLearner:
         return 1e-4 if self.network.precision == torch.float32 else 0.15
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False) -> Outputs:
+    def evaluate(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False, ref_states: bool = False) -> Outputs:
         """Outputs of the whole batch on the CPU, in its own row order."""
-        budget = 2 * self.micro_batch_tokens  # nothing is kept for a backward pass
+        with_states = ref_states and self._has_room_for_states(batch)
 
-        def found() -> Outputs:
-            parts = [(rows, self._forward(batch.select(rows), role, entropy, exact_kl)) for rows in self._parts(batch, budget)]
+        def found(budget: int) -> Outputs:
+            parts = [(rows, self._forward(batch.select(rows), role, entropy, exact_kl, with_states)) for rows in self._parts(batch, budget)]
             return gather_outputs(parts, len(batch), batch.width)
 
-        while True:
-            try:
-                outputs = found()
-                give_back_free_memory()
-                return outputs
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if budget <= SMALLEST:
-                    raise out_of_memory(budget) from None
-                budget //= 2
+        outputs, self.evaluation_tokens = with_less(found, self.evaluation_tokens, SMALLEST, self.say)
+        self.network.copies.forget()  # a reference and a reward model look at a rollout once; what learns makes its copies anew
+        give_back_free_memory()
+        return outputs
 
     def forward_backward(self, batch: Batch, loss: Loss) -> dict[str, float]:
         """Accumulate ``sum(loss) / denominator``; the denominator is the whole batch's, so cutting it never matters."""
@@ -150,7 +146,7 @@ class LocalLearner:
             self.micro_batch_tokens //= 2
             self.say(f"Memory ran out: going on with {self.micro_batch_tokens} tokens at once.")
             return True
-        if recompute_layers(self.network, self.trains):
+        if recompute_layers(self.network):
             self.say("Memory ran out: going on with layers computed twice instead of kept.")
             return True
         return False
@@ -174,9 +170,11 @@ class LocalLearner:
         return {"grad_norm": norm, "lr": rate}
 
     def sampler(self) -> LocalSampler:
-        """Samples from the weights as they are at each call."""
-        assert isinstance(self.network, LanguageNetwork), "only language models write"
-        return LocalSampler(self.network)
+        """Samples from the weights as they are at each call; always the same, which remembers how much memory allowed."""
+        if self._sampler is None:
+            assert isinstance(self.network, LanguageNetwork), "only language models write"
+            self._sampler = LocalSampler(self.network, say=self.say)
+        return self._sampler
 
     def save(self, folder: Path) -> None:
         """Trained weights and heads, optimiser moments and step count, as safetensors and JSON."""
@@ -210,11 +208,15 @@ class LocalLearner:
                 parameter.copy_(weights[name])
                 state = {key: moments[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in moments}
                 if state:
-                    self.optimiser.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+                    self.optimiser.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
         self.steps = json.loads((folder / "learner.json").read_text())["steps"]
 
-    def _forward(self, batch: Batch, role: Role, entropy: bool, exact_kl: bool) -> Outputs:
-        outputs: Outputs = self.network(batch, role, entropy=entropy, exact_kl=exact_kl, temperature=self.temperature)
+    def _has_room_for_states(self, batch: Batch) -> bool:
+        return isinstance(self.network, LanguageNetwork) and 4 * len(batch) * batch.width * self.network.width <= KEPT_BYTES
+
+    def _forward(self, batch: Batch, role: Role, entropy: bool, exact_kl: bool, ref_states: bool = False) -> Outputs:
+        asked = {"entropy": entropy, "exact_kl": exact_kl, "temperature": self.temperature, "ref_states": ref_states}
+        outputs: Outputs = self.network(batch, role, **asked)
         return outputs
 
 
@@ -260,7 +262,7 @@ def gather_outputs(parts: Sequence[tuple[list[int], Outputs]], rows: int, width:
         if not pieces or pieces[0][1] is None:
             return None
         first = pieces[0][1]
-        shape = (rows,) if first.dim() == 1 else (rows, first.shape[1] if name == "class_logits" else width)
+        shape = (rows,) if first.dim() == 1 else (rows, first.shape[1] if name == "class_logits" else width, *first.shape[2:])
         whole = torch.zeros(shape, dtype=first.dtype)
         for index, piece in pieces:
             if piece.dim() == 1:
@@ -277,34 +279,9 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(batch.prompt_ids, batch.completion_ids, batch.groups, {k: v.to(device) for k, v in batch.columns.items()})
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Does the error say that memory ran out? On a CPU torch has no kind of its own for that."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
-
-
-def out_of_memory(tokens: int) -> DeviceProblem:
-    """There is not enough memory even for little."""
-    return DeviceProblem(
-        f"memory ran out with as few as {tokens} tokens at once",
-        "Use a smaller model, adapters (lora.enabled), bfloat16 (model.dtype), shorter prompts, or a machine with more memory.",
-    )
-
-
-def recompute_layers(network: LanguageNetwork | ScalarNetwork, role: Role) -> bool:
-    """Keep a layer's input only, and compute the rest again in the backward pass; ``False`` if that was so already."""
-    from functools import partial
-
-    from torch.utils.checkpoint import checkpoint
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    @contextmanager
-    def again(plan: Plan | None) -> Iterator[None]:
-        with following(plan), network.as_role(role):
-            yield
-
-    found = [m for m in network.model.modules() if isinstance(m, GradientCheckpointingLayer) and not m.gradient_checkpointing]
-    for layer in found:
-        layer.gradient_checkpointing = layer.training = True  # this flag alone: what is inside stays as in evaluation
-        both = lambda: (nullcontext(), again(plan_in_force()))  # noqa: E731 (a def in a loop would be stranger)
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=both)
-    return bool(found)
+def recompute_layers(network: LanguageNetwork | ScalarNetwork) -> bool:
+    """Let layers be computed twice instead of kept; ``False`` if that was so already, or there are none."""
+    if network.recomputes or not layers(network.model):
+        return False
+    network.recomputes = True
+    return True

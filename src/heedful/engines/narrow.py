@@ -1,13 +1,12 @@
 """Weights as a pass wants them: in the precision of the arithmetic, and without gradient with an adapter merged.
 
-The weights that learn are never touched, so that nothing drifts by merging and unmerging. A copy is
-made once, and again only when what it was made from has changed: autocast alone would convert
-every weight again at every token of a completion and at every micro-batch of a step.
+The weights that learn are never touched, so that nothing drifts by merging and unmerging: linear layers
+compute with copies of them (:mod:`heedful.engines.copies`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -16,46 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from heedful.engines.copies import Copies, adapts, base_of, has_adapter, is_transposed, merged
 from heedful.engines.fuse import fused, replaced
 
 Forward = Callable[[Tensor], Tensor]
-Stamp = tuple[tuple[int, int], ...]
-
-
-class Copies:
-    """Copies of a network's weights in a precision; of merged weights those of one adapter at a time."""
-
-    def __init__(self, precision: torch.dtype) -> None:
-        self.precision = precision
-        self._plain: dict[Hashable, tuple[Stamp, Tensor]] = {}
-        self._merged: dict[Hashable, tuple[Stamp, Tensor]] = {}
-        self._adapter: str | None = None
-
-    def plain(self, layer: Any) -> Tensor:
-        """A layer's weight; the weight itself where it is in this precision already."""
-        weight = layer.weight.detach()
-        return weight if weight.dtype == self.precision else _current(self._plain, layer, [weight], lambda: weight.to(self.precision))
-
-    def merged(self, module: Any, adapter: str) -> Tensor:
-        """The weight of a layer under an adapter, with the adapter's part added."""
-        if adapter != self._adapter:
-            self.forget_merged()
-            self._adapter = adapter
-        sources = [module.base_layer.weight.detach(), module.lora_A[adapter].weight, module.lora_B[adapter].weight]
-        return _current(self._merged, module, sources, lambda: _with_adapter(module, adapter).to(self.precision))
-
-    def forget_merged(self) -> None:
-        """Give back the memory of merged weights."""
-        self._merged.clear()
-
-
-def _current(made: dict[Hashable, tuple[Stamp, Tensor]], key: Hashable, sources: list[Tensor], make: Callable[[], Tensor]) -> Tensor:
-    """What was made under this key; made again where a source is another tensor now or has been written to."""
-    stamp = tuple((source.data_ptr(), source._version) for source in sources)
-    if key not in made or made[key][0] != stamp:
-        with torch.inference_mode(False), torch.no_grad():  # who samples may ask first; who learns goes on with it
-            made[key] = stamp, make()
-    return made[key][1]
 
 
 @contextmanager
@@ -65,7 +28,7 @@ def computing(model: nn.Module, copies: Copies, adapter: str | None = None) -> I
     if torch.is_grad_enabled():
         copies.forget_merged()  # learning is about to change the adapter
     with (
-        fused(model, precision),
+        fused(model, copies, adapter),
         replaced(linear_forwards(model, copies, adapter)),
         torch.autocast(device, precision, enabled=precision != torch.float32),
     ):
@@ -79,31 +42,35 @@ def linear_forwards(model: nn.Module, copies: Copies, adapter: str | None) -> di
 
 def _linear_layers(model: nn.Module) -> Iterator[nn.Module]:
     """Linear layers, those under adapters as the adapter's layer."""
-    below = {id(module.base_layer) for module in model.modules() if _has_adapter(module)}
+    below = {id(module.base_layer) for module in model.modules() if has_adapter(module)}
     for module in model.modules():
-        if _has_adapter(module) or (id(module) not in below and (type(module) is nn.Linear or _is_transposed(module))):
+        if has_adapter(module) or (id(module) not in below and (type(module) is nn.Linear or is_transposed(module))):
             yield module
 
 
 def _forward_of(module: Any, copies: Copies, adapter: str | None) -> Forward | None:
-    layer = module.base_layer if _has_adapter(module) else module
-    adapted = _has_adapter(module) and adapter is not None and adapter in module.lora_A
+    layer = base_of(module)
     if layer is module and layer.weight.dtype == copies.precision:
         return None
-    if adapted and torch.is_grad_enabled():
-        return _beside(_plain_forward(layer, copies.plain(layer)), module, str(adapter), copies.precision)
-    return _plain_forward(layer, copies.merged(module, str(adapter)) if adapted else copies.plain(layer))
+    if adapter is None or not adapts(module, adapter):
+        return _plain_forward(layer, lambda: copies.plain(layer))
+    if torch.is_grad_enabled():
+        return _beside(_plain_forward(layer, lambda: copies.plain(layer)), module, adapter, copies.precision)
+    return _plain_forward(layer, lambda: copies.merged(module, adapter))
 
 
-def _plain_forward(layer: Any, narrow: Tensor) -> Forward:
-    """One product."""
-    weight, bias, dtype = layer.weight, layer.bias, narrow.dtype
-    if _is_transposed(layer):
-        weight, narrow = weight.T, narrow.T
-    if not torch.is_grad_enabled():
-        narrow_bias = None if bias is None else bias.detach().to(dtype)
-        return lambda x: functional.linear(x.to(dtype), narrow, narrow_bias)
-    return lambda x: Linear.apply(x.to(dtype), weight, narrow, None if bias is None else bias.to(dtype))
+def _plain_forward(layer: Any, copy: Callable[[], Tensor]) -> Forward:
+    """One product; the copy is made when it is first wanted, since not every layer is asked."""
+
+    def forward(x: Tensor) -> Tensor:
+        weight, narrow, bias = layer.weight, copy(), layer.bias
+        if is_transposed(layer):
+            weight, narrow = weight.T, narrow.T
+        if not torch.is_grad_enabled():
+            return functional.linear(x.to(narrow.dtype), narrow, None if bias is None else bias.detach().to(narrow.dtype))
+        return Linear.apply(x.to(narrow.dtype), weight, narrow, None if bias is None else bias.to(narrow.dtype))
+
+    return forward
 
 
 def _beside(base: Forward, module: Any, adapter: str, dtype: torch.dtype) -> Forward:
@@ -136,20 +103,6 @@ class Linear(torch.autograd.Function):
         dx = dy @ narrow if ctx.needs_input_grad[0] else None
         dweight = (rows.T @ x.flatten(0, -2)).to(ctx.dtype) if ctx.needs_input_grad[1] else None
         return dx, dweight, None, rows.sum(0) if ctx.needs_input_grad[3] else None
-
-
-def merged(module: Any, adapter: str | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """Weight ``[out, in]`` and bias of a linear layer in a precision, with an adapter merged where it has one of that name."""
-    layer = module.base_layer if _has_adapter(module) else module
-    adapted = adapter is not None and _has_adapter(module) and adapter in module.lora_A
-    narrow = (_with_adapter(module, str(adapter)) if adapted else layer.weight.detach()).to(dtype)
-    return narrow.T if _is_transposed(layer) else narrow, None if layer.bias is None else layer.bias.detach().to(dtype)
-
-
-def _with_adapter(module: Any, adapter: str) -> Tensor:
-    """The weight of a layer with an adapter's part added, in float32."""
-    weight: Tensor = module.base_layer.weight.detach().float() + module.get_delta_weight(adapter).detach().float()
-    return weight
 
 
 class Product:
@@ -186,12 +139,3 @@ def _has_an_order() -> bool:
         return False
     names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
     return all(hasattr(torch.ops.mkldnn, name) for name in names) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _has_adapter(module: nn.Module) -> bool:
-    return hasattr(module, "lora_A") and hasattr(module, "base_layer")
-
-
-def _is_transposed(module: nn.Module) -> bool:
-    """GPT-2 keeps its linear layers as ``[in, out]``."""
-    return type(module).__name__ == "Conv1D"

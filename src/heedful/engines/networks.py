@@ -20,12 +20,14 @@ from torch import Tensor, nn
 
 from heedful.engines.attention import Packed, following
 from heedful.engines.base import Batch, Outputs, Role, distinct_rows
+from heedful.engines.copies import Copies
 from heedful.engines.fuse import trims
 from heedful.engines.head import Head, TokenStatistics, token_statistics
 from heedful.engines.layout import lay_out
 from heedful.engines.models import add_adapter, set_dropout
-from heedful.engines.narrow import Copies, computing
+from heedful.engines.narrow import computing
 from heedful.engines.padding import lengths_mask, pad_left, pad_right, scatter, with_positions
+from heedful.engines.recompute import computing_twice
 from heedful.engines.tap import adopt_where_same, examine, no_token, tapped_head
 from heedful.engines.tokens import context_length, decoder_start_id, end_ids, pad_id
 from heedful.errors import ModelProblem
@@ -50,7 +52,8 @@ class LanguageNetwork(nn.Module):
 
     ``precision`` is that of the arithmetic: in bfloat16 the weights that learn stay in float32.
     Causal models compute the tokens of a batch in one row without padding (``packs``) wherever
-    their attention allows it; prompts that rows share are computed once (``share_prompts``).
+    their attention allows it; prompts that rows share are computed once (``share_prompts``). Where
+    ``recomputes`` is set, layers are computed twice instead of kept.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class LanguageNetwork(nn.Module):
         super().__init__()
         self.tokenizer, self.lora, self.precision, self.share_prompts = tokenizer, lora, precision, share_prompts
         self.encoder_decoder = bool(model.config.is_encoder_decoder)
-        self.copies = Copies(precision)
+        self.copies, self.recomputes = Copies(precision), False
         self.pad_id = pad_id(tokenizer)
         self.end_ids = end_ids(model, tokenizer)
         self.start_id = decoder_start_id(model) if self.encoder_decoder else None
@@ -77,7 +80,7 @@ class LanguageNetwork(nn.Module):
         self.written_out: bool | None = None  # found out when it is first sampled from
         self.reference = copy.deepcopy(model).requires_grad_(False) if lora is None and "reference" in roles else None
         self.model = self._with_adapters(model, roles)
-        width = self.plain.get_output_embeddings().weight.shape[-1]
+        self.width = width = self.plain.get_output_embeddings().weight.shape[-1]
         self.value_head = value_head(width).to(self.device) if with_value else None
         self.score_heads = nn.ModuleDict({role: reward_head(width).to(self.device) for role in roles if role in SCALAR_ROLES})
         self.eval()
@@ -122,19 +125,25 @@ class LanguageNetwork(nn.Module):
         Without gradient every linear layer computes with its adapter merged (:mod:`heedful.engines.narrow`).
         """
         plain, adapter = self.model_of(role)
-        with computing(plain, self.copies, adapter):
+        with (computing_twice if self.recomputes else computing)(plain, self.copies, adapter):
             yield plain
 
-    def forward(self, batch: Batch, role: Role, *, entropy: bool = False, exact_kl: bool = False, temperature: float = 1.0) -> Outputs:
+    def forward(
+        self,
+        batch: Batch,
+        role: Role,
+        *,
+        entropy: bool = False,
+        exact_kl: bool = False,
+        temperature: float = 1.0,
+        ref_states: bool = False,
+    ) -> Outputs:
         """See :class:`heedful.engines.base.Outputs`."""
         mask = batch.mask.to(self.device)
         states = self._states(batch, role)
         if role in SCALAR_ROLES:
             return Outputs(scores=self.score_heads[role](self._score_state(states, mask)).squeeze(-1))
-        reference = None
-        if exact_kl:
-            with torch.no_grad():
-                reference = self._states(batch, "reference")
+        reference = self._reference_states(batch, mask) if exact_kl else None
         targets = torch.tensor([token for ids in batch.completion_ids for token in ids], dtype=torch.long, device=self.device)
         found = statistics(states, targets, reference, temperature, self.precision)
         with_value = role == "policy" and self.value_head is not None
@@ -144,7 +153,25 @@ class LanguageNetwork(nn.Module):
             entropy=scatter(found.entropy, mask) if entropy else None,
             kl=None if found.kl is None else scatter(found.kl, mask),
             ref_logprobs=None if found.ref_logprobs is None else scatter(found.ref_logprobs, mask),
+            ref_states=self._kept(states if role == "reference" else reference, mask) if ref_states else None,
         )
+
+    @torch.no_grad()
+    def _reference_states(self, batch: Batch, mask: Tensor) -> States:
+        """Computed, or where the batch carries them, those."""
+        known = batch.columns.get("ref_states")
+        if known is None:
+            return self._states(batch, "reference")
+        return States(known.to(self.device)[mask.bool()], head=self.head_of(self.model_of("reference")[0]))
+
+    @staticmethod
+    def _kept(states: States | None, mask: Tensor) -> Tensor | None:
+        """``[B, T, H]``, for a later pass; ``None`` where a head takes more than states."""
+        if states is None or states.head is None:
+            return None
+        found = states.found.new_zeros((*mask.shape, states.found.shape[1]))
+        found[mask.bool()] = states.found
+        return found
 
     def _score_state(self, states: States, mask: Tensor) -> Tensor:
         """What a score is read from, ``[B, H]``. Causal: the state after the last true token. Encoder-decoder: the
@@ -272,7 +299,7 @@ class ScalarNetwork(nn.Module):
             )
         set_dropout(model)
         self.model, self.tokenizer, self.precision = model.requires_grad_(True), tokenizer, precision
-        self.copies = Copies(precision)
+        self.copies, self.recomputes = Copies(precision), False
         self.pad_id = pad_id(tokenizer)
         self.context = context_length(model)
         self.causal_head = getattr(model, "score", None)
@@ -303,7 +330,7 @@ class ScalarNetwork(nn.Module):
     def as_role(self, role: Role) -> Iterator[Any]:
         """The model, computing in its precision."""
         assert role in SCALAR_ROLES, f"a sequence classifier has no role {role!r}"
-        with computing(self.model, self.copies):
+        with (computing_twice if self.recomputes else computing)(self.model, self.copies):
             yield self.model
 
     def forward(self, batch: Batch, role: Role, **_: Any) -> Outputs:

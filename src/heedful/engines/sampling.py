@@ -7,7 +7,7 @@ the value of the state before it where the network has a value head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from heedful.engines.base import Role, Sampled, Sampling
 from heedful.engines.head import Head
-from heedful.engines.memory import give_back_free_memory
+from heedful.engines.memory import give_back_free_memory, with_less
 from heedful.engines.networks import LanguageNetwork
 from heedful.engines.writing import Frontier, writer_of
 from heedful.maths.logprobs import scale_logits
@@ -31,11 +31,19 @@ BLOCK = 64
 class LocalSampler:
     """Samples from a network in one of its roles, with the weights as they are at each call.
 
-    At most ``batch_tokens`` tokens of prompts and completions are kept at once.
+    At most ``batch_tokens`` tokens of prompts and completions are kept at once. When memory runs out
+    they are halved for good, ``say`` hears of it, and all is drawn anew: the draws are the same.
     """
 
-    def __init__(self, network: LanguageNetwork, role: Role = "policy", batch_tokens: int = 32768) -> None:
-        self.network, self.role, self.batch_tokens = network, role, batch_tokens
+    def __init__(
+        self,
+        network: LanguageNetwork,
+        role: Role = "policy",
+        batch_tokens: int = 32768,
+        *,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.network, self.role, self.batch_tokens, self.say = network, role, batch_tokens, say
 
     @torch.no_grad()
     def sample(self, prompt_ids: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]) -> list[Sampled]:
@@ -44,10 +52,19 @@ class LocalSampler:
             raise ValueError(f"{len(prompt_ids)} prompts but {len(seeds)} seeds")
         if not prompt_ids:
             return []
+        room = max(map(len, prompt_ids)) + sampling.max_new_tokens  # of a row
+        budget = max(room, min(self.batch_tokens, len(prompt_ids) * room))
+        drawn, enough = with_less(lambda tokens: self._sample(prompt_ids, sampling, seeds, tokens // room), budget, room, self.say)
+        if enough < budget:
+            self.batch_tokens = enough
+        give_back_free_memory()
+        return drawn
+
+    def _sample(self, prompt_ids: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int], places: int) -> list[Sampled]:
+        """With at most so many rows at once."""
         record = Record(self.network, self.role, sampling, seeds)
         # Completions of one prompt stand together, so that it is read once; long prompts come first.
         waiting = sorted(range(len(prompt_ids)), key=lambda r: (-len(prompt_ids[r]), tuple(prompt_ids[r])))
-        places = min(len(waiting), max(1, self.batch_tokens // (len(prompt_ids[waiting[0]]) + sampling.max_new_tokens)))
         with writer_of(self.network, self.role, places, sampling.max_new_tokens) as writer:
             frontier: Frontier | None = None
             while len(record) or waiting:
@@ -63,7 +80,6 @@ class LocalSampler:
                     record.keep(order)
                     tokens = tokens[order]
                 frontier = writer.read(tokens) if len(tokens) else None
-        give_back_free_memory()
         return record.completions()
 
 

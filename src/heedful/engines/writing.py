@@ -19,10 +19,11 @@ from torch import Tensor
 from heedful.engines.attention import following
 from heedful.engines.base import Batch, Role, distinct_rows
 from heedful.engines.cache import Cache, PromptReader
+from heedful.engines.copies import Copies
 from heedful.engines.decoder import CausalDecoder, CrossDecoder, Decoder, decoder_of
 from heedful.engines.head import Head
 from heedful.engines.layout import lay_out_texts
-from heedful.engines.narrow import Copies, computing
+from heedful.engines.narrow import computing
 from heedful.engines.networks import LanguageNetwork
 from heedful.engines.padding import pad_left, with_positions
 from heedful.engines.tap import near, no_token, tapped_head

@@ -48,7 +48,7 @@ def sample(ws: Workspace, folder: Path) -> dict[str, Any]:
     chosen = ws.settings.completions
     prompts = ws.prompts("train")[: chosen.prompts]
     completions = sample_completions(
-        LocalSampler(ws.network, "reference"),
+        LocalSampler(ws.network, "reference", say=ws.progress.say),
         ws.tokenizer,
         prompts,
         ws.encode(prompts),

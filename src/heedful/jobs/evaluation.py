@@ -103,7 +103,7 @@ def _completions(ws: Workspace, prompts: list[Prompt], role: Role, path: Path) -
         return [Completion.from_dict(row) for row in read_jsonl(path)]
     chosen = ws.settings.evaluation
     found = sample_completions(
-        LocalSampler(ws.network, role),
+        LocalSampler(ws.network, role, say=ws.progress.say),
         ws.tokenizer,
         prompts,
         ws.encode(prompts),

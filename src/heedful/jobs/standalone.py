@@ -15,14 +15,16 @@ from heedful.settings import ModelSettings, Settings
 def open_writer(model: str, temperature: float, max_new_tokens: int) -> Callable[[str, int], str]:
     """A function from prompt and seed to a completion; chat models get the prompt through their template."""
     from heedful.engines.base import Sampling, decode
+    from heedful.engines.sampling import LocalSampler
     from heedful.prompts.chat import render
 
     network = _open(ModelSettings(path=model))
+    sampler = LocalSampler(network)
     sampling = Sampling(max_new_tokens, temperature or 1.0, greedy=temperature == 0)
 
     def write(text: str, seed: int) -> str:
         prompt: Any = [{"role": "user", "content": text}] if getattr(network.tokenizer, "chat_template", None) else text
-        [drawn] = _sampler(network).sample([render(prompt, network.tokenizer, network.encoder_decoder)], sampling, [seed])
+        [drawn] = sampler.sample([render(prompt, network.tokenizer, network.encoder_decoder)], sampling, [seed])
         return decode(network.tokenizer, [drawn.token_ids])[0]
 
     return write
@@ -32,6 +34,7 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
     """Completions of the training prompts of the settings, as JSON lines."""
     from heedful.completions.sample import sample_completions
     from heedful.engines.base import Sampling
+    from heedful.engines.sampling import LocalSampler
     from heedful.prompts.chat import encode_prompts
 
     chosen, network = settings.completions, _open(settings.model)
@@ -42,7 +45,7 @@ def sample_file(settings: Settings, source: Source, output: Path, progress: Prog
     kept = [prompts[i] for i in report.kept]
     sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
     found = sample_completions(
-        _sampler(network),
+        LocalSampler(network, say=progress.say),
         network.tokenizer,
         kept,
         ids,
@@ -63,9 +66,3 @@ def _open(chosen: ModelSettings) -> Any:
     model, precision = open_base(chosen, learns=False)
     tokenizer = load_tokenizer(chosen.path, trust_remote_code=chosen.trust_remote_code)
     return LanguageNetwork(model, tokenizer, roles=("policy",), precision=precision)
-
-
-def _sampler(network: Any) -> Any:
-    from heedful.engines.sampling import LocalSampler
-
-    return LocalSampler(network)

@@ -85,6 +85,7 @@ class GRPO:
 
     def __post_init__(self) -> None:
         self.kl_control, self.completions_per_prompt = make_kl_control(self.settings), self.settings.completions_per_prompt
+        self.exact_kl = self.settings.kl_estimator == "exact" and self.settings.kl_coef > 0
 
     def improve(self, learner: Learner, experience: Experience, scale: RewardScale, seed: int) -> Metrics:
         """One rollout in, an improved policy out."""

@@ -51,6 +51,11 @@ class Algorithm(Protocol):
         ...
 
     @property
+    def exact_kl(self) -> bool:
+        """Does the loss ask for the exact KL?"""
+        ...
+
+    @property
     def kl_control(self) -> KLControl:
         """The price of leaving the reference; all that an algorithm remembers from one rollout to the next."""
         ...
@@ -146,6 +151,7 @@ class Reinforcement:
             seeds_for(self.seed, self.step, 0, n=size),
             self.algorithm.kl_estimator,
             untrained=self.step == 0,
+            exact_kl=self.algorithm.exact_kl,
         )
         self.rollouts.save(self.step, experience.save)
         return experience

@@ -26,7 +26,7 @@ from heedful.records import Prompt
 class Experience:
     """Everything recorded while sampling. Tensors are ``[B, T]`` on the CPU, 0 off the mask, unless said.
 
-    ``scores [B]`` are raw; ``kl`` follows the chosen estimator and carries no gradient.
+    ``scores [B]`` are raw; ``kl`` follows the chosen estimator and carries no gradient. The batch may carry ``ref_states``.
     """
 
     batch: Batch
@@ -46,7 +46,8 @@ class Experience:
 
         folder.mkdir(parents=True, exist_ok=True)
         names = ("scores", "logprobs", "ref_logprobs", "values", "kl")
-        save_file({name: getattr(self, name).contiguous() for name in names}, folder / "rollout.safetensors")
+        tensors = {name: getattr(self, name) for name in names} | self.batch.columns
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "rollout.safetensors")
         rest = {
             "prompt_ids": [list(p) for p in self.batch.prompt_ids],
             "completion_ids": [list(c) for c in self.batch.completion_ids],
@@ -62,8 +63,10 @@ class Experience:
         from safetensors.torch import load_file
 
         rest = json.loads((folder / "rollout.json").read_text())
-        batch = Batch(rest.pop("prompt_ids"), rest.pop("completion_ids"))
-        recorded: dict[str, Any] = {**rest, **load_file(folder / "rollout.safetensors")}
+        tensors = load_file(folder / "rollout.safetensors")
+        columns = {name: tensors.pop(name) for name in ("ref_states",) if name in tensors}
+        batch = Batch(rest.pop("prompt_ids"), rest.pop("completion_ids"), columns=columns)
+        recorded: dict[str, Any] = {**rest, **tensors}
         return cls(batch=batch, **recorded)
 
 
@@ -78,23 +81,25 @@ def collect(
     estimator: str = "k1",
     *,
     untrained: bool = False,
+    exact_kl: bool = False,
 ) -> Experience:
     """Sample with the current policy, then let every role judge the same token ids.
 
     The policy's logprobs and values are those recorded while sampling, and a few rows are computed
     once more to compare. ``untrained`` says that the policy still is its reference: then the reference's
     pass is the second look at every row, and its numbers are taken for both, so that KL is exactly 0.
-    The exact KL, which needs every logit, computes every row again, too.
+    The exact KL, which needs every logit, computes every row again, too. ``exact_kl`` says that the loss will ask for it, so that the
+    reference's states are kept where there is room.
     """
     drawn = learner.sampler().sample(prompt_ids, sampling, seeds)
     batch = Batch(list(prompt_ids), [d.token_ids for d in drawn])
     texts = decode(tokenizer, batch.completion_ids)
-    policy, drift = _judged(learner, batch, drawn, estimator, untrained)
+    policy, drift = _judged(learner, batch, drawn, estimator, untrained, exact_kl)
     assert policy.logprobs is not None
     assert policy.ref_logprobs is not None
     divergence = kl.estimate(estimator, policy.logprobs, policy.ref_logprobs) if policy.kl is None else policy.kl
     return Experience(
-        batch=batch,
+        batch=batch if policy.ref_states is None else batch.with_columns(ref_states=policy.ref_states),
         texts=texts,
         finish_reasons=[d.finish_reason for d in drawn],
         scores=torch.tensor(scorer.score(prompts, texts, batch), dtype=torch.float32),
@@ -106,22 +111,22 @@ def collect(
     )
 
 
-def _judged(learner: Learner, batch: Batch, drawn: Sequence[Sampled], estimator: str, untrained: bool) -> tuple[Outputs, float]:
+def _judged(learner: Learner, batch: Batch, drawn: Sequence[Sampled], estimator: str, untrained: bool, keep: bool) -> tuple[Outputs, float]:
     """The policy's logprobs and values and the reference's logprobs; and the drift of what was recorded."""
     if estimator == "exact":
-        policy = learner.evaluate(batch, "policy", exact_kl=True)
+        policy = learner.evaluate(batch, "policy", exact_kl=True, ref_states=keep)
         return policy, logprob_drift(drawn, policy.logprobs)
-    recorded = Outputs(
-        padded([d.logprobs for d in drawn]), padded([d.values or [] for d in drawn]) if drawn[0].values is not None else None
-    )
-    reference = learner.evaluate(batch, "reference").logprobs
+    judged = learner.evaluate(batch, "reference", ref_states=keep)
+    values = padded([d.values or [] for d in drawn]) if drawn[0].values is not None else None
+    recorded = Outputs(padded([d.logprobs for d in drawn]), values, ref_states=judged.ref_states)
+    reference = judged.logprobs
     assert reference is not None
     if untrained:
         drift = logprob_drift(drawn, reference)
         if drift <= learner.rounding:
             return replace(recorded, logprobs=reference.clone(), ref_logprobs=reference), drift
         policy = learner.evaluate(batch, "policy")  # is it the sampler, or is the reference another model?
-        return replace(policy, ref_logprobs=reference), logprob_drift(drawn, policy.logprobs)
+        return replace(policy, ref_logprobs=reference, ref_states=judged.ref_states), logprob_drift(drawn, policy.logprobs)
     return replace(recorded, ref_logprobs=reference), spot_check(learner, batch, drawn)
 
 

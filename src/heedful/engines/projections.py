@@ -1,0 +1,93 @@
+"""Linear layers that read the same tokens, as one product, with adapters beside them and a backward pass of their own.
+
+Queries, keys and values are three products of the same tokens, and so are the two halves of a gated unit. Side by side
+they are one that reads its tokens once, and whose gradient by the tokens need not be added up.
+``n`` tokens, ``in`` and ``out`` the widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from heedful.engines.copies import Copies, adapts, base_of
+
+
+class Low(NamedTuple):
+    """An adapter (Hu et al. 2021, eq. 3) in the precision of the arithmetic: ``down [r, in]``, ``up [out, r]``, and what
+    their product is multiplied by. Its layer's outputs are ``columns`` of all."""
+
+    columns: slice
+    down: Tensor
+    up: Tensor
+    scale: float
+
+
+@dataclass
+class Projections:
+    """Layers side by side, ``[n, in]`` -> ``[n, out]``.
+
+    ``parameters`` are what may learn: of each layer weight, bias where it has one, and ``A`` and ``B`` of an adapter
+    that learns. :meth:`backward` gives their gradients in the same order.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    lows: list[Low]
+    parameters: list[Tensor]
+    _layers: list[tuple[Any, slice]]
+
+    @classmethod
+    def of(cls, modules: Sequence[Any], copies: Copies, adapter: str | None) -> Projections:
+        """Of layers as they are now: with gradient an adapter stands beside its layer, without it is merged."""
+        learning, dtype = torch.is_grad_enabled(), copies.precision
+        layers, lows, parameters, start = [], [], [], 0
+        for module in modules:
+            layer = base_of(module)
+            columns = slice(start, start + len(layer.weight))
+            start = columns.stop
+            layers.append((layer, columns))
+            parameters += [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+            if learning and adapter is not None and adapts(module, adapter):
+                down, up = module.lora_A[adapter].weight, module.lora_B[adapter].weight
+                lows.append(Low(columns, down.detach().to(dtype), up.detach().to(dtype), module.scaling[adapter]))
+                parameters += [down, up]
+        biases = [layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach() for layer, _ in layers]
+        bias = torch.cat(biases).to(dtype) if any(layer.bias is not None for layer, _ in layers) else None
+        return cls(copies.joined(modules, None if learning else adapter), bias, lows, parameters, layers)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """All layers' outputs side by side."""
+        found = functional.linear(x, self.weight, self.bias)
+        for columns, down, up, scale in self.lows:
+            found[:, columns].addmm_(x @ down.T, up.T, alpha=scale)
+        return found
+
+    def backward(self, dy: Tensor, x: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """``dx = dy W`` and the gradients of the parameters, those of a base that does not learn as ``None``."""
+        dx = dy @ self.weight
+        lows = iter(self.lows)
+        gradients: list[Tensor | None] = []
+        learns = any(layer.weight.requires_grad for layer, _ in self._layers)
+        dweight = (dy.T @ x).to(self.parameters[0].dtype) if learns else None
+        adapted = {low.columns.start for low in self.lows}
+        for layer, columns in self._layers:
+            gradients.append(None if dweight is None or not layer.weight.requires_grad else dweight[columns])
+            if layer.bias is not None:
+                gradients.append(dy[:, columns].sum(0, dtype=torch.float32).to(layer.bias.dtype) if layer.bias.requires_grad else None)
+            if columns.start in adapted:
+                gradients += self._adapter_backward(next(lows), dy, x, dx)
+        return dx, gradients
+
+    @staticmethod
+    def _adapter_backward(low: Low, dy: Tensor, x: Tensor, dx: Tensor) -> list[Tensor | None]:
+        """``dA = s (dy B)' x`` and ``dB = s dy' (x A')``; ``dx`` gets its part."""
+        own = dy[:, low.columns]
+        dlow = (own @ low.up) * low.scale
+        dx.addmm_(dlow, low.down)
+        return [(dlow.T @ x).float(), ((own.T @ (x @ low.down.T)) * low.scale).float()]
