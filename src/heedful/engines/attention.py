@@ -9,7 +9,7 @@ works on single tokens and need not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heedful.engines.layout import Layout, Part
+from heedful.engines.layout import Layout, Part, Prefix
 from heedful.engines.padding import rounded
 
 NAME = "heedful"
@@ -113,67 +113,75 @@ class Packed:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Every part by itself; the parts stand one behind the other in the row."""
         q, k, v = (x.transpose(0, 1) for x in (query, key, value))  # [N, heads, d]
-        found = [self._part(part, q, k, v, scale) for part in self.layout.parts]
-        if not self.layout.spare and len(found) == 1:
-            return found[0]
-        return torch.cat([*found, q.new_zeros((self.layout.spare, *q.shape[1:]))])
+        rectangles = zip(self.layout.parts, *(Unpack.apply(x, self.layout) for x in (q, k, v)), strict=True)
+        found = [self._part(part, own, k, v, scale) for part, *own in rectangles]
+        return Pack.apply(self.layout, *found)
 
-    def _part(self, part: Part, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        queries, keys, values = (Unpack.apply(x[part.start : part.end], part.flat, part.mask.shape) for x in (q, k, v))
-        prefix = part.prefix
+    @staticmethod
+    def _part(part: Part, own: Sequence[Tensor], k: Tensor, v: Tensor, scale: float) -> Tensor:
+        (queries, keys, values), prefix = own, part.prefix
         if prefix is None:
-            out = attention(queries, keys, values, scale, causal=True)
-        else:
-            before = [x[prefix.places].transpose(1, 2)[prefix.owner] for x in (k, v)]  # [S, k, P, d]
-            known = torch.arange(prefix.places.shape[1], device=q.device)[None, :] < prefix.lengths[prefix.owner][:, None]
-            keys, values = (torch.cat([b, x], 2) for b, x in zip(before, (keys, values), strict=True))
-            out = attention(queries, keys, values, scale, causal=True, allowed=known[:, None, None, :])
-        return Pack.apply(out, part.flat)
+            return attention(queries, keys, values, scale, causal=True)
+        before = (_beginnings(x, prefix).index_select(0, prefix.owner) for x in (k, v))  # [S, k, P, d]
+        known = torch.arange(prefix.places.shape[1], device=k.device)[None, :] < prefix.lengths[prefix.owner][:, None]
+        keys, values = (torch.cat([b, x], 2) for b, x in zip(before, (keys, values), strict=True))
+        return attention(queries, keys, values, scale, causal=True, allowed=known[:, None, None, :])
+
+
+def _beginnings(row: Tensor, prefix: Prefix) -> Tensor:
+    """Of ``[N, k, d]`` what the sequences of a part go on from, ``[U, k, P, d]``."""
+    return row.index_select(0, prefix.places.flatten()).unflatten(0, prefix.places.shape).transpose(1, 2)
 
 
 class Unpack(torch.autograd.Function):
-    """``[n, heads, d]`` tokens one behind the other -> ``[S, heads, L, d]``, padded with zeros, so that padding is never NaN."""
+    """``[N, heads, d]`` tokens in a row -> for each part ``[S, heads, L, d]``.
+
+    Sequences shorter than the others repeat their last token: causally nothing before sees it, and what it sees itself
+    falls away in :class:`Pack`.
+    """
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, flat: Tensor, shape: tuple[int, int]) -> Tensor:
-        """``flat [n]`` says where each token stands in a rectangle of this ``shape``."""
-        ctx.save_for_backward(flat)
-        return _unpacked(tokens, flat, shape)
+    def forward(ctx: Any, row: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+        """Laid out by head once: each of the products would do so again."""
+        ctx.layout = layout
+        found = (row.index_select(0, part.places.flatten()).unflatten(0, part.places.shape) for part in layout.parts)
+        return tuple(rectangle.transpose(1, 2).contiguous() for rectangle in found)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """The gradients of padding fall away."""
-        (flat,) = ctx.saved_tensors
-        return _packed(gradients[0], flat), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradients of repeated tokens are 0."""
+        return _in_a_row(ctx.layout, gradients), None
 
 
 class Pack(torch.autograd.Function):
     """The inverse of :class:`Unpack`."""
 
     @staticmethod
-    def forward(ctx: Any, rectangle: Tensor, flat: Tensor) -> Tensor:
-        """``[S, heads, L, d]`` -> ``[n, heads, d]``."""
-        ctx.save_for_backward(flat)
-        ctx.shape = rectangle.shape[0], rectangle.shape[2]
-        return _packed(rectangle, flat)
+    def forward(ctx: Any, layout: Layout, *rectangles: Tensor) -> Tensor:
+        """``[S, heads, L, d]`` for each part -> ``[N, heads, d]``."""
+        ctx.layout = layout
+        return _in_a_row(layout, rectangles)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Padding has no gradient."""
-        (flat,) = ctx.saved_tensors
-        return _unpacked(gradients[0], flat, ctx.shape), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Repeated tokens have no gradient."""
+        return None, *(_apart(part, gradients[0][part.start : part.end]) for part in ctx.layout.parts)
 
 
-def _unpacked(tokens: Tensor, flat: Tensor, shape: tuple[int, int]) -> Tensor:
-    if len(flat) < shape[0] * shape[1]:
-        tokens = tokens.new_zeros((shape[0] * shape[1], *tokens.shape[1:])).index_copy_(0, flat, tokens)
-    # laid out by head once: each of the products would do so again
-    return tokens.unflatten(0, shape).transpose(1, 2).contiguous()
+def _in_a_row(layout: Layout, rectangles: Sequence[Tensor]) -> Tensor:
+    found = []
+    for part, rectangle in zip(layout.parts, rectangles, strict=True):
+        tokens = rectangle.transpose(1, 2).flatten(0, 1)
+        found.append(tokens if len(part.flat) == len(tokens) else tokens.index_select(0, part.flat))
+    if layout.spare:
+        found.append(found[0].new_zeros((layout.spare, *found[0].shape[1:])))
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
-def _packed(rectangle: Tensor, flat: Tensor) -> Tensor:
-    tokens = rectangle.transpose(1, 2).flatten(0, 1)
-    return tokens if len(flat) == len(tokens) else tokens.index_select(0, flat)
+def _apart(part: Part, tokens: Tensor) -> Tensor:
+    if len(part.flat) < part.places.numel():
+        tokens = tokens.new_zeros((part.places.numel(), *tokens.shape[1:])).index_copy_(0, part.flat, tokens)
+    return tokens.unflatten(0, part.places.shape).transpose(1, 2).contiguous()
 
 
 def attention(
