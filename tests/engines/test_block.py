@@ -6,12 +6,13 @@ import math
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import OlmoConfig, OlmoForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 import tiny
 from heedful.engines.base import Batch
-from heedful.engines.fuse import activation_of_block, trims
+from heedful.engines.fuse import activation_of_block, fusible
 from heedful.engines.local import LocalLearner
+from heedful.engines.networks import LanguageNetwork, Lora
 from heedful.engines.operations import turned
 from heedful.engines.tap import examine
 
@@ -56,25 +57,54 @@ def test_which_layers_are_replaced():
     own = model.model.layers[1].forward
     model.model.layers[1].forward = lambda *args, **more: own(*args, **more) * 1.01
     assert [activation_of_block(layer) is not None for layer in model.model.layers] == [True, False]
-    assert not trims(model), "only a last layer of ours leaves tokens out"
     assert not activation_of_block(torch.nn.Linear(2, 2))
 
 
 BATCH = Batch([[7, 8, 9], [7, 8, 9], [6]], [[10, 11], [12, 2, 9, 9], [13]])
 
 
-@pytest.mark.parametrize("lora", [True, False])
+MODELS = {
+    "llama": lambda: tiny.language_model("llama"),
+    "biases": lambda: shaken(tiny.language_model("llama", attention_bias=True, mlp_bias=True)),
+    "some biases": lambda: shaken(Qwen2ForCausalLM(Qwen2Config(**SIZES))),
+}
+ADAPTERS = {"none": None, "some": Lora(4, 8), "all": Lora(4, 8, ("all-linear",))}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("adapters", ADAPTERS)
 @pytest.mark.parametrize("share", [True, False])
-def test_replaced_layers_give_the_same_outputs_and_gradients(lora, share):
-    ours, theirs = (tiny.shake(tiny.network("llama", lora=lora, share_prompts=share)) for _ in range(2))
-    assert trims(ours.plain)
+def test_replaced_layers_give_the_same_outputs_and_gradients(model, adapters, share):
+    ours, theirs = (tiny.shake(network(MODELS[model](), ADAPTERS[adapters], share)) for _ in range(2))
+    assert all(activation_of_block(layer) for layer in ours.plain.model.layers)
     for known in (theirs.plain, *([theirs.reference] if theirs.reference else [])):
         known.__dict__["heedful_fusible"] = {}
-    assert not trims(theirs.plain)
     outcomes = [outcome(network) for network in (ours, theirs)]
     assert outcomes[0].keys() == outcomes[1].keys()
     for name, found in outcomes[0].items():
         torch.testing.assert_close(found, outcomes[1][name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+def network(model, lora, share):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        roles = ("policy", "reference", "reward")
+        return LanguageNetwork(model, tiny.tokenizer(), roles=roles, lora=lora, with_value=True, share_prompts=share)
+
+
+def test_a_last_layer_that_is_not_ours_leaves_no_token_out():
+    """Whatever the others are: the states of the right tokens are looked at."""
+    expected, found = (tiny.network("llama", lora=False) for _ in range(2))
+    own = found.plain.model.layers[1]
+    found.plain.__dict__["heedful_fusible"] = {m: build for m, build in fusible(found.plain).items() if m is not own}
+    looked = [LocalLearner(one).evaluate(BATCH, "policy").logprobs for one in (expected, found)]
+    torch.testing.assert_close(*looked, atol=1e-5, rtol=1e-5)
+
+
+def test_a_layer_whose_norm_has_no_weight_is_not_ours():
+    """OLMo's, which takes the mean off, too."""
+    layers = adopted(OlmoForCausalLM(OlmoConfig(**SIZES))).model.layers
+    assert not any(activation_of_block(layer) for layer in layers)
 
 
 def outcome(network):

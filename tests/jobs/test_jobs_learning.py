@@ -78,10 +78,8 @@ def learnt(pairs: list[Pair]) -> set[tuple[Any, ...]]:
 
 
 def exported(store: Store) -> list[Pair]:
-    path = exporting.written(store, "helpful", "pairs.jsonl")
-    found = load_pairs(path)
-    exporting.remove(path)
-    return found
+    path = exporting.make(store, "helpful", "pairs.jsonl", exporting.state_of(store, "helpful"))
+    return load_pairs(path)
 
 
 def ranked(task: Task, turned: bool) -> Answer:

@@ -258,12 +258,13 @@ def test_a_run_that_may_go_on_for_longer_ends_where_a_longer_one_ends(whole, tmp
         assert_same(*whole, Trial(tmp_path / str(steps)).run(rows), rows)
 
 
-def test_a_run_that_shall_end_sooner_than_it_has_come_looks_once_more_and_ends(tmp_path):
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_run_that_shall_end_sooner_than_it_has_come_looks_once_more_and_ends(steps, tmp_path):
     rows: list[Any] = []
     with pytest.raises(Killed):
         Trial(tmp_path).run(rows, kill_score=3)
     assert [step for step, _ in rows] == [0, 1, 2, 2, 3]
-    loop = Trial(tmp_path, steps=1).run(rows)
+    loop = Trial(tmp_path, steps=steps).run(rows)
     assert (loop.stopping.reason, loop.step, loop.scorer.calls) == ("max_steps", 3, 0)
     assert [row["step"] for row in loop.stopping.history] == [0, 2, 3]
 

@@ -81,13 +81,14 @@ test("a damaged draft is as none", () => {
 });
 
 test("a request goes again until an answer comes, and waits longer each time", async () => {
-  const answers = [{ status: 0 }, { status: 503 }, { status: 429 }, { status: 500 }, { status: 0 }, { status: 0 }, { status: 409, data: 1 }];
+  const told = (status, after = 0) => ({ status, after });
+  const answers = [told(0), told(503), told(429, 7000), told(500), told(0), told(429, 90000), { status: 409, data: 1 }];
   const heard = [];
   const waited = [];
-  const answer = await persistently(async () => answers.shift(), (attempt, seconds) => heard.push([attempt, seconds]), async (ms) => waited.push(ms));
+  const answer = await persistently(async () => answers.shift(), (status) => heard.push(status), async (ms) => waited.push(ms));
   assert.deepEqual(answer, { status: 409, data: 1 });
-  assert.deepEqual(heard, [[1, 1], [2, 2], [3, 4], [4, 8], [5, 15], [6, 15]]);
-  assert.deepEqual(waited, [1000, 2000, 4000, 8000, 15000, 15000]);
+  assert.deepEqual(heard, [0, 503, 429, 500, 0, 429]);
+  assert.deepEqual(waited, [1000, 2000, 7000, 8000, 15000, 60000], "or as long as the server says, up to a minute");
 });
 
 test("what no waiting mends is passed on at once", () => {
@@ -95,12 +96,13 @@ test("what no waiting mends is passed on at once", () => {
 });
 
 test("no network, and a page that is not ours, are no answer", async () => {
-  const respond = (ok, status, json) => async () => ({ ok, status, json });
+  const respond = (ok, status, json, wait = null) => async () => ({ ok, status, json, headers: new Headers(wait ? { "Retry-After": wait } : {}) });
   const bad = async () => { throw new SyntaxError("<html>"); };
-  assert.deepEqual(await post("/", {}, "c", async () => { throw new TypeError("offline"); }), { status: 0, data: null });
-  assert.deepEqual(await post("/", {}, "c", respond(true, 200, bad)), { status: 0, data: null });
-  assert.deepEqual(await post("/", {}, "c", respond(false, 502, bad)), { status: 502, data: null });
-  assert.deepEqual(await post("/", {}, "c", respond(true, 200, async () => ({ stored: true }))), { status: 200, data: { stored: true } });
+  assert.deepEqual(await post("/", {}, "c", async () => { throw new TypeError("offline"); }), { status: 0, data: null, after: 0 });
+  assert.deepEqual(await post("/", {}, "c", respond(true, 200, bad)), { status: 0, data: null, after: 0 });
+  assert.deepEqual(await post("/", {}, "c", respond(false, 502, bad)), { status: 502, data: null, after: 0 });
+  assert.deepEqual(await post("/", {}, "c", respond(false, 429, bad, "3")), { status: 429, data: null, after: 3000 });
+  assert.deepEqual(await post("/", {}, "c", respond(true, 200, async () => ({ stored: true }))), { status: 200, data: { stored: true }, after: 0 });
 });
 
 test("a request carries the token of the session and its body", async () => {

@@ -27,12 +27,17 @@ TILE = 256
 
 class Plan(Protocol):
     """What belongs together where tokens lie in one row. ``wanted [W]``: the places of those tokens whose states are
-    looked at after the last layer; ``None`` means all."""
+    looked at after the last layer; ``None`` means all. ``trimmed``: the last layer went on with those alone."""
 
     wanted: Tensor | None
+    trimmed: bool
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """``[h, N, d]``, ``[k, N, d]`` twice -> ``[N, h, d]``; called once per layer, in the order of layers."""
+        """``[h, N, d]``, ``[k, N, d]`` twice -> ``[N, h, d]``.
+
+        With gradient it may be called again for any layer, and its graph must not hold on to the three themselves
+        (:mod:`heedful.engines.block` lets go of them); plans that remember what they saw are called without, layer after layer.
+        """
         ...
 
 
@@ -108,7 +113,7 @@ class Packed:
     """The tokens of a batch as one row: see :class:`heedful.engines.layout.Layout`."""
 
     def __init__(self, layout: Layout, wanted: Tensor | None = None) -> None:
-        self.layout, self.wanted = layout, wanted
+        self.layout, self.wanted, self.trimmed = layout, wanted, False
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Every part by itself; the parts stand one behind the other in the row."""

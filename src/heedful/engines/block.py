@@ -73,6 +73,8 @@ def block(layer: Any, act: Activation, copies: Copies, adapter: str | None, *, l
         if plan is None or position_embeddings is None or position_embeddings[0].shape[-1] != layer.self_attn.head_dim:
             return own(hidden, *more, position_embeddings=position_embeddings, **others)
         ours = _layer(layer, act, plan, copies, adapter, last)
+        ours.learns = torch.is_grad_enabled() and any(x.requires_grad for x in (hidden, *ours.parameters))
+        plan.trimmed = plan.trimmed or ours.wanted is not None
         # Both halves of a head turn by the same angles.
         turns = (x[0, :, None, : x.shape[-1] // 2].to(copies.precision) for x in position_embeddings)
         return DecoderLayer.apply(hidden, *turns, ours, *ours.parameters)
@@ -92,9 +94,7 @@ def _layer(layer: Any, act: Activation, plan: Plan, copies: Copies, adapter: str
     norms = (first.weight, eps_of(first)), (second.weight, eps_of(second))
     outer, gate_up, down = of(attention.o_proj), of(mlp.gate_proj, mlp.up_proj), of(mlp.down_proj)
     wanted = plan.wanted if last else None
-    return Layer(
-        torch.is_grad_enabled(), not _recomputing, plan, (h, k), attention.scaling, act, norms, inner, outer, gate_up, down, wanted
-    )
+    return Layer(False, not _recomputing, plan, (h, k), attention.scaling, act, norms, inner, outer, gate_up, down, wanted)
 
 
 class DecoderLayer(torch.autograd.Function):
@@ -137,7 +137,8 @@ class DecoderLayer(torch.autograd.Function):
             dfound, douter = layer.outer.backward(dmiddle.to(cos.dtype), found)
             if layer.wanted is not None:  # one token may be wanted by several completions
                 dfound, dmiddle = (rows.new_zeros((len(x), rows.shape[1])).index_add_(0, layer.wanted, rows) for rows in (dfound, dmiddle))
-            dheads = _attend_backward(ctx.graph or _attend(layer, tuple(heads))[1], dfound)
+            graph, ctx.graph = ctx.graph or _attend(layer, tuple(heads))[1], None  # torch lets go only of what it keeps itself
+            dheads = _attend_backward(graph, dfound)
             dnormed, dinner = layer.inner.backward(_turned_back(layer, dheads, cos, sin), normed)
             dx, dweight1 = norm_backward(dnormed, x, scale1, weight1)
             dx += dmiddle

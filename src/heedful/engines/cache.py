@@ -176,6 +176,7 @@ class Turn:
     """
 
     wanted: Tensor | None = None
+    trimmed = False
 
     def __init__(self, cache: Cache, prompts: Prompts, sharing: Sharing, first: int, beyond: Tensor) -> None:
         self.sharing, self.beyond = sharing, beyond

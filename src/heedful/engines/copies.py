@@ -34,20 +34,23 @@ class Copies:
         self._turn_to(adapter)
         return _current(self._merged, module, _sources(module, adapter), lambda: _with_adapter(module, adapter).to(self.precision))
 
-    def joined(self, modules: Sequence[Any], adapter: str | None) -> Tensor:
-        """The weights ``[out, in]`` of layers one below the other, an adapter merged where one is given and a layer has it."""
+    def joined(self, modules: Sequence[Any], adapter: str | None) -> list[Tensor]:
+        """The weights ``[out, in]`` of layers one below the other, an adapter merged where one is given and a layer has it.
+
+        One by one where nothing has to be converted or merged: a copy of them would be as large as they are.
+        """
+        merges = adapter is not None and any(adapts(module, adapter) for module in modules)
+        if not merges and all(base_of(module).weight.dtype == self.precision for module in modules):
+            return [base_of(module).weight.detach() for module in modules]
         if len(modules) == 1:
-            alone = modules[0]
-            return self.merged(alone, adapter) if adapter is not None and adapts(alone, adapter) else self.plain(base_of(alone))
+            return [self.merged(modules[0], str(adapter)) if merges else self.plain(base_of(modules[0]))]
         if adapter is not None:
             self._turn_to(adapter)
         sources = [source for module in modules for source in _sources(module, adapter)]
-        return _current(
-            self._plain if adapter is None else self._merged,
-            tuple(modules),
-            sources,
-            lambda: torch.cat([merged(module, adapter, self.precision)[0] for module in modules]),
-        )
+        made = self._plain if adapter is None else self._merged
+        return [
+            _current(made, tuple(modules), sources, lambda: torch.cat([merged(module, adapter, self.precision)[0] for module in modules]))
+        ]
 
     def forget(self) -> None:
         """Give back the memory of all copies."""

@@ -20,6 +20,7 @@ from heedful.engines.attention import Packed, following
 from heedful.engines.block import block
 from heedful.engines.copies import Copies, base_of, has_adapter
 from heedful.engines.layout import lay_out_texts
+from heedful.engines.memory import is_out_of_memory
 from heedful.engines.operations import ACTIVATIONS, Activation, GatedUnit, RMSNorm, eps_of
 
 GATED = (("gate_proj", "up_proj", "down_proj"), ("wi_0", "wi_1", "wo"))
@@ -67,12 +68,6 @@ def fusible(model: nn.Module) -> dict[nn.Module, Build]:
         known |= {m: partial(_block, act=act, last=m is layers[-1]) for m in layers if (act := activation_of_block(m))}
         model.__dict__["heedful_fusible"] = known
     return known
-
-
-def trims(model: nn.Module) -> bool:
-    """Does the model's last layer go on with those tokens only that a plan wants?"""
-    layers = _layers(model)
-    return bool(layers) and layers[-1] in fusible(model)
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:
@@ -138,6 +133,9 @@ def activation_of_block(layer: Any) -> Activation | None:
     linear = [getattr(attention, name, None) for name in PROJECTIONS] + [getattr(layer.mlp, name, None) for name in GATED[0]]
     if any(module is None or type(base_of(module)) is not nn.Linear for module in linear):
         return None
+    norms = layer.input_layernorm, layer.post_attention_layernorm
+    if not all(isinstance(getattr(norm, "weight", None), Tensor) and eps_of(norm) for norm in norms):
+        return None
     act = activation_of(layer.mlp)
     return act if act is not None and _computes_the_same(layer, act) else None
 
@@ -151,8 +149,10 @@ def _computes_the_same(layer: Any, act: Activation) -> bool:
     with following(Packed(layout)), without_adapters(layer):
         try:
             theirs = layer(hidden, position_embeddings=turns, attention_mask=None)
-        except (RuntimeError, TypeError, ValueError):  # it wants something else
-            return False
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            if is_out_of_memory(error):
+                raise
+            return False  # it wants something else
         ours = block(layer, act, Copies(weight.dtype), None, last=False)(hidden, position_embeddings=turns)
     return isinstance(theirs, Tensor) and _same(theirs, ours)
 

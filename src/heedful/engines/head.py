@@ -156,6 +156,7 @@ class _Statistics(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 product = (dlogits.T @ states).float()
                 dweight = product if dweight is None else dweight.add_(product)
+                del product  # as large as the weight
             if dbias is not None:
                 dbias += dlogits.sum(0, dtype=torch.float32)
         dweight = None if dweight is None else dweight.to(weight.dtype)

@@ -99,7 +99,8 @@ class LocalLearner:
             return gather_outputs(parts, len(batch), batch.width)
 
         outputs, self.evaluation_tokens = with_less(found, self.evaluation_tokens, SMALLEST, self.say)
-        self.network.copies.forget()  # a reference and a reward model look at a rollout once; what learns makes its copies anew
+        # A reference and a reward model look at a rollout once, and converting weights costs little beside a pass of a batch.
+        self.network.copies.forget()
         give_back_free_memory()
         return outputs
 
@@ -135,6 +136,7 @@ class LocalLearner:
             for name, metric in {"loss": value, **metrics}.items():
                 share = masked_total(metric.detach(), part) / (tokens if metric.dim() == 2 else groups)
                 totals[name] = totals.get(name, torch.zeros(())) + share.cpu()
+            del outputs, value, metrics, metric, total  # before the next part makes its own
         return {name: float(total) for name, total in totals.items()}
 
     def _parts(self, batch: Batch, budget: int) -> list[list[int]]:
@@ -142,7 +144,9 @@ class LocalLearner:
 
     def _save_memory(self, batch: Batch) -> bool:
         """Compute less at once; ``False`` when there is nothing left to try."""
-        if max(len(rows) for rows in self._parts(batch, self.micro_batch_tokens)) > 1 and self.micro_batch_tokens > SMALLEST:
+        self.network.copies.forget()
+        groups = max(len({batch.group_ids[r] for r in rows}) for rows in self._parts(batch, self.micro_batch_tokens))
+        if groups > 1 and self.micro_batch_tokens > SMALLEST:
             self.micro_batch_tokens //= 2
             self.say(f"Memory ran out: going on with {self.micro_batch_tokens} tokens at once.")
             return True

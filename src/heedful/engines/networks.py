@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from heedful.engines.attention import Packed, following
 from heedful.engines.base import Batch, Outputs, Role, distinct_rows
 from heedful.engines.copies import Copies
-from heedful.engines.fuse import trims
 from heedful.engines.head import Head, TokenStatistics, token_statistics
 from heedful.engines.layout import lay_out
 from heedful.engines.models import add_adapter, set_dropout
@@ -188,11 +187,12 @@ class LanguageNetwork(nn.Module):
     def _packed_states(self, batch: Batch, model: Any, scalar: bool) -> States:
         layout = lay_out(batch, self.device, share=self.share_prompts)
         wanted = layout.last if scalar else layout.before
+        plan = Packed(layout, wanted)
 
         def choose(hidden: Tensor) -> Tensor:
-            return hidden[0] if trims(model) else hidden[0].index_select(0, wanted)
+            return hidden[0] if plan.trimmed else hidden[0].index_select(0, wanted)
 
-        with following(Packed(layout, wanted)), tapped_head(model, no_token if self.plain_head else choose) as tap:
+        with following(plan), tapped_head(model, no_token if self.plain_head else choose) as tap:
             logits = model(input_ids=layout.ids, position_ids=layout.positions, use_cache=False).logits
         return self._found(model, choose(tap.hidden), None, logits)
 

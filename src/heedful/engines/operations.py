@@ -1,9 +1,9 @@
-"""Parts of a transformer layer, each with its backward pass.
+"""Operations of a transformer layer, each with its backward pass.
 
 Written as one operation after the other, a norm or a gated unit reads and writes its
 tokens many times and keeps several copies for the backward pass; on a CPU, and in bfloat16, that
-costs as much as a good part of the matrix products. Each part here reads its tokens as seldom as
-it can, and keeps only its inputs.
+costs as much as a good part of the matrix products. Each operation here reads its tokens as seldom as
+it can.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ they are one that reads its tokens once, and whose gradient by the tokens need n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,11 +32,11 @@ class Low(NamedTuple):
 class Projections:
     """Layers side by side, ``[n, in]`` -> ``[n, out]``.
 
-    ``parameters`` are what may learn: of each layer weight, bias where it has one, and ``A`` and ``B`` of an adapter
-    that learns. :meth:`backward` gives their gradients in the same order.
+    ``weights`` are one for all, or one for each layer. ``parameters`` are what may learn: of each layer weight, bias where it
+    has one, and ``A`` and ``B`` of an adapter that learns. :meth:`backward` gives their gradients in the same order.
     """
 
-    weight: Tensor
+    weights: list[Tensor]
     bias: Tensor | None
     lows: list[Low]
     parameters: list[Tensor]
@@ -63,14 +63,19 @@ class Projections:
 
     def __call__(self, x: Tensor) -> Tensor:
         """All layers' outputs side by side."""
-        found = functional.linear(x, self.weight, self.bias)
+        pieces = self._pieces()
+        found = [functional.linear(x, weight, None if self.bias is None else self.bias[columns]) for columns, weight in pieces]
+        whole = found[0] if len(found) == 1 else torch.cat(found, 1)
         for columns, down, up, scale in self.lows:
-            found[:, columns].addmm_(x @ down.T, up.T, alpha=scale)
-        return found
+            whole[:, columns].addmm_(x @ down.T, up.T, alpha=scale)
+        return whole
 
     def backward(self, dy: Tensor, x: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """``dx = dy W`` and the gradients of the parameters, those of a base that does not learn as ``None``."""
-        dx = dy @ self.weight
+        dx = None
+        for columns, weight in self._pieces():
+            dx = dy[:, columns] @ weight if dx is None else dx.addmm_(dy[:, columns], weight)
+        assert dx is not None
         lows = iter(self.lows)
         gradients: list[Tensor | None] = []
         learns = any(layer.weight.requires_grad for layer, _ in self._layers)
@@ -83,6 +88,13 @@ class Projections:
             if columns.start in adapted:
                 gradients += self._adapter_backward(next(lows), dy, x, dx)
         return dx, gradients
+
+    def _pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """Each weight with the columns of the output that are its own."""
+        start = 0
+        for weight in self.weights:
+            yield slice(start, start + len(weight)), weight
+            start += len(weight)
 
     @staticmethod
     def _adapter_backward(low: Low, dy: Tensor, x: Tensor, dx: Tensor) -> list[Tensor | None]:

@@ -62,6 +62,7 @@ class LocalSampler:
 
     def _sample(self, prompt_ids: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int], places: int) -> list[Sampled]:
         """With at most so many rows at once."""
+        self.network.copies.forget()  # what learnt has changed since, and writers lay weights out in their own way
         record = Record(self.network, self.role, sampling, seeds)
         # Completions of one prompt stand together, so that it is read once; long prompts come first.
         waiting = sorted(range(len(prompt_ids)), key=lambda r: (-len(prompt_ids[r]), tuple(prompt_ids[r])))

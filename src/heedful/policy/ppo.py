@@ -76,7 +76,7 @@ class PPO:
 
     def __post_init__(self) -> None:
         self.kl_control, self.kl_estimator = make_kl_control(self.settings), self.settings.kl_estimator
-        self.exact_kl = self.kl_estimator == "exact"
+        self.exact_kl = self.kl_estimator == "exact" and self.settings.kl_coef > 0
 
     def improve(self, learner: Learner, experience: Experience, scale: RewardScale, seed: int) -> Metrics:
         """One rollout in, an improved policy out."""

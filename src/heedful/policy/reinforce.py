@@ -100,7 +100,7 @@ class Reinforcement:
         if not self.stopping.history:
             self._hold_out()
             self.checkpoints.save(0, self._save)
-        if self.step > self.settings.max_steps and self.stopping.reason is None:  # fewer are wanted now than were made
+        if self.step >= self.settings.max_steps and self.stopping.reason is None:  # fewer are wanted now than were to be made
             self._hold_out()
         with self.progress.track(self.settings.max_steps, self.algorithm.name) as bar:
             bar.advance(self.step)
