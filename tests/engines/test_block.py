@@ -75,21 +75,21 @@ ADAPTERS = {"none": None, "some": Lora(4, 8), "all": Lora(4, 8, ("all-linear",))
 @pytest.mark.parametrize("adapters", ADAPTERS)
 @pytest.mark.parametrize("share", [True, False])
 def test_replaced_layers_give_the_same_outputs_and_gradients(model, adapters, share):
-    ours, theirs = (tiny.shake(network(MODELS[model](), ADAPTERS[adapters], share)) for _ in range(2))
+    ours, theirs = (tiny.shake(network(MODELS[model], ADAPTERS[adapters], share)) for _ in range(2))
     assert all(activation_of_block(layer) for layer in ours.plain.model.layers)
     for known in (theirs.plain, *([theirs.reference] if theirs.reference else [])):
         known.__dict__["heedful_fusible"] = {}
     outcomes = [outcome(network) for network in (ours, theirs)]
     assert outcomes[0].keys() == outcomes[1].keys()
     for name, found in outcomes[0].items():
-        torch.testing.assert_close(found, outcomes[1][name], atol=1e-5, rtol=1e-5, msg=name)
+        torch.testing.assert_close(found, outcomes[1][name], atol=2e-5, rtol=1e-5, msg=name)
 
 
 def network(model, lora, share):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         roles = ("policy", "reference", "reward")
-        return LanguageNetwork(model, tiny.tokenizer(), roles=roles, lora=lora, with_value=True, share_prompts=share)
+        return LanguageNetwork(model(), tiny.tokenizer(), roles=roles, lora=lora, with_value=True, share_prompts=share)
 
 
 def test_a_last_layer_that_is_not_ours_leaves_no_token_out():

@@ -22,8 +22,8 @@ export class Drafts {
   }
 
   /** The draft of a task; a new one, with a key of its own, where there is none. */
-  open(token) {
-    return this.#read(this.#prefix + token) ?? { key: newKey(), state: null, activeMs: 0, sent: null };
+  open(token, fresh = newKey) {
+    return this.#read(this.#prefix + token) ?? { key: fresh(), state: null, activeMs: 0, sent: null };
   }
 
   /** Keep a draft. Raises what the storage raises where it is full or switched off. */
