@@ -39,10 +39,8 @@ def recomputing() -> Iterator[None]:
 
 @dataclass
 class Layer:
-    """What one pass through a layer computes with; ``learns`` where a backward pass may follow, and ``keeps`` where it will
-    find what attention computed."""
+    """What one pass through a layer computes with; ``keeps`` where a backward pass will find what attention computed."""
 
-    learns: bool
     keeps: bool
     plan: Plan
     heads: tuple[int, int]
@@ -73,11 +71,11 @@ def block(layer: Any, act: Activation, copies: Copies, adapter: str | None, *, l
         if plan is None or position_embeddings is None or position_embeddings[0].shape[-1] != layer.self_attn.head_dim:
             return own(hidden, *more, position_embeddings=position_embeddings, **others)
         ours = _layer(layer, act, plan, copies, adapter, last)
-        ours.learns = torch.is_grad_enabled() and any(x.requires_grad for x in (hidden, *ours.parameters))
+        learns = torch.is_grad_enabled() and any(x.requires_grad for x in (hidden, *ours.parameters))
         plan.trimmed = plan.trimmed or ours.wanted is not None
         # Both halves of a head turn by the same angles.
         turns = (x[0, :, None, : x.shape[-1] // 2].to(copies.precision) for x in position_embeddings)
-        return DecoderLayer.apply(hidden, *turns, ours, *ours.parameters)
+        return DecoderLayer.apply(hidden, *turns, ours, learns, *ours.parameters)
 
     return forward
 
@@ -94,20 +92,20 @@ def _layer(layer: Any, act: Activation, plan: Plan, copies: Copies, adapter: str
     norms = (first.weight, eps_of(first)), (second.weight, eps_of(second))
     outer, gate_up, down = of(attention.o_proj), of(mlp.gate_proj, mlp.up_proj), of(mlp.down_proj)
     wanted = plan.wanted if last else None
-    return Layer(False, not _recomputing, plan, (h, k), attention.scaling, act, norms, inner, outer, gate_up, down, wanted)
+    return Layer(not _recomputing, plan, (h, k), attention.scaling, act, norms, inner, outer, gate_up, down, wanted)
 
 
 class DecoderLayer(torch.autograd.Function):
     """``x + attention(norm(x))``, then ``x + unit(norm(x))``."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, cos: Tensor, sin: Tensor, layer: Layer, *parameters: Tensor) -> Tensor:
-        """``[1, N, H]`` and ``[N, 1, d / 2]`` twice -> ``[1, N, H]``, or ``[1, W, H]``."""
+    def forward(ctx: Any, hidden: Tensor, cos: Tensor, sin: Tensor, layer: Layer, learns: bool, *parameters: Tensor) -> Tensor:
+        """``[1, N, H]`` and ``[N, 1, d / 2]`` twice -> ``[1, N, H]``, or ``[1, W, H]``; ``learns``: a backward pass may follow."""
         with torch.autocast(hidden.device.type, enabled=False):
             x, dtype, ((weight1, eps1), (weight2, eps2)) = hidden[0], cos.dtype, layer.norms
             normed, scale1 = norm(x, weight1, eps1, dtype)
             heads = _turned(layer, layer.inner(normed), cos, sin)
-            found, graph = _attend(layer, heads) if layer.learns and layer.keeps else (_follow(layer, heads), None)
+            found, graph = _attend(layer, heads) if learns and layer.keeps else (_follow(layer, heads), None)
             rest = x
             if layer.wanted is not None:
                 found, rest = found.index_select(0, layer.wanted), rest.index_select(0, layer.wanted)
@@ -117,7 +115,7 @@ class DecoderLayer(torch.autograd.Function):
             gate_up = layer.gate_up(normed2)
             product, gate = unit(gate_up, layer.act)
             out = layer.down(product).to(x.dtype).add_(middle)
-            if layer.learns:
+            if learns:
                 ctx.layer, ctx.graph = layer, graph
                 more = heads if graph is None else ()
                 ctx.save_for_backward(x, cos, sin, scale1, normed, found, middle, scale2, normed2, gate_up, gate, *more)
@@ -142,7 +140,7 @@ class DecoderLayer(torch.autograd.Function):
             dnormed, dinner = layer.inner.backward(_turned_back(layer, dheads, cos, sin), normed)
             dx, dweight1 = norm_backward(dnormed, x, scale1, weight1)
             dx += dmiddle
-            return dx[None], None, None, None, dweight1, dweight2, *dinner, *douter, *dgate_up, *ddown
+            return dx[None], None, None, None, None, dweight1, dweight2, *dinner, *douter, *dgate_up, *ddown
 
 
 Heads = tuple[Tensor, Tensor, Tensor]

@@ -48,9 +48,7 @@ class Copies:
             self._turn_to(adapter)
         sources = [source for module in modules for source in _sources(module, adapter)]
         made = self._plain if adapter is None else self._merged
-        return [
-            _current(made, tuple(modules), sources, lambda: torch.cat([merged(module, adapter, self.precision)[0] for module in modules]))
-        ]
+        return [_current(made, tuple(modules), sources, lambda: torch.cat([merged(module, adapter, self.precision) for module in modules]))]
 
     def forget(self) -> None:
         """Give back the memory of all copies."""
@@ -84,11 +82,25 @@ def _current(made: dict[Hashable, tuple[Stamp, Tensor]], key: Hashable, sources:
     return made[key][1]
 
 
-def merged(module: Any, adapter: str | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """Weight ``[out, in]`` and bias of a linear layer in a precision, with an adapter merged where it has one of that name."""
+def merged(module: Any, adapter: str | None, dtype: torch.dtype) -> Tensor:
+    """The weight ``[out, in]`` of a linear layer in a precision, with an adapter merged where it has one of that name."""
     layer = base_of(module)
     narrow = (_with_adapter(module, adapter) if adapter is not None and adapts(module, adapter) else layer.weight.detach()).to(dtype)
-    return narrow.T if is_transposed(layer) else narrow, None if layer.bias is None else layer.bias.detach().to(dtype)
+    return narrow.T if is_transposed(layer) else narrow
+
+
+def joined_biases(modules: Sequence[Any], dtype: torch.dtype) -> Tensor | None:
+    """The biases ``[out]`` of layers one behind the other, 0 where one has none; ``None`` where none has."""
+    layers = [base_of(module) for module in modules]
+    if all(layer.bias is None for layer in layers):
+        return None
+    found = [layer.weight.new_zeros(outputs(layer)) if layer.bias is None else layer.bias.detach() for layer in layers]
+    return torch.cat([bias.to(dtype) for bias in found])
+
+
+def outputs(layer: Any) -> int:
+    """How wide what a linear layer gives is."""
+    return int(layer.weight.shape[1 if is_transposed(layer) else 0])
 
 
 def _with_adapter(module: Any, adapter: str) -> Tensor:

@@ -61,16 +61,17 @@ def fusible(model: nn.Module) -> dict[nn.Module, Build]:
     """The modules that can be replaced, and by what; found once per model."""
     known: dict[nn.Module, Build] | None = model.__dict__.get("heedful_fusible")
     if known is None:
-        layers = _layers(model)
-        inside = dict.fromkeys(module for layer in layers for module in layer.modules())
+        ours = layers(model)
+        inside = dict.fromkeys(module for layer in ours for module in layer.modules())
         known = {m: _norm for m in inside if _is_norm(m)}
         known |= {m: partial(_gated, act=act) for m in inside if (act := activation_of(m))}
-        known |= {m: partial(_block, act=act, last=m is layers[-1]) for m in layers if (act := activation_of_block(m))}
+        known |= {m: partial(_block, act=act, last=m is ours[-1]) for m in ours if (act := activation_of_block(m))}
         model.__dict__["heedful_fusible"] = known
     return known
 
 
-def _layers(model: nn.Module) -> list[nn.Module]:
+def layers(model: nn.Module) -> list[nn.Module]:
+    """The layers of a model, as transformers marks them."""
     return [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from heedful.engines.base import Batch, Loss, Outputs, Role
+from heedful.engines.fuse import layers
 from heedful.engines.memory import give_back_free_memory, is_out_of_memory, keep_free_memory, out_of_memory, with_less
 from heedful.engines.networks import LanguageNetwork, ScalarNetwork
-from heedful.engines.recompute import layers
 from heedful.engines.sampling import LocalSampler
 from heedful.errors import FileProblem, NotFinite
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heedful.engines.copies import Copies, adapts, base_of, has_adapter, is_transposed, merged
+from heedful.engines.copies import Copies, adapts, base_of, has_adapter, is_transposed, joined_biases, merged
 from heedful.engines.fuse import fused, replaced
 
 Forward = Callable[[Tensor], Tensor]
@@ -114,10 +114,8 @@ class Product:
 
     def __init__(self, modules: Sequence[Any], order: Tensor | None = None, *, adapter: str | None, dtype: torch.dtype, rows: int) -> None:
         """``order [out]`` is one of the outputs other than the layers' own; ``rows`` are the most that most calls have."""
-        weights, biases = zip(*(merged(module, adapter, dtype) for module in modules), strict=True)
-        self.weight = weights[0] if len(weights) == 1 else torch.cat(weights)
-        none = all(bias is None for bias in biases)
-        self.bias = None if none else torch.cat([w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)])
+        weights = [merged(module, adapter, dtype) for module in modules]
+        self.weight, self.bias = weights[0] if len(weights) == 1 else torch.cat(weights), joined_biases(modules, dtype)
         if order is not None:
             self.weight, self.bias = self.weight[order], None if self.bias is None else self.bias[order]
         self.ordered = dtype == torch.bfloat16 and self.weight.device.type == "cpu" and _has_an_order()

@@ -15,17 +15,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heedful.engines.copies import Copies, adapts, base_of
+from heedful.engines.copies import Copies, adapts, base_of, joined_biases
 
 
 class Low(NamedTuple):
     """An adapter (Hu et al. 2021, eq. 3) in the precision of the arithmetic: ``down [r, in]``, ``up [out, r]``, and what
-    their product is multiplied by. Its layer's outputs are ``columns`` of all."""
+    their product is multiplied by."""
 
-    columns: slice
     down: Tensor
     up: Tensor
     scale: float
+
+
+class Part(NamedTuple):
+    """One layer, whose outputs are ``columns`` of all, and its adapter where one learns."""
+
+    layer: Any
+    columns: slice
+    low: Low | None
 
 
 @dataclass
@@ -38,36 +45,36 @@ class Projections:
 
     weights: list[Tensor]
     bias: Tensor | None
-    lows: list[Low]
     parameters: list[Tensor]
-    _layers: list[tuple[Any, slice]]
+    parts: list[Part]
 
     @classmethod
     def of(cls, modules: Sequence[Any], copies: Copies, adapter: str | None) -> Projections:
         """Of layers as they are now: with gradient an adapter stands beside its layer, without it is merged."""
         learning, dtype = torch.is_grad_enabled(), copies.precision
-        layers, lows, parameters, start = [], [], [], 0
+        parts: list[Part] = []
+        parameters: list[Tensor] = []
+        start = 0
         for module in modules:
-            layer = base_of(module)
+            layer, low = base_of(module), None
             columns = slice(start, start + len(layer.weight))
             start = columns.stop
-            layers.append((layer, columns))
             parameters += [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
             if learning and adapter is not None and adapts(module, adapter):
                 down, up = module.lora_A[adapter].weight, module.lora_B[adapter].weight
-                lows.append(Low(columns, down.detach().to(dtype), up.detach().to(dtype), module.scaling[adapter]))
+                low = Low(down.detach().to(dtype), up.detach().to(dtype), module.scaling[adapter])
                 parameters += [down, up]
-        biases = [layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach() for layer, _ in layers]
-        bias = torch.cat(biases).to(dtype) if any(layer.bias is not None for layer, _ in layers) else None
-        return cls(copies.joined(modules, None if learning else adapter), bias, lows, parameters, layers)
+            parts.append(Part(layer, columns, low))
+        return cls(copies.joined(modules, None if learning else adapter), joined_biases(modules, dtype), parameters, parts)
 
     def __call__(self, x: Tensor) -> Tensor:
         """All layers' outputs side by side."""
         pieces = self._pieces()
         found = [functional.linear(x, weight, None if self.bias is None else self.bias[columns]) for columns, weight in pieces]
         whole = found[0] if len(found) == 1 else torch.cat(found, 1)
-        for columns, down, up, scale in self.lows:
-            whole[:, columns].addmm_(x @ down.T, up.T, alpha=scale)
+        for _, columns, low in self.parts:
+            if low is not None:
+                whole[:, columns].addmm_(x @ low.down.T, low.up.T, alpha=low.scale)
         return whole
 
     def backward(self, dy: Tensor, x: Tensor) -> tuple[Tensor, list[Tensor | None]]:
@@ -76,17 +83,15 @@ class Projections:
         for columns, weight in self._pieces():
             dx = dy[:, columns] @ weight if dx is None else dx.addmm_(dy[:, columns], weight)
         assert dx is not None
-        lows = iter(self.lows)
         gradients: list[Tensor | None] = []
-        learns = any(layer.weight.requires_grad for layer, _ in self._layers)
+        learns = any(part.layer.weight.requires_grad for part in self.parts)
         dweight = (dy.T @ x).to(self.parameters[0].dtype) if learns else None
-        adapted = {low.columns.start for low in self.lows}
-        for layer, columns in self._layers:
+        for layer, columns, low in self.parts:
             gradients.append(None if dweight is None or not layer.weight.requires_grad else dweight[columns])
             if layer.bias is not None:
                 gradients.append(dy[:, columns].sum(0, dtype=torch.float32).to(layer.bias.dtype) if layer.bias.requires_grad else None)
-            if columns.start in adapted:
-                gradients += self._adapter_backward(next(lows), dy, x, dx)
+            if low is not None:
+                gradients += self._adapter_backward(low, dy[:, columns], x, dx)
         return dx, gradients
 
     def _pieces(self) -> Iterator[tuple[slice, Tensor]]:
@@ -97,9 +102,8 @@ class Projections:
             start += len(weight)
 
     @staticmethod
-    def _adapter_backward(low: Low, dy: Tensor, x: Tensor, dx: Tensor) -> list[Tensor | None]:
-        """``dA = s (dy B)' x`` and ``dB = s dy' (x A')``; ``dx`` gets its part."""
-        own = dy[:, low.columns]
+    def _adapter_backward(low: Low, own: Tensor, x: Tensor, dx: Tensor) -> list[Tensor | None]:
+        """Of a layer's ``own`` outputs ``dy``: ``dA = s (dy B)' x`` and ``dB = s dy' (x A')``; ``dx`` gets its part."""
         dlow = (own @ low.up) * low.scale
         dx.addmm_(dlow, low.down)
         return [(dlow.T @ x).float(), ((own.T @ (x @ low.down.T)) * low.scale).float()]

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from heedful.engines.attention import following, plan_in_force
 from heedful.engines.block import recomputing
-from heedful.engines.fuse import replaced
+from heedful.engines.fuse import layers, replaced
 from heedful.engines.narrow import Copies, computing
 
 
@@ -28,11 +27,6 @@ def computing_twice(model: nn.Module, copies: Copies, adapter: str | None = None
         found = layers(model) if torch.is_grad_enabled() else []  # without gradient nothing is kept
         with recomputing(), replaced({layer: _twice(layer.forward, lambda: computing(model, copies, adapter)) for layer in found}):
             yield
-
-
-def layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of a model, as transformers marks them."""
-    return [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
 
 
 def _twice(forward: Callable[..., Any], again: Callable[[], AbstractContextManager[None]]) -> Callable[..., Any]:
