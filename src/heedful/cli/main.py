@@ -14,6 +14,7 @@ import typer
 
 from heedful import __version__
 from heedful.cli import data, evaluate, feedback, label, models, pairs, runs, store
+from heedful.cli.interrupt import insistent_ctrl_c
 from heedful.errors import HeedfulError
 
 app = typer.Typer(
@@ -56,7 +57,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     try:
-        app(standalone_mode=True)
+        with insistent_ctrl_c():
+            app(standalone_mode=True)
     except HeedfulError as error:
         typer.echo(f"heed: {error}", err=True)
         sys.exit(2)
