@@ -1,0 +1,40 @@
+"""What torch's library keeps for products of many sizes stays small."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import resource
+{first}
+import torch
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+one = torch.ones(64, 64, dtype=torch.bfloat16)
+torch.matmul(one, one)
+before = peak()
+for rows in range(16, 16 * 600, 16):
+    torch.matmul(torch.ones(rows, 64, dtype=torch.bfloat16), one)
+print(peak() - before)
+"""
+
+
+def grown(first: str) -> float:
+    """By how many MiB a process grows that multiplies in 600 sizes."""
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")}  # these tests import heedful, too
+    found = subprocess.run([sys.executable, "-c", PROGRAM.format(first=first)], capture_output=True, text=True, check=True, env=clean)
+    return float(found.stdout)
+
+
+def test_products_of_many_sizes_take_little_memory():
+    """Where a product in bfloat16 is not the library's, there is nothing to save, and both take little."""
+    plainly, ours = grown(""), grown("import heedful.engines")
+    assert ours < 200
+    assert ours < 0.6 * plainly or plainly < 100
+
+
+def test_whoever_set_it_is_obeyed():
+    told = "import os; os.environ['LRU_CACHE_CAPACITY'] = '7'; import heedful.engines; assert os.environ['LRU_CACHE_CAPACITY'] == '7'"
+    assert grown(told) > 0
