@@ -64,3 +64,16 @@ def test_the_step_after_loading_on_the_gpu_is_the_step_without(tmp_path: Path) -
     step(second)
     for name, parameter in first.parameters.items():
         torch.testing.assert_close(second.parameters[name], parameter, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_steps_are_recorded_and_the_recordings_hold(kind: str) -> None:
+    """More tokens than one recording reaches; on the CPU nothing is recorded."""
+    prompts, here = tiny.prompts(6), tiny.network(kind)
+    here.end_ids = [999]
+    expected = LocalLearner(here).sampler().sample(prompts, Sampling(150, 0.7), range(6))
+    there = here.cuda()
+    found = LocalLearner(there).sampler().sample(prompts, Sampling(150, 0.7), range(6))
+    assert there.replays, "a recording failed or differed"
+    for one, other in zip(found, expected, strict=True):
+        assert one.token_ids == other.token_ids

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heedful.engines.layout import Layout, Part, Prefix
+from heedful.engines.layout import Layout, Part
 from heedful.engines.padding import rounded
 
 NAME = "heedful"
@@ -118,44 +118,45 @@ class Packed:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Every part by itself; the parts stand one behind the other in the row."""
         q, k, v = (x.transpose(0, 1) for x in (query, key, value))  # [N, heads, d]
-        rectangles = zip(self.layout.parts, *(Unpack.apply(x, self.layout) for x in (q, k, v)), strict=True)
-        found = [self._part(part, own, k, v, scale) for part, *own in rectangles]
+        rectangles = (Unpack.apply(x, self.layout, whole) for x, whole in ((q, False), (k, True), (v, True)))
+        found = [self._part(part, *own, scale) for part, *own in zip(self.layout.parts, *rectangles, strict=True)]
         return Pack.apply(self.layout, *found)
 
     @staticmethod
-    def _part(part: Part, own: Sequence[Tensor], k: Tensor, v: Tensor, scale: float) -> Tensor:
-        (queries, keys, values), prefix = own, part.prefix
-        if prefix is None:
+    def _part(part: Part, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        if (prefix := part.prefix) is None:
             return attention(queries, keys, values, scale, causal=True)
-        before = (_beginnings(x, prefix).index_select(0, prefix.owner) for x in (k, v))  # [S, k, P, d]
-        known = torch.arange(prefix.places.shape[1], device=k.device)[None, :] < prefix.lengths[prefix.owner][:, None]
-        keys, values = (torch.cat([b, x], 2) for b, x in zip(before, (keys, values), strict=True))
+        known = torch.arange(prefix.places.shape[1], device=keys.device)[None, :] < prefix.lengths[prefix.owner][:, None]
         return attention(queries, keys, values, scale, causal=True, allowed=known[:, None, None, :])
 
 
-def _beginnings(row: Tensor, prefix: Prefix) -> Tensor:
-    """Of ``[N, k, d]`` what the sequences of a part go on from, ``[U, k, P, d]``."""
-    return row.index_select(0, prefix.places.flatten()).unflatten(0, prefix.places.shape).transpose(1, 2)
-
-
 class Unpack(torch.autograd.Function):
-    """``[N, heads, d]`` tokens in a row -> for each part ``[S, heads, L, d]``.
+    """``[N, heads, d]`` tokens in a row -> for each part ``[S, heads, L, d]``, or ``whole`` with what each sequence goes on from in
+    front, ``[S, heads, P + L, d]``.
 
     Sequences shorter than the others repeat their last token: causally nothing before sees it, and what it sees itself
-    falls away in :class:`Pack`.
+    falls away in :class:`Pack`. Beginnings shorter than the others do so, too, and attention is told.
     """
 
     @staticmethod
-    def forward(ctx: Any, row: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, row: Tensor, layout: Layout, whole: bool) -> tuple[Tensor, ...]:
         """Laid out by head once: each of the products would do so again."""
-        ctx.layout = layout
-        found = (row.index_select(0, part.places.flatten()).unflatten(0, part.places.shape) for part in layout.parts)
+        ctx.layout, ctx.whole = layout, whole
+        places = [part.whole if whole else part.places for part in layout.parts]
+        found = (row.index_select(0, wanted.flatten()).unflatten(0, wanted.shape) for wanted in places)
         return tuple(rectangle.transpose(1, 2).contiguous() for rectangle in found)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """The gradients of repeated tokens are 0."""
-        return _in_a_row(ctx.layout, gradients), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """The gradients of repeated tokens are 0; those of a shared beginning come from all that go on from it."""
+        parts = ctx.layout.parts
+        own = [g[:, :, g.shape[2] - part.places.shape[1] :] for part, g in zip(parts, gradients, strict=True)]
+        row = _in_a_row(ctx.layout, own)
+        for part, gradient in zip(parts, gradients, strict=True):
+            if ctx.whole and part.prefix is not None:
+                length = part.prefix.places.shape[1]
+                row.index_add_(0, part.whole[:, :length].flatten(), gradient[:, :, :length].transpose(1, 2).flatten(0, 1))
+        return row, None, None
 
 
 class Pack(torch.autograd.Function):

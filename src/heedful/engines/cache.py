@@ -64,7 +64,7 @@ class PromptReader(Packed):
         lengths = torch.zeros(prompts, dtype=torch.long, device=layout.device)
         for part in layout.parts:
             lengths[part.rows] = part.mask.sum(1)
-        self.width = rounded(int(lengths.max()))
+        self.width = self.reach = rounded(int(lengths.max()))
         self.prompts = Prompts([], [], lengths)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -155,10 +155,10 @@ class Cache:
         new = torch.tensor(list(owner), dtype=torch.long, device=self.device)
         return Turn(self, read, Sharing(new, len(read.lengths)), len(self) - len(new), _beyond(read))
 
-    def turn(self) -> Turn:
-        """The plan of one more token for every row."""
+    def turn(self, seen: int | None = None) -> Turn:
+        """The plan of one more token for every row; ``seen``: no row has written more, so that the device need not be asked."""
         assert self.prompts is not None
-        return Turn(self, self.prompts, self._sharing, 0, self._beyond)
+        return Turn(self, self.prompts, self._sharing, 0, self._beyond, seen)
 
     def _arrange(self) -> None:
         assert self.prompts is not None
@@ -172,28 +172,31 @@ class Cache:
 class Turn:
     """The plan of one token for each of the rows from ``first`` on: attention to their prompts and to what they wrote.
 
-    ``bias`` is what :meth:`own` adds to scores, ``[n, h, 1, seen]`` or a shape that broadcasts to it.
+    ``bias`` is what :meth:`own` adds to scores, ``[n, h, 1, seen]`` or a shape that broadcasts to it; no position of
+    a token or key is as large as ``reach``.
     """
 
     wanted: Tensor | None = None
     trimmed = False
 
-    def __init__(self, cache: Cache, prompts: Prompts, sharing: Sharing, first: int, beyond: Tensor) -> None:
+    def __init__(self, cache: Cache, prompts: Prompts, sharing: Sharing, first: int, beyond: Tensor, seen: int | None = None) -> None:
         self.sharing, self.beyond = sharing, beyond
         self.rows = slice(first, len(cache))
         self.written = cache.written[self.rows].clone()
         self.positions = prompts.lengths[sharing.owner] + self.written
-        fewest, most = (int(x) for x in self.written.aminmax())
+        level, most = _level(self.written) if seen is None else (False, seen - 1)
         self.seen = min(rounded(most + 1), cache.room)
+        self.reach = prompts.keys[0].shape[2] + self.seen
         keys = torch.arange(self.seen, device=cache.device)
         self.distance = self.written[:, None] - keys
-        self.bias = torch.where(self.distance < 0, LOWEST, 0.0)[:, None, None, :]
+        self.bias = _lowest_where(self.distance < 0)[:, None, None, :]
         # Rows that are as far as each other write into a slice, which is much quicker than into single places.
-        self._rows = self.rows if fewest == most else torch.arange(first, len(cache), device=cache.device)
-        self._column = most if fewest == most else self.written
+        self._rows = self.rows if level else torch.arange(first, len(cache), device=cache.device)
+        self._column = most if level else self.written
         self._own = iter(list(zip(cache.keys, cache.values, strict=True)))
         self._prompts = iter(list(zip(prompts.keys, prompts.values, strict=True)))
-        cache.written[self.rows] += 1
+        # A row that has ended and stays for a while goes on at its last place.
+        cache.written[self.rows] = (self.written + 1).clamp(max=cache.room - 1)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Every row's one query over its prompt and what it wrote so far, the token just read included."""
@@ -264,7 +267,18 @@ def _agrees(kernel: Kernel, dtype: torch.dtype) -> bool:
 def _beyond(prompts: Prompts) -> Tensor:
     """``[U, 1, 1, P]`` the bias of keys behind the end of a prompt."""
     behind = torch.arange(prompts.keys[0].shape[2], device=prompts.lengths.device) >= prompts.lengths[:, None]
-    return torch.where(behind, LOWEST, 0.0)[:, None, None, :]
+    return _lowest_where(behind)[:, None, None, :]
+
+
+def _lowest_where(hidden: Tensor) -> Tensor:
+    """What is added to scores: as little as there is where a key may not be seen, else 0."""
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, LOWEST)
+
+
+def _level(written: Tensor) -> tuple[bool, int]:
+    """Have all rows written as much, and how much has the longest?"""
+    fewest, most = (int(x) for x in written.aminmax())
+    return fewest == most, most
 
 
 def _filled(staying: Tensor) -> tuple[Tensor, Tensor]:

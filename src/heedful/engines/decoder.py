@@ -20,8 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.engines.attention import Plan
-from heedful.engines.cache import Prompts, Turn
+from heedful.engines.cache import PromptReader, Prompts, Turn
 from heedful.engines.narrow import Product
 from heedful.engines.operations import ACTIVATIONS, eps_of
 from heedful.engines.padding import rounded
@@ -146,11 +145,10 @@ class CausalDecoder(Decoder):
         self.rotary = trunk.rotary_emb
         self.rotations = self._rotations(1)
 
-    def __call__(self, tokens: Tensor, positions: Tensor, plan: Plan) -> Tensor:
+    def __call__(self, tokens: Tensor, positions: Tensor, plan: PromptReader | Turn) -> Tensor:
         """States that reach the head, ``[n, H]``, of tokens ``[n]`` at their positions."""
-        last = int(positions.max())
-        if last >= len(self.rotations):
-            self.rotations = self._rotations(rounded(last + 1, 256))
+        if plan.reach > len(self.rotations):
+            self.rotations = self._rotations(rounded(plan.reach, 256))
         rotations = self.rotations[positions]
 
         def attend(attention: Attention, x: Tensor) -> Tensor:

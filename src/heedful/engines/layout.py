@@ -57,6 +57,11 @@ class Part:
         """``[n]`` where the tokens stand in the rectangle, counted through its rows."""
         return self.mask.flatten().nonzero().squeeze(1)
 
+    @cached_property
+    def whole(self) -> Tensor:
+        """``[S, P + L]`` the places of what each sequence goes on from, and of its own tokens."""
+        return self.places if self.prefix is None else torch.cat([self.prefix.places[self.prefix.owner], self.places], 1)
+
     @property
     def end(self) -> int:
         """Where the part ends in the row."""

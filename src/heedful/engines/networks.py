@@ -77,6 +77,7 @@ class LanguageNetwork(nn.Module):
         set_dropout(model.eval())
         self.packs, self.plain_head = examine(model)
         self.written_out: bool | None = None  # found out when it is first sampled from
+        self.replays = True  # until a recorded step has failed or differed
         self.reference = copy.deepcopy(model).requires_grad_(False) if lora is None and "reference" in roles else None
         self.model = self._with_adapters(model, roles)
         self.width = width = self.plain.get_output_embeddings().weight.shape[-1]

@@ -19,7 +19,8 @@ from heedful.engines.base import Role, Sampled, Sampling
 from heedful.engines.head import Head
 from heedful.engines.memory import give_back_free_memory, with_less
 from heedful.engines.networks import LanguageNetwork
-from heedful.engines.writing import Frontier, writer_of
+from heedful.engines.tap import Frontier
+from heedful.engines.writing import writer_of
 from heedful.maths.logprobs import scale_logits
 
 REFILL = 0.75
@@ -75,9 +76,11 @@ class LocalSampler:
                     fresh = writer.admit([prompt_ids[r] for r in new])
                     frontier = fresh if frontier is None else frontier.and_also(fresh)
                 assert frontier is not None
-                tokens, staying = record.draw(frontier, writer.head)
-                if not staying.all():
-                    order = writer.keep(staying)
+                tokens = record.draw(frontier, writer.head)
+                # Those who wait get the places of those who ended as soon as enough of them are free.
+                patience = min(writer.patience, 1 - REFILL) if waiting else writer.patience
+                if (ended := record.ended()) > patience * len(record) or ended == len(record):
+                    order = writer.keep(record.writing)
                     record.keep(order)
                     tokens = tokens[order]
                 frontier = writer.read(tokens) if len(tokens) else None
@@ -85,7 +88,8 @@ class LocalSampler:
 
 
 class Record:
-    """What is drawn. ``rows [n]`` are those that write now, ``written [n]`` how many tokens each has."""
+    """What is drawn. ``rows [n]`` are those that are there, ``written [n]`` how many tokens each has, ``writing [n]`` whether it
+    writes on or has ended."""
 
     def __init__(self, network: LanguageNetwork, role: Role, sampling: Sampling, seeds: Sequence[int]) -> None:
         self.network, self.sampling, self.seeds = network, sampling, [int(s) for s in seeds]
@@ -93,10 +97,11 @@ class Record:
         uniforms = np.empty(shape) if sampling.greedy else np.stack([row_uniforms(s, shape[1]) for s in self.seeds])
         self.uniforms = torch.from_numpy(uniforms).to(network.device)
         self.rows, self.written = (torch.zeros(0, dtype=torch.long, device=network.device) for _ in range(2))
+        self.writing = torch.zeros(0, dtype=torch.bool, device=network.device)
         self.ends = torch.tensor(network.end_ids, device=network.device)
         self.value_head = network.value_head if role == "policy" else None
         self.steps: list[tuple[Tensor, ...]] = []
-        """Of each step: rows, tokens, logprobs, and values where there is a value head, ``[n]`` each."""
+        """Of each step: rows, whether they wrote, tokens, logprobs, and values where there is a value head, ``[n]`` each."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -105,30 +110,38 @@ class Record:
         """New rows behind the others."""
         new = torch.tensor(list(rows), device=self.rows.device)
         self.rows, self.written = torch.cat([self.rows, new]), torch.cat([self.written, torch.zeros_like(new)])
+        self.writing = torch.cat([self.writing, torch.ones_like(new, dtype=torch.bool)])
 
-    def draw(self, frontier: Frontier, head: Head | None) -> tuple[Tensor, Tensor]:
-        """The next token of every row, and which of them go on: ``[n]`` each."""
-        tokens, logprobs = draw(frontier.logits, self.sampling, self.uniforms[self.rows, self.written])
+    def draw(self, frontier: Frontier, head: Head | None) -> Tensor:
+        """The next token of every row, ``[n]``."""
+        most = self.sampling.max_new_tokens
+        tokens, logprobs = draw(frontier.logits, self.sampling, self.uniforms[self.rows, self.written.clamp(max=most - 1)])
         if head is not None and self.network.precision != torch.float32 and not self.sampling.truncates:
             logprobs = exact_logprobs(head, frontier, tokens, logprobs, self.sampling.temperature)
-        step: tuple[Tensor, ...] = (self.rows, tokens, logprobs)
+        step: tuple[Tensor, ...] = (self.rows, self.writing, tokens, logprobs)
         if self.value_head is not None:
             with torch.autocast(tokens.device.type, enabled=False):  # values stay in float32
                 step = (*step, self.value_head(frontier.hidden.float()).squeeze(-1))
         self.steps.append(step)
         self.written = self.written + 1
-        return tokens, ~torch.isin(tokens, self.ends) & (self.written < self.sampling.max_new_tokens)
+        self.writing = self.writing & ~torch.isin(tokens, self.ends) & (self.written < most)
+        return tokens
+
+    def ended(self) -> int:
+        """How many of the rows write no more."""
+        return len(self) - int(self.writing.sum())
 
     def keep(self, order: Tensor) -> None:
         """Only some rows go on, in this order."""
-        self.rows, self.written = self.rows[order], self.written[order]
+        self.rows, self.written, self.writing = self.rows[order], self.written[order], self.writing[order]
 
     def completions(self) -> list[Sampled]:
         """Every row as what it wrote."""
-        rows, *written = (torch.cat(column).tolist() for column in zip(*self.steps, strict=True))
+        rows, wrote, *written = (torch.cat(column).tolist() for column in zip(*self.steps, strict=True))
         found: list[list[tuple[Any, ...]]] = [[] for _ in self.seeds]
-        for row, *what in zip(rows, *written, strict=True):
-            found[row].append(tuple(what))
+        for row, true, *what in zip(rows, wrote, *written, strict=True):
+            if true:
+                found[row].append(tuple(what))
         return [self._completion(seed, *zip(*steps, strict=True)) for seed, steps in zip(self.seeds, found, strict=True)]
 
     def _completion(self, seed: int, ids: Sequence[int], logprobs: Sequence[float], values: Sequence[float] | None = None) -> Sampled:

@@ -28,6 +28,21 @@ class Tap:
     hidden: Tensor = None  # type: ignore[assignment]
 
 
+@dataclass(frozen=True)
+class Frontier:
+    """Where rows stand: the states ``hidden [n, H]`` that the next tokens are drawn from, and their ``logits [n, V]``."""
+
+    hidden: Tensor
+    logits: Tensor
+
+    def __getitem__(self, rows: Any) -> Frontier:
+        return Frontier(self.hidden[rows], self.logits[rows])
+
+    def and_also(self, others: Frontier) -> Frontier:
+        """These rows, and others behind them."""
+        return Frontier(torch.cat([self.hidden, others.hidden]), torch.cat([self.logits, others.logits]))
+
+
 @contextmanager
 def tapped_head(model: Any, choose: Callable[[Tensor], Tensor]) -> Iterator[Tap]:
     """Keep the states that reach the head, and let it see only those ``[C, H]`` that ``choose`` picks."""

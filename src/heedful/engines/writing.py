@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from heedful.engines.attention import following
 from heedful.engines.base import Batch, Role, distinct_rows
-from heedful.engines.cache import Cache, PromptReader
+from heedful.engines.cache import Cache, PromptReader, Turn
 from heedful.engines.copies import Copies
 from heedful.engines.decoder import CausalDecoder, CrossDecoder, Decoder, decoder_of
 from heedful.engines.head import Head
@@ -26,22 +25,8 @@ from heedful.engines.layout import lay_out_texts
 from heedful.engines.narrow import computing
 from heedful.engines.networks import LanguageNetwork
 from heedful.engines.padding import pad_left, with_positions
-from heedful.engines.tap import near, no_token, tapped_head
-
-
-@dataclass(frozen=True)
-class Frontier:
-    """Where rows stand: the states ``hidden [n, H]`` that the next tokens are drawn from, and their ``logits [n, V]``."""
-
-    hidden: Tensor
-    logits: Tensor
-
-    def __getitem__(self, rows: Any) -> Frontier:
-        return Frontier(self.hidden[rows], self.logits[rows])
-
-    def and_also(self, others: Frontier) -> Frontier:
-        """These rows, and others behind them."""
-        return Frontier(torch.cat([self.hidden, others.hidden]), torch.cat([self.logits, others.logits]))
+from heedful.engines.replay import Replay, recorder_for
+from heedful.engines.tap import Frontier, near, no_token, tapped_head
 
 
 class Writer(Protocol):
@@ -49,6 +34,9 @@ class Writer(Protocol):
 
     refills: bool
     """May rows come in while others write?"""
+
+    patience: float
+    """What share of the rows may have ended and yet stay: to let them go may cost more than to compute them for a while."""
 
     head: Head | None
     """From states to logits, where that is one linear layer."""
@@ -107,10 +95,15 @@ class DecoderWriter:
         self.copies = network.copies if decoder.dtype == network.precision else Copies(decoder.dtype)
         self.head = network.head_of(model)
         self.cache = Cache(places, room, network.device)
+        recorder = recorder_for(network.device) if network.replays else None
+        self.replay = Replay(self._step, self.cache, recorder) if recorder else None
+        self.patience = 0.5 if recorder else 0.0
 
     def admit(self, prompts: Sequence[Sequence[int]]) -> Frontier:
         """Causal: prompts are read packed; the state after its last token is where each of its rows begins.
         Encoder-decoder: keys and values of what the encoder made of them; then every new row reads the start token."""
+        if self.replay:
+            self.replay.forget()
         distinct, owner = distinct_rows(prompts)
         if isinstance(self.decoder, CrossDecoder):
             with computing(self.model.get_encoder(), self.copies, self.adapter), following(None):
@@ -128,11 +121,19 @@ class DecoderWriter:
 
     def keep(self, staying: Tensor) -> Tensor:
         """See :meth:`Cache.keep`."""
+        if self.replay:
+            self.replay.forget()
         return self.cache.keep(staying)
 
     def read(self, tokens: Tensor) -> Frontier:
         """One step."""
-        turn = self.cache.turn()
+        if self.replay is None:
+            return self._step(tokens, self.cache.turn())
+        found = self.replay(tokens)
+        self.network.replays = not self.replay.refused
+        return found
+
+    def _step(self, tokens: Tensor, turn: Turn) -> Frontier:
         if isinstance(self.decoder, CrossDecoder):
             return self._frontier(self.decoder(tokens, turn))
         assert isinstance(self.decoder, CausalDecoder)
@@ -161,7 +162,7 @@ class _WithModules:
 class PackedWriter(_WithModules):
     """Rows with a cache of our own."""
 
-    refills = True
+    refills, patience = True, 0.0
 
     def __init__(self, network: LanguageNetwork, model: Any, places: int, room: int) -> None:
         super().__init__(network, model, places, room)
@@ -194,7 +195,7 @@ class PackedWriter(_WithModules):
 class PaddedWriter(_WithModules):
     """Rows with the model's own cache, all as far as each other."""
 
-    refills = False
+    refills, patience = False, 0.0
 
     def admit(self, prompts: Sequence[Sequence[int]]) -> Frontier:
         """A new batch; there are no other rows."""
