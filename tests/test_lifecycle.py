@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelF
 
 import tiny
 from heedful.cli import main as cli
-from heedful.demo.build import shipped_model
+from heedful.demo import build
+from heedful.demo.architectures import ARCHITECTURES
 from heedful.store import Store, derived
 
 PROMISED = (
@@ -100,6 +102,26 @@ def test_the_demo_from_prompts_to_report(heed: Heed, tmp_path: Path, architectur
     assert_figures(tmp_path / "run")
 
 
+@pytest.mark.parametrize("architecture", ["causal", "t5"])
+def test_the_demo_from_scratch_aligns_the_model_that_it_has_trained(
+    heed: Heed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    """No shipped model is there to take. The recipe is cut to seconds: the model writes words of the world, not yet what was said."""
+    name = SHIPPED[architecture]
+    recipe = replace(ARCHITECTURES[name].recipe, steps=60, batch_size=16, warmup_steps=10)
+    monkeypatch.setitem(ARCHITECTURES, name, replace(ARCHITECTURES[name], recipe=recipe))
+    monkeypatch.setattr(build, "SHIPPED", tmp_path / "nowhere")
+    words = ["demo", "--from-scratch", "--quick", "--json", "--architecture", architecture, "-o", "run", *overrides(MINUTE)]
+    summary = json.loads(heed(*words).splitlines()[-1])
+    assert [key for key in PROMISED if summary.get(key) is None] == []
+    assert read(tmp_path / "run-instruct/instruct.json")["architecture"] == name
+    assert read(tmp_path / "run/policy/adapter/adapter_config.json")["base_model_name_or_path"] == "run-instruct"
+    assert_same_function(tmp_path / "run", architecture, tmp_path / "run-instruct")
+    made = (tmp_path / "run-instruct/instruct.json").stat().st_mtime_ns
+    heed(*words, "--resume")
+    assert (tmp_path / "run-instruct/instruct.json").stat().st_mtime_ns == made, "the model is not trained again"
+
+
 def assert_figures(run: Path) -> None:
     """Every figure finds its rows in what a real run wrote, under the names that the figure reads."""
     report = read(run / "report.json")
@@ -138,9 +160,17 @@ def assert_self_contained(report: Path) -> None:
 
 
 def assert_models_open(run: Path, architecture: str) -> None:
-    """With transformers and PEFT alone; the merged model and the adapter on its base are the same function."""
+    """With transformers and PEFT alone."""
+    assert_same_function(run, architecture, build.shipped_model(SHIPPED[architecture]))
+    if architecture == "causal":
+        reward = AutoModelForSequenceClassification.from_pretrained(run / "reward/model")
+        assert reward.config.num_labels == 1
+
+
+def assert_same_function(run: Path, architecture: str, instruct: Path) -> None:
+    """The merged policy, and its adapter on the instruct model."""
     merged = OPENERS[architecture].from_pretrained(run / "policy/model").eval()
-    base = OPENERS[architecture].from_pretrained(shipped_model(SHIPPED[architecture]), dtype=torch.float32)
+    base = OPENERS[architecture].from_pretrained(instruct, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, str(run / "policy/adapter")).eval()
     tokenizer = AutoTokenizer.from_pretrained(run / "policy/model")
     [first, *_] = rows_of(run / "prompts/test.jsonl")
@@ -149,9 +179,6 @@ def assert_models_open(run: Path, architecture: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(merged(**inputs).logits, adapted(**inputs).logits, atol=1e-4, rtol=1e-4)
         assert tokenizer.decode(merged.generate(ids, max_new_tokens=40, do_sample=False)[0], skip_special_tokens=True).strip()
-    if architecture == "causal":
-        reward = AutoModelForSequenceClassification.from_pretrained(run / "reward/model")
-        assert reward.config.num_labels == 1
 
 
 def assert_history(run: Path) -> None:

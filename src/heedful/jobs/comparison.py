@@ -28,14 +28,15 @@ def compare_models(ws: Workspace, folder: Path, after: str) -> dict[str, Any]:
     ``kl`` is ``None`` where the two have different tokens.
     """
     from heedful.engines.local import LocalLearner
+    from heedful.engines.tokens import same_tokens
 
     prompts = ws.prompts("test")[: ws.settings.evaluation.max_prompts]
     one, other = ws.network, open_alone(ws.settings.model.model_copy(update={"path": after}))
     before, written = (draw(ws, n, "policy", prompts, folder / f"{name}.jsonl") for n, name in ((one, "before"), (other, "after")))
-    same_tokens = one.tokenizer.get_vocab() == other.tokenizer.get_vocab()
-    found = compared(ws, open_reward(ws, by_ids=same_tokens), prompts, before, written)
+    comparable = same_tokens(one.tokenizer, other.tokenizer)
+    found = compared(ws, open_reward(ws, by_ids=comparable), prompts, before, written)
     found["kl"] = None
-    if same_tokens:
+    if comparable:
         temperature = ws.sampling.temperature
         role: Role = "policy"
         policy, reference = ((ws.encode(prompts, n), LocalLearner(n, "policy", temperature=temperature), role) for n in (other, one))
