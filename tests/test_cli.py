@@ -287,10 +287,12 @@ def test_ctrl_c_says_how_to_go_on_where_one_can(heed: Heed, here: Path, monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr("builtins.input", pressed)
-    assert heed("chat", "model") == Ended(130, "", "")
+    ended = heed("chat", "model")
+    assert (ended.code, "heed:" in ended.err) == (130, False)
     (here / "rewards.py").write_text("def good(prompts, completions):\n    raise KeyboardInterrupt\n")
     ended = heed("run", "-q", *options())
-    assert ended == Ended(130, "", "heed: interrupted; what was done is kept, and the same command with --resume goes on.\n")
+    assert ended.code == 130
+    assert ended.err.splitlines()[-1] == "heed: interrupted; what was done is kept, and the same command with --resume goes on."
     (here / "rewards.py").write_text(REWARDS)
     assert heed("run", "-q", "--resume", *options()).code == 0
 

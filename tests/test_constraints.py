@@ -48,7 +48,9 @@ def test_all_that_is_installed_is_pinned_within_its_ranges(pins: dict[str, str])
     seen: dict[tuple[str, tuple[str, ...]], list[Requirement]] = {}
     everything("heedful", EXTRAS, seen)
     asked = [one for requirements in seen.values() for one in requirements if canonicalize_name(one.name) != "heedful"]
-    assert {"torch", "transformers", "pytest", "numpy", "mpmath"} <= {one.name.lower() for one in asked}, "mpmath comes with sympy with torch"
+    assert {"torch", "transformers", "pytest", "numpy", "mpmath"} <= {one.name.lower() for one in asked}, (
+        "mpmath comes with sympy with torch"
+    )
     assert sorted({one.name for one in asked if canonicalize_name(one.name) not in pins}) == []
     outside = [str(one) for one in asked if not one.specifier.contains(pins[canonicalize_name(one.name)], prereleases=True)]
     assert outside == []

@@ -70,9 +70,7 @@ class Run:
         try:
             if (folder / "run.json").exists():
                 if not resume:
-                    raise RunProblem(
-                        f"{folder} already holds a run", "Go on with it with --resume, or choose another output folder."
-                    )
+                    raise RunProblem(f"{folder} already holds a run", "Go on with it with --resume, or choose another output folder.")
                 _resume_record(folder, wanted, command, may_differ)
                 _mend_metrics(folder / "metrics.jsonl", warn)
             else:

@@ -321,7 +321,9 @@ HEAD = {"llama": "lm_head", "gpt2": "lm_head", "t5": "lm_head", "bert2bert": "de
 def test_an_adapter_on_the_head_is_refused_rather_than_without_effect(kind):
     model = tiny.language_model(kind)
     assert HEAD[kind] not in adapter_targets(model, ["all-linear"])
-    with pytest.raises(ModelProblem, match=rf"lora\.targets names '{HEAD[kind]}', the language-model head, which gets no adapter\. Leave it out"):
+    with pytest.raises(
+        ModelProblem, match=rf"lora\.targets names '{HEAD[kind]}', the language-model head, which gets no adapter\. Leave it out"
+    ):
         LanguageNetwork(model, tiny.tokenizer(), lora=Lora(4, 8, (*adapter_targets(model, ["auto"]), HEAD[kind])))
 
 
