@@ -85,6 +85,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("material")
     for name, model, tokenizer in (
         ("model", tiny.language_model("llama"), tiny.tokenizer()),
+        ("seq2seq", tiny.language_model("t5"), tiny.tokenizer()),
         ("classifier", tiny.bert_classifier(2, id2label={0: "nothate", 1: "hate"}), tiny.tokenizer(pairs=True)),
     ):
         model.save_pretrained(folder / name)
@@ -203,6 +204,11 @@ BAD_SETTINGS = {
         ["row 1 of misnamed.jsonl is no ranking", "labeler"],
     ),
     "adapters nowhere": ({"lora__targets": "['nope']"}, ["'nope'", "q_proj"]),
+    "adapter on the head": ({"lora__targets": "['q_proj', 'lm_head']"}, ["'lm_head'", "gets no adapter", "q_proj"]),
+    "reward model on an encoder-decoder of its own": (
+        {"reward__kind": "pairs", "reward__path": "pairs.jsonl", "reward__base": "seq2seq"},
+        ["encoder-decoder classifier", "reward.base = 'policy'"],
+    ),
     "output is a file": ({"output": "rewards.py"}, ["rewards.py is a file"]),
     "output is something else": ({"output": "thesis"}, ["chapter.txt", "nothing was changed"]),
 }
@@ -266,6 +272,29 @@ def test_once_the_mistake_is_mended_the_same_folder_serves(heed: Heed, here: Pat
         sentence(heed("run", "-q", *options(**mistake)))
         assert not (here / "run/run.json").exists()
     assert heed("run", "-q", *options()).code == 0
+
+
+def test_a_classifier_that_could_not_begin_leaves_its_folder_free(heed: Heed, here: Path) -> None:
+    write_rows(here / "labelled.jsonl", [{"text": f"w{i % 13} w{i % 7}", "label": i % 2} for i in range(60)])
+    words = ["train", "classifier", "labelled.jsonl", "--held-out", "0.3", "-o", "trained", "-q", "--labels", "nothate, hate", "--base"]
+    sentence(heed(*words, "./nowhere"))
+    assert heed(*words, "classifier").code == 0
+    assert json.loads((here / "trained/classifier/model/config.json").read_text())["id2label"] == {"0": "nothate", "1": "hate"}
+
+
+def test_ctrl_c_says_how_to_go_on_where_one_can(heed: Heed, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(_: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", pressed)
+    ended = heed("chat", "model")
+    assert (ended.code, "heed:" in ended.err) == (130, False)
+    (here / "rewards.py").write_text("def good(prompts, completions):\n    raise KeyboardInterrupt\n")
+    ended = heed("run", "-q", *options())
+    assert ended.code == 130
+    assert ended.err.splitlines()[-1] == "heed: interrupted; what was done is kept, and the same command with --resume goes on."
+    (here / "rewards.py").write_text(REWARDS)
+    assert heed("run", "-q", "--resume", *options()).code == 0
 
 
 def test_a_run_is_never_overwritten(heed: Heed, here: Path) -> None:

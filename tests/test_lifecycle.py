@@ -1,17 +1,9 @@
-"""Prompts to report, end to end: the demo, runs on a user's own files, and runs that are killed."""
+"""Prompts to report, end to end: the demo, and runs on a user's own files."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
-import re
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +12,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import tiny
-from heedful.cli import main as cli
-from heedful.demo.build import shipped_model
+from command import MINUTE, Heed, assert_self_contained, overrides, read, rows_of
+from heedful.demo import build
+from heedful.demo.architectures import ARCHITECTURES
 from heedful.store import Store, derived
 
 PROMISED = (
@@ -29,54 +22,16 @@ PROMISED = (
     "win_rate", "reward_accuracy", "longer_wins_accuracy", "labelers_flagged", "stopped_by",
     "steps", "seconds", "peak_memory_gib", "report",
 )  # fmt: skip
-OF_THE_MACHINE = ("seconds", "peak_memory_gib")
 OPENERS = {"causal": AutoModelForCausalLM, "t5": AutoModelForSeq2SeqLM}
 SHIPPED = {"causal": "causal", "t5": "seq2seq"}
-MINUTE = [
-    "prompts.train=24",
-    "prompts.validation=8",
-    "prompts.test=8",
-    "completions.prompts=16",
-    "ppo.batch_size=16",
-    "ppo.minibatch_size=8",
-    "ppo.max_steps=4",
-    "stopping.evaluate_every=2",
-    "stopping.metric=score",
-    "stopping.direction=above",
-    "stopping.target=none",
-]
-"""The demo, smaller still: what counts here is that every kind of work is there."""
-
-
-class Heed:
-    """The command in this process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.monkeypatch, self.capsys = monkeypatch, capsys
-
-    def __call__(self, *words: object, code: int = 0) -> str:
-        """What it printed on stdout, or on stderr where it is to fail."""
-        self.monkeypatch.setattr(sys, "argv", ["heed", *map(str, words)])
-        self.capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = self.capsys.readouterr()
-        assert ended.value.code in (code, None if code == 0 else code), printed.err
-        return printed.err if code else printed.out
+LESS = ["completions.prompts=8", "completions.max_new_tokens=20", "ppo.max_steps=1", "ppo.warmup_steps=0"]
+"""For a model that has just begun to learn, and never ends a sentence."""
 
 
 @pytest.fixture
 def heed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Heed:
     monkeypatch.chdir(tmp_path)
     return Heed(monkeypatch, capsys)
-
-
-def read(path: Path) -> dict:
-    return json.loads(path.read_text())
-
-
-def rows_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 # The demo.
@@ -98,6 +53,26 @@ def test_the_demo_from_prompts_to_report(heed: Heed, tmp_path: Path, architectur
     assert_models_open(tmp_path / "run", architecture)
     assert_history(tmp_path / "run")
     assert_figures(tmp_path / "run")
+
+
+@pytest.mark.parametrize("architecture", ["causal", "t5"])
+def test_the_demo_from_scratch_aligns_the_model_that_it_has_trained(
+    heed: Heed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    """No shipped model is there to take. The recipe is cut to seconds: the model writes words of the world, not yet what was said."""
+    name = SHIPPED[architecture]
+    recipe = replace(ARCHITECTURES[name].recipe, steps=20, batch_size=8, warmup_steps=5)
+    monkeypatch.setitem(ARCHITECTURES, name, replace(ARCHITECTURES[name], recipe=recipe))
+    monkeypatch.setattr(build, "SHIPPED", tmp_path / "nowhere")
+    words = ["demo", "--from-scratch", "--quick", "--json", "--architecture", architecture, "-o", "run", *overrides([*MINUTE, *LESS])]
+    summary = json.loads(heed(*words).splitlines()[-1])
+    assert [key for key in PROMISED if summary.get(key) is None] == []
+    assert read(tmp_path / "run-instruct/instruct.json")["architecture"] == name
+    assert read(tmp_path / "run/policy/adapter/adapter_config.json")["base_model_name_or_path"] == "run-instruct"
+    assert_same_function(tmp_path / "run", architecture, tmp_path / "run-instruct")
+    made = (tmp_path / "run-instruct/instruct.json").stat().st_mtime_ns
+    heed(*words, "--resume")
+    assert (tmp_path / "run-instruct/instruct.json").stat().st_mtime_ns == made, "the model is not trained again"
 
 
 def assert_figures(run: Path) -> None:
@@ -130,17 +105,18 @@ def assert_made_from_the_judgements(run: Path) -> None:
         assert derived_run.algorithm == made["algorithm"]
 
 
-def assert_self_contained(report: Path) -> None:
-    page = report.read_text()
-    assert "<svg" in page
-    assert re.findall(r"""(?:src|href)\s*=\s*["'](?!#|data:)[^"']*""", page) == []
-    assert re.findall(r"""url\(\s*["']?(?!data:|#)[^)]*|@import|<script[^>]*src""", page) == []
-
-
 def assert_models_open(run: Path, architecture: str) -> None:
-    """With transformers and PEFT alone; the merged model and the adapter on its base are the same function."""
+    """With transformers and PEFT alone."""
+    assert_same_function(run, architecture, build.shipped_model(SHIPPED[architecture]))
+    if architecture == "causal":
+        reward = AutoModelForSequenceClassification.from_pretrained(run / "reward/model")
+        assert reward.config.num_labels == 1
+
+
+def assert_same_function(run: Path, architecture: str, instruct: Path) -> None:
+    """The merged policy, and its adapter on the instruct model."""
     merged = OPENERS[architecture].from_pretrained(run / "policy/model").eval()
-    base = OPENERS[architecture].from_pretrained(shipped_model(SHIPPED[architecture]), dtype=torch.float32)
+    base = OPENERS[architecture].from_pretrained(instruct, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, str(run / "policy/adapter")).eval()
     tokenizer = AutoTokenizer.from_pretrained(run / "policy/model")
     [first, *_] = rows_of(run / "prompts/test.jsonl")
@@ -149,9 +125,6 @@ def assert_models_open(run: Path, architecture: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(merged(**inputs).logits, adapted(**inputs).logits, atol=1e-4, rtol=1e-4)
         assert tokenizer.decode(merged.generate(ids, max_new_tokens=40, do_sample=False)[0], skip_special_tokens=True).strip()
-    if architecture == "causal":
-        reward = AutoModelForSequenceClassification.from_pretrained(run / "reward/model")
-        assert reward.config.num_labels == 1
 
 
 def assert_history(run: Path) -> None:
@@ -164,170 +137,6 @@ def assert_history(run: Path) -> None:
     stages = ["completions", "evaluation", "feedback", "pairs", "policy", "prompts", "reward"]
     assert sorted(path.stem for path in (run / "stages").iterdir()) == stages
     assert {read(path)["state"] for path in (run / "stages").iterdir()} == {"complete"}
-
-
-def overrides(settings: Sequence[str]) -> list[str]:
-    return [word for setting in settings for word in ("--set", setting)]
-
-
-# Kills.
-
-
-def heed_ctrl_c() -> None:
-    """Where the tests run in the background of a script, the shell has told them to ignore it, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-class Interrupted:
-    """One run of the demo in a folder of its own, stopped by signals as it goes."""
-
-    def __init__(self, folder: Path, *words: str) -> None:
-        folder.mkdir()
-        self.folder, self.run = folder, folder / "run"
-        self.command = [sys.executable, "-m", "heedful.cli.main", "demo", "--quick", "-q", "-o", "run", *words, *overrides(MINUTE)]
-        self.seen: set[str] = set()
-
-    def go(self, stop: Callable[[], bool] = lambda: False, by: signal.Signals = signal.SIGKILL) -> tuple[int, str]:
-        """Start or resume; send the signal as soon as ``stop`` says so. The exit code and what stood on stderr."""
-        command = [*self.command, *(["--resume"] if (self.run / "run.json").exists() else [])]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(
-            command,
-            cwd=self.folder,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            preexec_fn=heed_ctrl_c,
-        ) as process:
-            while process.poll() is None:
-                self.look()
-                if stop():
-                    process.send_signal(by)
-                    break
-                time.sleep(0.02)
-            _, err = process.communicate(timeout=300)
-        self.look()
-        return process.returncode, err
-
-    def look(self) -> None:
-        """Note every path that has ever been there: their number tells how far the run is."""
-        for base, _, files in os.walk(self.run):
-            self.seen.update(os.path.join(base, file) for file in files)
-
-    def outcome(self) -> dict[str, object]:
-        """All that must be the same however often a run was stopped."""
-        weights = {
-            f"{name}": (self.run / name).read_bytes()
-            for name in ("policy/model/model.safetensors", "policy/adapter/adapter_model.safetensors")
-        }
-        metrics = [{k: v for k, v in row.items() if k != "time"} for row in rows_of(self.run / "metrics.jsonl")]
-        summary = {k: v for k, v in read(self.run / "summary.json").items() if k not in OF_THE_MACHINE}
-        completions = {name: (self.run / f"evaluation/{name}.jsonl").read_text() for name in ("before", "after")}
-        return {"weights": weights, "metrics": metrics, "summary": summary, "completions": completions}
-
-
-def kill_again_and_again(whole: Interrupted, killed: Interrupted, kills: int, chance: random.Random) -> int:
-    """Kill at moments spread over the whole run, then let it end; how many kills hit."""
-    hits = 0
-    for number in range(kills):
-        wanted = int((number + chance.random()) / kills * len(whole.seen))
-        late, reached = chance.uniform(0, 0.1), 0.0
-
-        def stop(wanted: int = wanted, late: float = late) -> bool:
-            nonlocal reached
-            reached = reached or (time.monotonic() if len(killed.seen) >= max(wanted, 1) else 0.0)
-            return bool(reached) and time.monotonic() - reached >= late
-
-        code, err = killed.go(stop)
-        assert code in (0, -signal.SIGKILL), err
-        hits += code != 0
-        if code == 0:
-            return hits
-    code, err = killed.go()
-    assert code == 0, err
-    return hits
-
-
-def assert_same_outcome(one: Interrupted, other: Interrupted) -> None:
-    expected, found = one.outcome(), other.outcome()
-    assert found["summary"] == expected["summary"]
-    assert found["completions"] == expected["completions"]
-    assert found["metrics"] == expected["metrics"]
-    assert found["weights"] == expected["weights"]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
-    """The uninterrupted run that the others are compared with."""
-    run = Interrupted(tmp_path_factory.mktemp("whole") / "whole")
-    code, err = run.go()
-    assert code == 0, err
-    return run
-
-
-def test_a_finished_run_is_not_done_again(heed: Heed, whole: Interrupted, tmp_path: Path) -> None:
-    shutil.copytree(whole.run, tmp_path / "run")
-    words = ["demo", "--quick", "-q", "--json", "-o", "run", *overrides(MINUTE)]
-    first, written = read(tmp_path / "run/summary.json"), last_written(tmp_path / "run")
-    again = json.loads(heed(*words, "--resume"))
-    assert last_written(tmp_path / "run") == written, "no stage was done again"
-    assert {k: v for k, v in again.items() if k not in OF_THE_MACHINE} == {k: v for k, v in first.items() if k not in OF_THE_MACHINE}
-    assert "Mean toxicity" in heed("demo", "--quick", "-q", "-o", "run", "--resume", *overrides(MINUTE))
-    (tmp_path / "run/report.html").unlink()
-    heed("report", "run")
-    assert_self_contained(tmp_path / "run/report.html")
-
-
-def last_written(run: Path) -> dict[str, int]:
-    """When each file of a stage was written; the report, and the model's card that quotes it, may be made anew."""
-    files = [path for path in run.rglob("*") if path.is_file() and path.parent != run and path.name != "README.md"]
-    return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in files}
-
-
-def test_ctrl_c_and_kill_9_change_nothing(whole: Interrupted, tmp_path: Path) -> None:
-    stopped = Interrupted(tmp_path / "stopped")
-    code, err = stopped.go(lambda: (stopped.run / "reward/reward/state").exists(), signal.SIGINT)
-    assert code == 130
-    assert err.splitlines() == ["heed: interrupted; what was done is kept, and the same command with --resume goes on."]
-    code, err = stopped.go(lambda: any((stopped.run / "policy/checkpoints").glob("step-*2")))
-    assert code == -signal.SIGKILL, err
-    code, err = stopped.go()
-    assert code == 0, err
-    assert_same_outcome(whole, stopped)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_kill_9_at_random_moments_changes_nothing(whole: Interrupted, tmp_path: Path, seed: int) -> None:
-    killed = Interrupted(tmp_path / "killed")
-    assert kill_again_and_again(whole, killed, 8, random.Random(seed)) >= 4
-    assert_same_outcome(whole, killed)
-
-
-@pytest.mark.slow
-def test_kill_9_changes_nothing_for_an_encoder_decoder(tmp_path: Path) -> None:
-    whole = Interrupted(tmp_path / "whole", "--architecture", "t5")
-    assert whole.go()[0] == 0
-    killed = Interrupted(tmp_path / "killed", "--architecture", "t5")
-    assert kill_again_and_again(whole, killed, 6, random.Random(4)) >= 3
-    assert_same_outcome(whole, killed)
-
-
-def test_the_comparison_of_runs_can_fail(whole: Interrupted, tmp_path: Path) -> None:
-    """One byte of a weight, or one line of metrics that stands twice, is enough."""
-    other = Interrupted(tmp_path / "other")
-    shutil.copytree(whole.run, other.run)
-    assert_same_outcome(whole, other)
-    weights, metrics = other.run / "policy/model/model.safetensors", other.run / "metrics.jsonl"
-    data, lines = weights.read_bytes(), metrics.read_text()
-    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(AssertionError):
-        assert_same_outcome(whole, other)
-    weights.write_bytes(data)
-    metrics.write_text(lines + lines.splitlines()[-1] + "\n")
-    with pytest.raises(AssertionError):
-        assert_same_outcome(whole, other)
 
 
 # A user's own files.

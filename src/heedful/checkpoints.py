@@ -82,6 +82,10 @@ class Checkpoints:
         self._prune(step)
         return final
 
+    def clear(self) -> None:
+        """Remove every checkpoint."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def newest(self) -> tuple[int, Path] | None:
         """The newest checkpoint whose files are whole, as ``(step, folder)``; ``None`` without one."""
         for step, folder in sorted(self._complete().items(), reverse=True):

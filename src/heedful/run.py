@@ -70,9 +70,7 @@ class Run:
         try:
             if (folder / "run.json").exists():
                 if not resume:
-                    raise RunProblem(
-                        f"{folder} already holds a run", "Go on with it with --resume, or choose another folder with --set output=..."
-                    )
+                    raise RunProblem(f"{folder} already holds a run", "Go on with it with --resume, or choose another output folder.")
                 _resume_record(folder, wanted, command, may_differ)
                 _mend_metrics(folder / "metrics.jsonl", warn)
             else:
@@ -258,7 +256,7 @@ def _take_lock(folder: Path) -> IO[str]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
-        raise RunProblem(f"{folder} cannot be written: {error.strerror}", "Choose another folder with --set output=...") from None
+        raise RunProblem(f"{folder} cannot be written: {error.strerror}", "Choose another output folder.") from None
     try:
         import fcntl
 
@@ -278,12 +276,12 @@ def _take_lock(folder: Path) -> IO[str]:
 
 def _refuse_foreign(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise RunProblem(f"{folder} is a file", "A run needs a folder: choose another name with --set output=...")
+        raise RunProblem(f"{folder} is a file", "A run needs a folder: choose another name for the output.")
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if "run.json" not in names and names - _OURS:
         raise RunProblem(
             f"{folder} is not empty and not a run (it holds {min(names - _OURS)})",
-            "Choose a new or empty folder with --set output=...; nothing was changed.",
+            "Choose a new or empty output folder; nothing was changed.",
         )
 
 

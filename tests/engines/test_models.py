@@ -315,6 +315,18 @@ def test_lora_finds_query_and_value_or_says_what_there_is():
         adapter_targets(model, ["q_prj"])
 
 
+HEAD = {"llama": "lm_head", "gpt2": "lm_head", "t5": "lm_head", "bert2bert": "decoder", "bart": "lm_head"}
+
+
+def test_an_adapter_on_the_head_is_refused_rather_than_without_effect(kind):
+    model = tiny.language_model(kind)
+    assert HEAD[kind] not in adapter_targets(model, ["all-linear"])
+    with pytest.raises(
+        ModelProblem, match=rf"lora\.targets names '{HEAD[kind]}', the language-model head, which gets no adapter\. Leave it out"
+    ):
+        LanguageNetwork(model, tiny.tokenizer(), lora=Lora(4, 8, (*adapter_targets(model, ["auto"]), HEAD[kind])))
+
+
 def test_all_adapters_share_one_base_and_only_they_are_trained():
     network, plain = tiny.network("llama"), tiny.language_model("llama")
     _, base = count_parameters(plain)

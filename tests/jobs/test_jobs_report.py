@@ -55,3 +55,5 @@ def test_the_report_says_why_training_stopped_in_words_and_how_many_prompts_were
     assert found["stopped_by"] == "kl_budget", "summary.json keeps the word that programs know"
     assert json.loads((ws.run.folder / "report.json").read_text())["provenance"]["prompts too long"] == {"train": 7, "test": 0}
     assert "prompts too long.train" in page
+    card = (ws.folder("policy") / "model/README.md").read_text()
+    assert f"base_model: {json.dumps(ws.settings.model.path)}\n" in card, "the card says what the model was made from"

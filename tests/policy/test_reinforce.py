@@ -221,6 +221,14 @@ def test_a_rollout_that_was_sampled_before_the_kill_is_not_sampled_again(tmp_pat
     assert Trial(tmp_path).run().scorer.calls == 1, "only the fourth iteration's"
 
 
+def test_only_the_newest_rollout_is_kept_and_none_at_the_end(tmp_path):
+    with pytest.raises(Killed):
+        Trial(tmp_path).run(kill_update=10)  # in the middle of the third iteration's updates
+    assert [path.name for path in (tmp_path / "rollouts").iterdir()] == ["step-00000002"]
+    Trial(tmp_path).run()
+    assert not (tmp_path / "rollouts").exists()
+
+
 @pytest.mark.parametrize("damage", ["truncate", "remove", "garble"])
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(damage, whole, tmp_path):
     rows: list[Any] = []

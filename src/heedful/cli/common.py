@@ -50,16 +50,19 @@ def settings_of(path: Path | None, overrides: Sequence[str] | None, defaults: Ma
 
 
 @contextmanager
-def open_run(settings: Settings, command: str, *, resume: bool, progress: Progress) -> Iterator[Run]:
-    """The run in ``settings.output``; says where it is, and how to go on when it is left half-way."""
+def open_run(folder: str | Path, settings: Mapping[str, Any], command: str, *, resume: bool, progress: Progress) -> Iterator[Run]:
+    """The run in a folder, for writing; where it is left half-way, the user can go on with it or use the folder again."""
     from heedful.run import Run
 
     quiet_libraries()
-    with Run.create(Path(settings.output), settings.model_dump(), command, resume=resume, may_differ=MAY_DIFFER, warn=progress.say) as run:
+    with Run.create(Path(folder), settings, command, resume=resume, may_differ=MAY_DIFFER, warn=progress.say) as run:
         try:
             yield run
         except HeedfulError:
             run.forget_if_nothing_was_done()  # so that the folder can be used again once the mistake is mended
+            raise
+        except KeyboardInterrupt:
+            typer.echo("heed: interrupted; what was done is kept, and the same command with --resume goes on.", err=True)
             raise
 
 
@@ -90,6 +93,11 @@ def shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(shown(v) for v in value) or "none"
     return "unknown" if value is None else str(value)
+
+
+def figures(result: Mapping[str, Any], *others: str) -> dict[str, Any]:
+    """What a stage returned, without the line that it has said already and without ``others``."""
+    return {name: value for name, value in result.items() if name not in ("line", *others)}
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heedful.cli.common import AsJson, Quiet, Resume, Set, make_progress, open_run, settings_of, show, table
+from heedful.cli.common import AsJson, Quiet, Resume, Set, figures, make_progress, open_run, settings_of, show, table
 
 if TYPE_CHECKING:
     from heedful.jobs.workspace import Source
@@ -45,7 +45,7 @@ def evaluate(
     if other is None:
         raise SettingProblem("there is nothing to compare with: no --after", "Name a model with --after, or the folder of a finished run.")
     comparison.require_finished_reward(settings)
-    with open_run(settings, "evaluate", resume=resume, progress=progress) as run:
+    with open_run(settings.output, settings.model_dump(), "evaluate", resume=resume, progress=progress) as run:
         ws = Workspace(settings, source, run, progress, learns=False)
         ws.stage("prompts", partial(data.load_prompts, needed=("test",)))
         _show(ws.stage("evaluation", partial(comparison.compare_models, after=other), "prompts"), as_json)
@@ -70,7 +70,7 @@ def _opened(what: Path | None, overrides: list[str], progress: Progress) -> tupl
 
 def _show(found: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
-        show({name: value for name, value in found.items() if name != "line"}, as_json=True)
+        show(figures(found), as_json=True)
         return
     columns = ("before", "after", "difference", "relative")
     rows = [{"measure": row["name"], **{name: row[name] for name in columns}} for row in found["comparison"]]

@@ -1,7 +1,7 @@
 """The command line: one sentence and an exit code for every mistake, JSON for scripts.
 
 0: done. 2: a mistake of the user, told in one sentence on stderr. 1: a mistake of ours.
-130: interrupted; the same command with --resume goes on.
+130: interrupted; what was a run goes on with the same command and --resume.
 """
 
 from __future__ import annotations
@@ -70,10 +70,6 @@ def main() -> None:
             f"heed: this command needs {error.name}, which is not installed. Install it with: pip install 'heedful[{extra}]'", err=True
         )
         sys.exit(2)
-    except SystemExit as end:
-        if end.code == 130:  # typer's word for Ctrl-C
-            typer.echo("heed: interrupted; what was done is kept, and the same command with --resume goes on.", err=True)
-        raise
 
 
 if __name__ == "__main__":

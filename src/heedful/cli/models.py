@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heedful.cli.common import AsJson, Config, Quiet, Resume, Set, make_progress, open_run, quiet_libraries, settings_of, show
+from heedful.cli.common import AsJson, Config, Quiet, Resume, Set, figures, make_progress, open_run, quiet_libraries, settings_of, show
 
 if TYPE_CHECKING:
     from heedful.jobs.workspace import Workspace
@@ -36,7 +36,7 @@ def train_sft(config: Config = None, resume: Resume = False, overrides: Set = No
     with _workspace(settings, "train sft", resume, quiet) as ws:
         frozen = ws.stage("prompts", load_demonstrations)["splits"]
         found = ws.stage("sft", fine_tune, "prompts")
-        show({**{name: value for name, value in found.items() if name != "line"}, "too_long": frozen["train"]["too_long"]}, as_json)
+        show({**figures(found), "too_long": frozen["train"]["too_long"]}, as_json)
 
 
 @train.command("reward")
@@ -52,8 +52,8 @@ def train_reward(
     with _workspace(settings, "train reward", resume, quiet) as ws:
         ws.stage("pairs", data.build_pairs)
         # Nothing is optimised against it here, so no monitor has to watch.
-        figures = ws.stage("reward", partial(reward.learn_reward, roles=("reward",)), "pairs")["reward"]
-        show({**figures, "model": str(ws.folder("reward") / "model")}, as_json)
+        found = ws.stage("reward", partial(reward.learn_reward, roles=("reward",)), "pairs")["reward"]
+        show({**found, "model": str(ws.folder("reward") / "model")}, as_json)
 
 
 @train.command("classifier")
@@ -79,12 +79,11 @@ def train_classifier(
 ) -> None:
     """Train a text classifier whose logit can be a reward: accuracy, F1, calibration, probes."""
     from heedful.jobs.classifier import ClassifierSettings, learn_classifier
-    from heedful.run import Run
 
     chosen = ClassifierSettings(
         str(rows),
         base,
-        tuple(labels.split(",")),
+        tuple(label.strip() for label in labels.split(",")),
         text_column,
         label_column,
         epochs,
@@ -96,8 +95,7 @@ def train_classifier(
         seed,
     )
     progress = make_progress(quiet)
-    quiet_libraries()
-    with Run.create(output, chosen.to_dict(), "train classifier", resume=resume, warn=progress.say) as run:
+    with open_run(output, chosen.to_dict(), "train classifier", resume=resume, progress=progress) as run:
         show(run.stage("classifier", lambda folder: learn_classifier(chosen, run, folder, progress)), as_json)
 
 
@@ -155,13 +153,12 @@ def _workspace(settings: Settings, command: str, resume: bool, quiet: bool) -> I
     from heedful.jobs.workspace import Workspace
 
     progress = make_progress(quiet)
-    with open_run(settings, command, resume=resume, progress=progress) as run:
+    with open_run(settings.output, settings.model_dump(), command, resume=resume, progress=progress) as run:
         yield Workspace(settings, FileSource(settings, progress.say), run, progress)
 
 
 def _show_policy(ws: Workspace, found: Mapping[str, Any], as_json: bool) -> None:
-    shown = {name: value for name, value in found.items() if name not in ("history", "line")}
-    show({**shown, "model": str(ws.folder("policy") / "model")}, as_json)
+    show({**figures(found, "history"), "model": str(ws.folder("policy") / "model")}, as_json)
 
 
 def sample(

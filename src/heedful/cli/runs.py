@@ -56,7 +56,7 @@ def demo(
     model = output.with_name(f"{output.name}-instruct") if from_scratch else shipped_model(name)
     defaults = {**demo_settings(str(model), name, quick=quick), "seed": seed, "output": str(output)}
     settings = settings_of(None, overrides, defaults)
-    with open_run(settings, "demo", resume=resume, progress=progress) as current:
+    with open_run(settings.output, settings.model_dump(), "demo", resume=resume, progress=progress) as current:
         if from_scratch:  # under the run's lock: two processes must not train in the same folder
             train_instruct(name, model, progress, seed)
         finish(align(settings, WorldSource(settings), current, progress), as_json)
@@ -82,7 +82,7 @@ def run(config: Config = None, resume: Resume = False, overrides: Set = None, as
 
     settings, progress = settings_of(config, overrides), make_progress(quiet)
     require_complete(settings)
-    with open_run(settings, "run", resume=resume, progress=progress) as current:
+    with open_run(settings.output, settings.model_dump(), "run", resume=resume, progress=progress) as current:
         finish(align(settings, FileSource(settings, progress.say), current, progress), as_json)
 
 

@@ -58,7 +58,7 @@ def make_instruct(name: ArchitectureName, folder: Path, progress: Progress, seed
     recipe, tokenizer = ARCHITECTURES[name].recipe, build_tokenizer()
     network = LanguageNetwork(new_model(name, seed), tokenizer, roles=("policy",))
     optimiser = Optimiser(recipe.learning_rate, warmup_steps=recipe.warmup_steps, schedule="linear", total_steps=recipe.steps)
-    learner = LocalLearner(network, "policy", optimiser)
+    learner = LocalLearner(network, "policy", optimiser, say=progress.say)
     prompts, completions = encode_examples(World(seed).examples(recipe.examples, "sft"), tokenizer, network.encoder_decoder)
     train_sft(
         learner,
@@ -73,6 +73,7 @@ def make_instruct(name: ArchitectureName, folder: Path, progress: Progress, seed
     )
     _replace(folder, lambda new: _save_made(network, new, {"architecture": name, "seed": seed}))
     shutil.rmtree(training, ignore_errors=True)
+    progress.say(f"instruct: {recipe.examples} examples learnt in {recipe.steps} steps, {folder}")
 
 
 def _is_made(name: ArchitectureName, folder: Path, seed: int) -> bool:

@@ -152,15 +152,20 @@ def freeze_lower(model: Any, layers: int) -> None:
 def adapter_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
     """The module names LoRA adapts: ``["auto"]`` means every query and value projection (Hu et al. 2021),
     ``["all-linear"]`` every linear layer but the language-model head (Dettmers et al. 2023)."""
+    head = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module is output_head(model)}
     names = {
         name.rsplit(".", 1)[-1]
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
-    }
+    } - head
     if list(targets) == ["all-linear"]:
-        head = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if module is output_head(model)}
-        return sorted(names - head)
+        return sorted(names)
     wanted = sorted(names & QUERY_AND_VALUE) if list(targets) == ["auto"] else list(targets)
+    if named := head.intersection(wanted):
+        raise ModelProblem(
+            f"lora.targets names {min(named)!r}, the language-model head, which gets no adapter",
+            f"Leave it out. There are: {', '.join(sorted(names))}.",
+        )
     missing = [t for t in wanted if t not in names]
     if missing or not wanted:
         raise ModelProblem(

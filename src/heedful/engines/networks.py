@@ -296,7 +296,7 @@ class ScalarNetwork(nn.Module):
         if model.config.is_encoder_decoder:
             raise ModelProblem(
                 f"{type(model).__name__} is an encoder-decoder classifier",
-                "Use an encoder or causal classifier, or learn a reward model on the encoder-decoder itself (reward.base).",
+                "Name an encoder or a causal model, or learn a reward model on the policy's own base (reward.base = 'policy').",
             )
         set_dropout(model)
         self.model, self.tokenizer, self.precision = model.requires_grad_(True), tokenizer, precision

@@ -39,3 +39,8 @@ def context_length(model: Any) -> int | None:
     config = getattr(model.config, "encoder", None) or model.config
     found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     return int(found) if found and getattr(config, "model_type", "") not in {"t5", "mt5", "umt5", "longt5"} else None
+
+
+def same_tokens(one: Any, other: Any) -> bool:
+    """Would an id mean the same to both tokenizers?"""
+    return bool(one.get_vocab() == other.get_vocab())

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heedful.errors import RunProblem, SettingProblem
-from heedful.jobs.evaluation import compared, draw, line_of, nats
+from heedful.jobs.evaluation import Reader, compared, draw, line_of, nats
 from heedful.jobs.reward import open_reward
 from heedful.jobs.workspace import Measure, Source, Splits, Workspace, open_alone
 from heedful.records import Completion, Labeler, Prompt, Ranking, read_jsonl
 from heedful.settings import Settings
 
 if TYPE_CHECKING:
-    from heedful.engines.base import Role
+    from heedful.engines.networks import LanguageNetwork
 
 SPLITS = ("train", "validation", "test")
 
@@ -27,20 +27,23 @@ def compare_models(ws: Workspace, folder: Path, after: str) -> dict[str, Any]:
 
     ``kl`` is ``None`` where the two have different tokens.
     """
-    from heedful.engines.local import LocalLearner
+    from heedful.engines.tokens import same_tokens
 
     prompts = ws.prompts("test")[: ws.settings.evaluation.max_prompts]
     one, other = ws.network, open_alone(ws.settings.model.model_copy(update={"path": after}))
     before, written = (draw(ws, n, "policy", prompts, folder / f"{name}.jsonl") for n, name in ((one, "before"), (other, "after")))
-    same_tokens = one.tokenizer.get_vocab() == other.tokenizer.get_vocab()
-    found = compared(ws, open_reward(ws, by_ids=same_tokens), prompts, before, written)
-    found["kl"] = None
-    if same_tokens:
-        temperature = ws.sampling.temperature
-        role: Role = "policy"
-        policy, reference = ((ws.encode(prompts, n), LocalLearner(n, "policy", temperature=temperature), role) for n in (other, one))
-        found["kl"] = nats(ws, written, policy, reference)
+    comparable = same_tokens(one.tokenizer, other.tokenizer)
+    found = compared(ws, open_reward(ws, by_ids=comparable), prompts, before, written)
+    found["kl"] = nats(ws, written, reader(ws, other, prompts), reader(ws, one, prompts)) if comparable else None
     return {**found, "line": line_of(found)}
+
+
+def reader(ws: Workspace, network: LanguageNetwork, prompts: Sequence[Prompt]) -> Reader:
+    """A model that says how likely completions of the prompts are, at the temperature that it writes with."""
+    from heedful.engines.local import Optimiser
+
+    learner = ws.learner("policy", Optimiser(), network, temperature=ws.sampling.temperature)
+    return ws.encode(prompts, network), learner, "policy"
 
 
 def require_finished_reward(settings: Settings) -> None:

@@ -182,6 +182,7 @@ def _provenance(ws: Workspace, results: Results) -> dict[str, Any]:
     splits = results["prompts"]["splits"]
     return {
         **kept,
+        "base_model": ws.settings.model.path,
         "prompts": {split: row["sha256"] for split, row in splits.items()},
         "prompts too long": {split: row["too_long"] for split, row in splits.items()},
         "judgements snapshot": results.get("feedback", {}).get("judgements", {}).get("sha256"),

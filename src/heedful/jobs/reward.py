@@ -209,7 +209,7 @@ def open_reward(ws: Workspace, role: Role = "reward", *, by_ids: bool = True) ->
             trust_remote_code=model.trust_remote_code,
         )
         budget = None if opened.completion_only or not by_ids else opened.budget
-        if budget is not None and _same_tokens(ws, budget):
+        if budget is not None and _reads_ids(ws, budget):
             return SharedRewardModel(opened.learner, fit=fitting(budget))
         return opened
     learner, _ = reward_learner(ws, role)
@@ -221,10 +221,11 @@ def open_reward(ws: Workspace, role: Role = "reward", *, by_ids: bool = True) ->
     )
 
 
-def _same_tokens(ws: Workspace, budget: Budget) -> bool:
+def _reads_ids(ws: Workspace, budget: Budget) -> bool:
     """Would the policy's ids mean the same to this reward model?"""
-    same_kind = budget.encoder_decoder == ws.network.encoder_decoder
-    return bool(same_kind and budget.tokenizer.get_vocab() == ws.tokenizer.get_vocab())
+    from heedful.engines.tokens import same_tokens
+
+    return budget.encoder_decoder == ws.network.encoder_decoder and same_tokens(budget.tokenizer, ws.tokenizer)
 
 
 def fitting(budget: Budget) -> Callable[[Sequence[Prompt], Batch], Batch]:

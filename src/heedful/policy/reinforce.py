@@ -112,6 +112,7 @@ class Reinforcement:
                 if self.step % self.settings.checkpoint_every == 0 or self.stopping.reason:
                     self.checkpoints.save(self.step, self._save)
                 bar.advance(1, score=metrics["objective/score"], kl=metrics["objective/kl"])
+        self.rollouts.clear()  # all are learnt from
         self._load_best()
         return self.stopping
 
