@@ -63,7 +63,7 @@ def test_the_ruling_of_an_adjudicator_who_left_still_settles(judged: Store) -> N
     assert sorted(best_first(judged)) == sorted(RULED)
     assert said_in(judged, "helpful").ruled_on == {"p0"}
     judged.write(lambda c: labelers.decide(c, "helpful", "adam", True, "test", "was asleep", judged.clock()))
-    assert best_first(judged) == PANEL, "whose work is set aside rules on nothing"
+    assert best_first(judged) == PANEL, "whose work is in quarantine rules on nothing"
     assert judged.check().problem == ""
 
 

@@ -53,7 +53,7 @@ class ConsensusPair(Record):
 
 @dataclass(frozen=True, slots=True)
 class Consensus:
-    """All pairs of all prompts, decided or not; completions that are F; who counted, how much, and who was left out.
+    """All pairs of all prompts, decided or not; completions that are F; who counted, how much, and who was excluded.
 
     ``reliability`` per labeler: 1 is always right, 0 guesses, below 0 reads the scale upside down; empty of a
     majority. ``algorithm``, ``version``, ``parameters`` and ``input_sha256``, the hash of the rankings that

@@ -57,7 +57,7 @@ def consensus(
 
     Args:
         rankings: any order; of several by one labeler of one prompt the last counts, and a ruling settles its prompt.
-        exclude: labelers whose votes do not count. They are named in the result.
+        exclude: labelers whose votes do not count here. They are named in the result.
         method: ``auto`` takes the model where there are at least three labelers, ``least_rankings``
             rankings per labeler, and prompts that several labelers judged.
         assumed: what the model believes before anybody has judged.
@@ -65,7 +65,7 @@ def consensus(
 
     Raises:
         DataProblem: there are no rankings by this criterion.
-        SettingProblem: the method is unknown, a labeler to leave out has ranked nothing, or nobody is left.
+        SettingProblem: the method is unknown, an excluded labeler has ranked nothing, or nobody is left.
     """
     from heedful.maths.panel import PanelPrior
 
@@ -102,9 +102,9 @@ def _check(method: str, names: set[str], exclude: Collection[str]) -> None:
         raise SettingProblem(f"the method of consensus is {method!r}", "Choose 'auto', 'model' or 'majority'.")
     for name in exclude:
         if name not in names:
-            raise SettingProblem(f"labeler {name!r}, who is to be left out, has ranked nothing.{nearest(name, names)}", "Check the name.")
+            raise SettingProblem(f"labeler {name!r}, who is to be excluded, has ranked nothing.{nearest(name, names)}", "Check the name.")
     if names <= set(exclude):
-        raise SettingProblem(f"all {len(names)} labelers are to be left out", "Keep at least one, or collect more feedback.")
+        raise SettingProblem(f"all {len(names)} labelers are to be excluded", "Keep at least one, or collect more feedback.")
 
 
 def _lacking(judged: Table, least_rankings: float) -> str:

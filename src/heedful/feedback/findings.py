@@ -35,7 +35,7 @@ def refuse_without_rankings(said: Said) -> None:
 
 
 def report_all(said: Said, fit: Fit = fit_panel) -> list[LabelerReport]:
-    """A report of every labeler, those who are set aside too: strata, reading speed, known answers and repeats are looked at."""
+    """A report of every labeler, those in quarantine too: strata, reading speed, known answers and repeats are looked at."""
     return labeler_reports(said.rankings, said.criterion, said.labelers, said.words, said.gold, fit)
 
 

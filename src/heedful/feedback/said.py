@@ -23,7 +23,7 @@ class Said:
     """What was said by one criterion, in a store's project or in a file.
 
     ``words``: how many each completion has whose text is known; ``gold``: rankings that are known to be right.
-    ``set_aside``: whose judgements do not count by a person's decision, and why. ``snapshot`` names what was
+    ``set_aside``: whose judgements are in quarantine, by a person's decision, and why. ``snapshot`` names what was
     taken from a store.
     """
 
@@ -49,7 +49,7 @@ class Said:
         return bool(self.thumbs) and not self.rankings
 
     def counting(self, rows: Iterable[Told]) -> list[Told]:
-        """Those of some judgements whose labeler is not set aside."""
+        """Those of some judgements whose labeler is not in quarantine."""
         return [row for row in rows if row.labeler not in self.set_aside]
 
     def about(self, completion_ids: set[str]) -> Said:
@@ -63,7 +63,7 @@ class Said:
 
     @property
     def counted(self) -> list[Ranking]:
-        """The rankings of those who are not set aside."""
+        """The rankings of those who are not in quarantine."""
         return self.counting(self.rankings)
 
     @property
