@@ -28,6 +28,8 @@ _AT_ONCE = 2000
 _EXAMPLE = 'A row is {"prompt_id", "labeler", "completion_ids", "ranks", "criterion", "instructions_version"}. Nothing was imported.'
 _KINDS: dict[str, type[Judgement]] = {"ranking": Ranking, "thumb": Thumb, "correction": Correction}
 _OTHERS = ("prompt", "completion", "labeler")
+_CALLED_ONCE = {"ruling": "extra"}
+"""What exports from before schema 0005 call a purpose: a ruling was an extra by somebody who might settle things."""
 _R = judgement_revision.c
 
 
@@ -177,7 +179,9 @@ class _Lot:
     def holds(self, given: Given, labeler_id: int, event: int) -> bool:
         """Whether the store held this very answer before ``event``, as a labeler's latest or as an earlier revision."""
         there = self._voices.get(self._voice(given, labeler_id))
-        if there is None or there.purpose != given.purpose or there.shown != (shown := self._shown(given)):
+        if there is None or there.shown != (shown := self._shown(given)):
+            return False
+        if given.purpose not in (there.purpose, _CALLED_ONCE.get(there.purpose)):
             return False
         said = (answers.to_row(given.answer, shown), given.answer.active_ms, given.judged_at, given.instructions_version)
         rows = self._revisions[there.id]
