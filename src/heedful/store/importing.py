@@ -30,6 +30,8 @@ _KINDS: dict[str, type[Judgement]] = {"ranking": Ranking, "thumb": Thumb, "corre
 _OTHERS = ("prompt", "completion", "labeler")
 _CALLED_ONCE = {"ruling": "extra"}
 """What exports from before schema 0005 call a purpose: a ruling was an extra by somebody who might settle things."""
+_NOT_JUDGED = {"leased": "is being asked about", "skipped": "has skipped"}
+"""What a labeler does with a task whose slot is theirs and not judged, by its state."""
 _R = judgement_revision.c
 
 
@@ -191,7 +193,9 @@ class _Lot:
         """The slot that an answer fills. Raises DataProblem where it speaks of something else, or the labeler said something before."""
         voice = self._voice(given, labeler_id)
         if voice in self._voices:
-            raise problem(given.where, f"labeler {given.labeler!r} has judged prompt {given.prompt_id!r} already")
+            there = self._voices[voice]
+            does = _NOT_JUDGED.get(there.state, "has judged") if there else "has judged"
+            raise problem(given.where, f"labeler {given.labeler!r} {does} prompt {given.prompt_id!r} already")
         shown, prompt_id = self._shown(given), voice[0]
         self._voices[voice] = None
         row = {"project_id": self.project_id, "prompt_id": prompt_id, "purpose": given.purpose, "state": "judged", "at_random": False}
