@@ -156,9 +156,7 @@ def export_judgements(
     project: Project = "",
     as_of: Annotated[int | None, typer.Option("--as-of", help="As it stood after this event of the log; now unless given.")] = None,
     strata: Annotated[bool, typer.Option("--strata", help="Also which groups each labeler stands for, which is personal.")] = False,
-    everybody: Annotated[
-        bool, typer.Option("--all", help="Also the judgements that are in quarantine; the rows do not say so.")
-    ] = False,
+    everybody: Annotated[bool, typer.Option("--all", help="Also the judgements that are in quarantine; the rows do not say so.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write what was asked and said in a project as rows that heed pairs build and heed feedback import read."""

@@ -53,8 +53,6 @@ def agree_on_thumbs(said: Said, method: Method | Literal["auto"] = "auto", exclu
     return thumb_consensus(_counting(said, said.thumbs), method, _not_quarantined(said, exclude))
 
 
-
-
 def agreement_rows(said: Said) -> tuple[list[Row], PanelAgreement]:
     """Agreement of all who count; by version of the instructions; within groups of at least five people; of labelers with themselves.
 

@@ -119,9 +119,7 @@ def label_consensus(
     return LabelConsensus(found, known, shares, chosen, reason, algorithm, VERSION, parameters, _hash(rows))
 
 
-def thumb_consensus(
-    thumbs: Iterable[Thumb], method: Method | Literal["auto"] = "auto", exclude: Collection[str] = ()
-) -> LabelConsensus:
+def thumb_consensus(thumbs: Iterable[Thumb], method: Method | Literal["auto"] = "auto", exclude: Collection[str] = ()) -> LabelConsensus:
     """``up`` or ``down`` for every completion. Repeats are no further voice and left out; a ruling settles its prompt.
 
     ``exclude``: labelers whose thumbs do not count here. Raises as :func:`label_consensus`, and SettingProblem for an
