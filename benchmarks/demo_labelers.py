@@ -1,4 +1,4 @@
-"""After how many tasks are the demo's two bad labelers flagged? Its own prompts, completions and labelers; nothing is trained.
+"""From how many tasks on are the demo's two bad labelers flagged? Its own prompts, completions and labelers; nothing is trained.
 
 python benchmarks/demo_labelers.py            # seeds 0 to 9
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from heedful.cli.common import open_run, settings_of
@@ -18,7 +18,7 @@ from heedful.demo.build import shipped_model
 from heedful.demo.settings import demo_settings
 from heedful.demo.source import WorldSource
 from heedful.feedback.criteria import criterion_named
-from heedful.feedback.labelers import flagged, labeler_reports
+from heedful.feedback.labelers import FLAGGED, labeler_reports
 from heedful.feedback.said import words_of
 from heedful.jobs import data
 from heedful.jobs.workspace import Workspace
@@ -26,30 +26,31 @@ from heedful.progress import SilentProgress
 from heedful.records import Ranking
 
 BAD = ("rory", "uma")
-"""Who guesses, and who reads the scale upside down."""
 LAST = 40
 """Tasks of each labeler at the last look."""
-
-Flagged = Callable[[Sequence[Ranking], Mapping[str, int]], list[str]]
-"""Who is flagged, by rankings and by how many words each completion has."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     given = parser.parse_args()
-    found = [first_looks(*judged(seed), by_today) for seed in range(given.seeds)]
-    print("| seeds | rory (guesses) flagged after | uma (upside down) flagged after | good labelers ever flagged |")
-    print("|---|---|---|---|")
-    print(f"| {given.seeds} | {' | '.join(row_of(found))} |")
+    found = [looks(*judged(seed)) for seed in range(given.seeds)]
+    columns = {
+        "rory (guesses): flagged": [since(verdicts["rory"], FLAGGED) for verdicts in found],
+        "uma (upside down): flagged": [since(verdicts["uma"], FLAGGED) for verdicts in found],
+        "uma: named so": [since(verdicts["uma"], ("upside_down",)) for verdicts in found],
+    }
+    alarms = sum(bool(set(seen) & set(FLAGGED)) for verdicts in found for name, seen in verdicts.items() if name not in BAD)
+    print(f"| seeds | {' | '.join(columns)} | good labelers flagged at any look |")
+    print("|---|---|---|---|---|")
+    print(f"| {given.seeds} | {' | '.join(map(after, columns.values()))} | {alarms} of {4 * given.seeds} |")
 
 
 def judged(seed: int) -> tuple[list[Ranking], dict[str, int]]:
     """What the demo's labelers say, in the order of its prompts; and how many words each completion has."""
     progress = SilentProgress()
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "demo"
-        defaults = {**demo_settings(str(shipped_model("causal")), "causal"), "seed": seed, "output": str(output)}
+        defaults = {**demo_settings(str(shipped_model("causal")), "causal"), "seed": seed, "output": str(Path(folder) / "demo")}
         settings = settings_of(None, None, defaults)
         with open_run(settings, "demo", resume=False, progress=progress) as run:
             ws = Workspace(settings, WorldSource(settings), run, progress)
@@ -59,38 +60,28 @@ def judged(seed: int) -> tuple[list[Ranking], dict[str, int]]:
             return ws.source.rankings(ws.prompts("train"), completions), words_of(completions)
 
 
-def by_today(rankings: Sequence[Ranking], words: Mapping[str, int]) -> list[str]:
-    """The labelers whom a report flags."""
-    return flagged(labeler_reports(rankings, criterion_named(rankings[0].criterion), words=words))
-
-
-def first_looks(rankings: Sequence[Ranking], words: Mapping[str, int], rule: Flagged) -> dict[str, int]:
-    """The number of tasks after which each labeler is flagged for the first time; nothing of those who never are."""
-    found: dict[str, int] = {}
-    for tasks, rows in enumerate(looks(rankings), 1):
-        for name in rule(rows, words):
-            found.setdefault(name, tasks)
+def looks(rankings: Sequence[Ranking], words: Mapping[str, int]) -> dict[str, list[str]]:
+    """The verdicts on each labeler when everybody has had one task, two, and so on."""
+    prompts = list(dict.fromkeys(row.prompt_id for row in rankings))
+    per_task = len({row.labeler for row in rankings}) * len(prompts) / len(rankings)
+    found: dict[str, list[str]] = {row.labeler: [] for row in rankings}
+    for tasks in range(1, LAST + 1):
+        asked = set(prompts[: round(tasks * per_task)])
+        rows = [row for row in rankings if row.prompt_id in asked]
+        verdicts = {one.labeler: one.verdict for one in labeler_reports(rows, criterion_named(rows[0].criterion), words=words)}
+        for name, seen in found.items():
+            seen.append(verdicts.get(name, "unsure"))
     return found
 
 
-def looks(rankings: Sequence[Ranking]) -> Iterator[list[Ranking]]:
-    """What has been said when everybody has had one task, two, and so on."""
-    prompts = list(dict.fromkeys(row.prompt_id for row in rankings))
-    per_prompt, labelers = len(rankings) / len(prompts), len({row.labeler for row in rankings})
-    for tasks in range(1, LAST + 1):
-        judged_by_then = set(prompts[: round(tasks * labelers / per_prompt)])
-        yield [row for row in rankings if row.prompt_id in judged_by_then]
-
-
-def row_of(found: Sequence[Mapping[str, int]]) -> list[str]:
-    """The cells of a row."""
-    good = sum(name not in BAD for one in found for name in one)
-    return [*(after([one.get(name, LAST + 1) for one in found]) for name in BAD), f"{good} of {4 * len(found)}"]
+def since(seen: Sequence[str], verdicts: Collection[str]) -> int:
+    """The number of tasks from which on the verdict was always one of these."""
+    return max((tasks for tasks, verdict in enumerate(seen, 1) if verdict not in verdicts), default=0) + 1
 
 
 def after(tasks: Sequence[int]) -> str:
     """Median, least and most of some numbers of tasks."""
-    return f"{statistics.median(tasks):g} tasks ({min(tasks)} to {max(tasks)})"
+    return f"from {statistics.median(tasks):g} tasks on ({min(tasks)} to {max(tasks)})"
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ class _Adder:
         self.digest = Digest()
         self.there_before = 0
         self.new_labelers: list[int] = []
+        self._counted = 0
         self._labelers: dict[str, int] = {}
         self._versions: dict[str, int] = {}
 
@@ -112,6 +113,13 @@ class _Adder:
         if rows:
             self.connection.execute(sa.insert(slot), slots)
             self.connection.execute(sa.insert(judgement_revision), rows)
+            self._take_stock()
+
+    def _take_stock(self) -> None:
+        """Whenever there is twice as much: PostgreSQL would go on as it planned for empty tables, through all rows for each place filled."""
+        if self.digest.count >= 2 * self._counted:
+            self._counted = self.digest.count
+            take_stock(self.connection)
 
     def _learn_labelers(self, names: set[str]) -> None:
         self._labelers |= labelers.ids(self.connection, names - self._labelers.keys())
