@@ -116,7 +116,7 @@ class _Adder:
             self._take_stock()
 
     def _take_stock(self) -> None:
-        """Whenever there is twice as much: PostgreSQL would go on as it planned for empty tables, through all rows for each place filled."""
+        """Whenever there is twice as much: PostgreSQL would go on as it planned for empty tables, and walk through all for each place."""
         if self.digest.count >= 2 * self._counted:
             self._counted = self.digest.count
             take_stock(self.connection)
