@@ -112,7 +112,7 @@ def judged_labelers(manager: Browser) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(manager.get("/projects/1/exports/labelers.csv").text)))
 
 
-def test_nobody_is_quarantined_but_by_a_person(manager: Browser, judged: Store, heed: Told) -> None:
+def test_nobody_is_set_aside_but_by_a_person(manager: Browser, judged: Store, heed: Told) -> None:
     assert judged.read(lambda c: labelers.quarantined(c, "helpful")) == {}
     assert manager.fill("/projects/1/quarantine", labeler="uma", quarantined="yes", why="we will talk").status_code == 303
     assert judged.read(lambda c: labelers.quarantined(c, "helpful")) == {"uma": "we will talk"}
@@ -178,7 +178,7 @@ def test_the_model_of_the_panel_is_fitted_once(judged: Store, heed: Told, monkey
     assert fitted == [everything] * 2
     judged.write(lambda c: labelers.decide(c, "helpful", "uma", True, "a test", "upside down", judged.clock()))
     analysis.work_out(judged, "helpful")
-    assert fitted[2:] == [everything - PROMPTS, everything], "whoever is in quarantine is reported on, and takes no part in the consensus"
+    assert fitted[2:] == [everything - PROMPTS, everything], "whoever is set aside is reported on, and takes no part in the consensus"
 
 
 def test_what_an_adjudicator_settled_is_settled_from_the_command_line_too(app: Any, store: Store, heed: Told) -> None:

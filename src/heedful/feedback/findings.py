@@ -17,7 +17,7 @@ from heedful.feedback.coverage import Coverage, coverage
 from heedful.feedback.labelers import LabelerReport, labeler_reports
 from heedful.feedback.labels import LabelConsensus, thumb_consensus
 from heedful.feedback.panel import Fit, fit_panel
-from heedful.feedback.said import Said, Told
+from heedful.feedback.said import Said
 from heedful.records import Labeler
 
 Row = dict[str, Any]
@@ -40,17 +40,15 @@ def report_all(said: Said, fit: Fit = fit_panel) -> list[LabelerReport]:
 
 
 def agree(said: Said, exclude: Collection[str] = (), method: Method | Literal["auto"] = "auto", fit: Fit = fit_panel) -> Consensus:
-    """The consensus of those who count, with what was ruled on; raises as :func:`consensus`.
-
-    Whoever is in quarantine does not count anyway. Raises DataProblem where that is everybody.
-    """
-    rankings = _counting(said, said.rankings)
-    return consensus(rankings, said.criterion, _not_quarantined(said, exclude), method, fit=fit)
+    """The consensus of those who count, with what was ruled on; raises as :func:`consensus`, and where everybody is in quarantine."""
+    said.refuse_if_none_counts(said.rankings)
+    return consensus(said.counted, said.criterion, said.not_quarantined(exclude), method, fit=fit)
 
 
 def agree_on_thumbs(said: Said, method: Method | Literal["auto"] = "auto", exclude: Collection[str] = ()) -> LabelConsensus:
     """The same of thumbs; raises as :func:`thumb_consensus`, and where everybody is in quarantine."""
-    return thumb_consensus(_counting(said, said.thumbs), method, _not_quarantined(said, exclude))
+    said.refuse_if_none_counts(said.thumbs)
+    return thumb_consensus(said.counting(said.thumbs), method, said.not_quarantined(exclude))
 
 
 def agreement_rows(said: Said) -> tuple[list[Row], PanelAgreement]:
@@ -59,7 +57,8 @@ def agreement_rows(said: Said) -> tuple[list[Row], PanelAgreement]:
     Rows are ``{kind, of, labelers, prompts, decisions, agreement, alpha, tau-b, W}``, each measure with its two-way 95 % interval,
     ``None`` where it is undefined. ``kind`` is ``all``, ``version``, ``stratum`` or ``again``. Also the agreement of all, in full.
     """
-    rankings, criterion = _counting(said, said.rankings), said.criterion
+    rankings, criterion = said.counted, said.criterion
+    said.refuse_if_none_counts(said.rankings)
     everybody = panel_agreement(rankings, criterion)
     rows = [_row("all", "all", everybody)]
     if len({row.instructions_version for row in rankings if row.purpose != "repeat"}) > 1:
@@ -95,19 +94,6 @@ def labeler_rows(reports: Iterable[LabelerReport]) -> list[Row]:
         | {"low": one.low, "high": one.high}
         for one in reports
     ]
-
-
-def _counting(said: Said, rows: list[Told]) -> list[Told]:
-    """Those of some judgements that count. Raises DataProblem where there are some, and none counts."""
-    kept = said.counting(rows)
-    if rows and not kept:
-        names = ", ".join(sorted({row.labeler for row in rows}))
-        raise DataProblem(f"everybody who judged {said.name} is in quarantine ({names})", "Reinstate somebody, or ask others.")
-    return kept
-
-
-def _not_quarantined(said: Said, names: Collection[str]) -> list[str]:
-    return [name for name in names if name not in said.set_aside]
 
 
 def _row(kind: str, of: str, found: PanelAgreement) -> Row:

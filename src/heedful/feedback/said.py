@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,6 +51,16 @@ class Said:
     def counting(self, rows: Iterable[Told]) -> list[Told]:
         """Those of some judgements whose labeler is not in quarantine."""
         return [row for row in rows if row.labeler not in self.set_aside]
+
+    def not_quarantined(self, names: Iterable[str]) -> list[str]:
+        """Those of some labelers who are not in quarantine."""
+        return [name for name in names if name not in self.set_aside]
+
+    def refuse_if_none_counts(self, rows: Sequence[Told]) -> None:
+        """Raises DataProblem where there are some judgements, and everybody who made them is in quarantine."""
+        if rows and not self.counting(rows):
+            names = ", ".join(sorted({row.labeler for row in rows}))
+            raise DataProblem(f"everybody who judged {self.name} is in quarantine ({names})", "Reinstate somebody, or ask others.")
 
     def about(self, completion_ids: set[str]) -> Said:
         """The same, of what was said about these completions only."""
