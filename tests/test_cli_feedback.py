@@ -204,11 +204,14 @@ def answer(texts: list[str], turned: bool) -> Answer:
 
 def test_quarantine_and_reinstate(heed: Heed, full: str) -> None:
     [row] = heed("quarantine", full, "reversed", "--why", "reads it upside down", "--by", "manager", "--json")
-    assert (row["quarantined"], row["decided_by"], row["why"]) == ("set aside", "manager", "reads it upside down")
+    assert (row["quarantined"], row["decided_by"], row["why"]) == (True, "manager", "reads it upside down")
     assert heed("consensus", full, "--json")[0]["left_out"] == ["reversed"]
     assert {r["labeler"]: r["set_aside"] for r in heed("labelers", full, "--json")}["reversed"] == "reads it upside down"
     assert heed("agreement", full, "--json")[0]["labelers"] == 9
-    assert len(heed("reinstate", full, "reversed", "--why", "we talked", "--json")) == 2
+    assert "upside down (quarantined)" in heed("labelers", full)
+    assert "Quarantined: reads it upside down." in heed("labelers", full)
+    history = heed("reinstate", full, "reversed", "--why", "we talked")
+    assert [word for word in history.split() if word in ("quarantined", "reinstated")] == ["quarantined", "reinstated"]
     assert heed("consensus", full, "--json")[0]["left_out"] == []
     with Store.open(full) as store:
         assert store.read(lambda c: labelers.decisions(c, "helpful"))[1]["decided_by"]

@@ -124,6 +124,6 @@ def test_a_recommendation_becomes_firm_with_evidence(there: World) -> None:
     many = report_of("uma", judgements(there, panel(), 0))
     assert many.shared_tasks >= ACT_TASKS
     assert many.verdict == "upside_down"
-    assert "Set the work aside until somebody has talked to them" in many.recommendation
+    assert "Quarantine the work until somebody has talked to them" in many.recommendation
     assert many.odds["upside_down"] > 0.99
     assert many.p_guessing < 0.001

@@ -1,13 +1,18 @@
-"""What settles a prompt: a ruling that somebody was asked for, whoever they are now; and never an answer that came late."""
+"""What counts: a ruling settles its prompt, whoever gave it, and a late answer never does; who is in quarantine or excluded does not."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
+from heedful.errors import DataProblem, SettingProblem
 from heedful.feedback import findings
 from heedful.feedback.asking import ask_about, ask_more
+from heedful.feedback.criteria import CRITERIA
 from heedful.feedback.labels import thumb_consensus
-from heedful.feedback.said import said_in
+from heedful.feedback.said import Said, said_in
 from heedful.pairs.build import from_rankings, from_thumbs, pairs_from_thumbs
 from heedful.records import Ranking, Thumb, settled
 from heedful.store import Answer, Store, accounts, derived, instructions, invitations, labelers
@@ -63,7 +68,7 @@ def test_the_ruling_of_an_adjudicator_who_left_still_settles(judged: Store) -> N
     assert sorted(best_first(judged)) == sorted(RULED)
     assert said_in(judged, "helpful").ruled_on == {"p0"}
     judged.write(lambda c: labelers.decide(c, "helpful", "adam", True, "test", "was asleep", judged.clock()))
-    assert best_first(judged) == PANEL, "whose work is set aside rules on nothing"
+    assert best_first(judged) == PANEL, "whose work is in quarantine rules on nothing"
     assert judged.check().problem == ""
 
 
@@ -114,8 +119,6 @@ def test_a_ruling_is_by_its_own_criterion_and_prompt() -> None:
 
 
 def test_everything_that_is_learnt_keeps_to_a_ruling() -> None:
-    from heedful.feedback.criteria import CRITERIA
-
     texts = ([p for p, _ in items(1)], [c for _, shown in items(1) for c in shown])
     said = [Ranking("p0", who, FORWARDS, [1, 2, 3], "helpfulness", "v") for who in ("ann", "ben")]
     said.append(Ranking("p0", "adam", FORWARDS, [3, 2, 1], "helpfulness", "v", purpose="ruling"))
@@ -126,3 +129,30 @@ def test_everything_that_is_learnt_keeps_to_a_ruling() -> None:
     assert [(pair.chosen_id, pair.n_for) for pair in pairs_from_thumbs(thumbs, *texts)] == [("p0:b", 1)]
     assert {(row.completion_id, row.label, row.n_against) for row in from_thumbs(thumbs, *texts)} == {("p0:a", False, 0), ("p0:b", True, 0)}
     assert {item.item: item.label for item in thumb_consensus(thumbs).items} == {"p0:a": "down", "p0:b": "up"}
+
+
+HELPFUL = CRITERIA["helpfulness"]
+THREE = ("ann", "ben", "uma")
+ASKED = Said("lab", HELPFUL, [Ranking("p0", who, FORWARDS, [1, 2, 3], "helpfulness", "v") for who in THREE], set_aside={"uma": "guesses"})
+
+
+def test_who_is_in_quarantine_may_be_excluded_besides() -> None:
+    agreed = findings.agree(ASKED, exclude=["uma", "ben"])
+    assert (agreed.labelers, agreed.excluded) == (["ann"], ["ben"])
+    with pytest.raises(SettingProblem, match="labeler 'una', who is to be excluded, has judged nothing"):
+        findings.agree(ASKED, exclude=["una"])
+
+
+@pytest.mark.parametrize("look", [findings.agree, findings.agreement_rows, findings.agree_on_thumbs])
+def test_where_everybody_is_in_quarantine_that_is_said(look: Callable[[Said], object]) -> None:
+    thumbs = [Thumb("p0", who, "p0:a", True) for who in THREE]
+    with pytest.raises(DataProblem, match=r"everybody who judged lab is in quarantine \(ann, ben, uma\)"):
+        look(replace(ASKED, thumbs=thumbs, set_aside=dict.fromkeys(THREE, "asleep")))
+
+
+def test_the_thumbs_of_an_excluded_labeler_do_not_count() -> None:
+    said = Said("lab", HELPFUL, [], [Thumb("p0", who, "p0:a", who != "uma") for who in THREE])
+    [item] = findings.agree_on_thumbs(said, exclude=["uma"]).items
+    assert (item.label, item.votes) == ("up", {"down": 0, "up": 2})
+    with pytest.raises(SettingProblem, match="all 3 labelers are to be excluded"):
+        findings.agree_on_thumbs(said, exclude=THREE)

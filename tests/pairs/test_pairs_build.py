@@ -176,6 +176,7 @@ def test_a_consensus_gives_each_decided_pair_with_its_probability_and_evidence()
 
 def test_the_versions_that_a_prompts_labelers_had_read() -> None:
     rows = [ranking([1, 2]), replace(ranking([1, 2], "y"), instructions_version="a"), replace(ranking([2, 1], "z"), prompt_id="q")]
+    rows.append(replace(ranking([1, 2], "y", purpose="repeat"), instructions_version="read later"))
     assert versions_read(rows) == {"p": f"a,{rows[0].instructions_version}", "q": rows[0].instructions_version}
 
 

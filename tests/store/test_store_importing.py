@@ -298,6 +298,8 @@ def test_what_people_are_at_is_not_disturbed(store: Store) -> None:
 
     ready(store, prompts=1, labelers=1, overlap=1)
     task = next_task(store, "l0")
+    with pytest.raises(HeedfulError, match="labeler 'l0' is being asked about prompt 'p0' already"):
+        store.import_judgements("helpful", [Ranking.from_dict(row("p0", "l0"))])
     store.import_judgements("helpful", [Ranking.from_dict(row("p0", "ann"))])
     assert answer(store, task, "l0").purpose == "overlap"
     assert store.status()[0].places == 2

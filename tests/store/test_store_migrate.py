@@ -7,16 +7,18 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
-from heedful.errors import StoreProblem
+from heedful.errors import DataProblem, StoreProblem
 from heedful.records import Ranking
 from heedful.store import Store, backup, invitations, labelers, migrate, projects, schema, schema_access, slots
 from heedful.store.database import Database
+from heedful.store.importing import Imported
 from postgres import create_database
 from stores import answer, next_task, ready, work
 
@@ -163,6 +165,25 @@ def a_store_with_rulings(store: Store) -> dict[tuple[str, str], str]:
     return {(row.labeler, row.prompt_id): row.purpose for row in store.judgements("helpful")}
 
 
+def test_an_export_from_before_rulings_had_a_name_comes_back(tmp_path: Path) -> None:
+    """``rulings_0004``: a store with an adjudicator's and a manager's ruling, and its export, as heedful of schema 0004 wrote both."""
+    where, export = tmp_path / "old.db", FIXTURES / "rulings_0004.jsonl"
+    with closing(sqlite3.connect(where)) as connection:
+        connection.executescript((FIXTURES / "rulings_0004.sqlite.sql").read_text())
+    with Store.open(where) as store:
+        assert {row.labeler for row in store.judgements("helpful") if row.purpose == "ruling"} == {"adam", "mona"}
+        before = store.check()
+        assert store.import_judgements("helpful", export) == Imported(stored=0, there_before=6, new_labelers=0)
+        assert store.check() == before, "the same again leaves no trace"
+        said = [row for row in store.judgements("helpful") if isinstance(row, Ranking)]
+        turned = [replace(row, purpose="extra", ranks=row.ranks[::-1]) for row in said if row.labeler == "adam"]
+        with pytest.raises(DataProblem, match="labeler 'adam' has judged prompt 'p0' already"):
+            store.import_judgements("helpful", turned)
+        late = [replace(row, purpose="ruling") for row in said if row.labeler == "l0"]
+        with pytest.raises(DataProblem, match="labeler 'l0' has judged prompt 'p0' already"):
+            store.import_judgements("helpful", late)
+
+
 def with_forged_purpose(where: str, purpose: str) -> None:
     database = Database.existing(where)
     database.write(lambda c: c.execute(sa.text(f"UPDATE slot SET purpose = '{purpose}' WHERE purpose = 'ruling' AND state = 'judged'")))
@@ -188,11 +209,14 @@ def test_an_old_file_is_copied_and_migrated_when_it_is_opened(tmp_path: Path, sq
     assert dump(str(copy)) == before
 
 
-def test_two_processes_migrate_it_once(where: str, next_schema: Path) -> None:
+def test_who_looked_before_another_migrated_migrates_nothing(where: str, next_schema: Path) -> None:
     first, second = Database(where), Database(where)
-    assert migrate.bring_up_to_date(first, "0005", unattended=False) is None or first.file
-    migrate.bring_up_to_date(second, "0005", unattended=False)  # had looked before the first was done
+    copy = migrate.bring_up_to_date(first, "0005", unattended=False)
+    assert (copy is not None) == (first.file is not None), "heedful copies files, and no servers"
+    after = dump(where)
+    migrate.bring_up_to_date(second, "0005", unattended=False)
     assert migrate.version_of(second) == "0006"
+    assert dump(where) == after
     first.close()
     second.close()
 

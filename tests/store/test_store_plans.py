@@ -13,8 +13,9 @@ import pytest
 import sqlalchemy as sa
 
 from heedful.feedback.asking import ask_about
-from heedful.records import Labeler
-from heedful.store import Store, tasks
+from heedful.records import Labeler, Ranking
+from heedful.store import Store, importing, tasks
+from postgres import create_database
 from stores import Clock, answer, items, next_task, ready, work
 
 LARGE = {"slot", "prompt", "completion", "completion_origin", "judgement_revision", "event"}
@@ -102,3 +103,25 @@ def test_status_walks_through_one_index_once(store: Store) -> None:
         "SEARCH prompt USING INDEX ix_prompt_withdrawn (project_id=?)",
         "SEARCH slot USING COVERING INDEX ix_slot_labeler (project_id=?)",
     ]
+
+
+def test_a_large_import_into_postgresql_looks_each_row_up(
+    postgres_server: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever refers to a place that is filled is looked for by index, though the tables were empty when PostgreSQL first planned that."""
+    monkeypatch.setattr(importing, "_AT_ONCE", 100)
+    create_database(postgres_server, "large_import", postgres_template)
+    texts = items(700)
+    given = [Ranking(p.id, who, [c.id for c in cs], [1, 2, 3], "helpfulness", "v") for p, cs in texts for who in ("ann", "ben", "cleo")]
+    read = sa.text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'judgement_revision'")
+
+    def work(connection: sa.Connection) -> int:
+        rows = [(f"record {number}", row) for number, row in enumerate(given)]
+        assert importing.add_judgements(connection, "helpful", rows, "a test", "test", store.clock()).stored == 2100
+        return int(connection.execute(read).scalar_one())
+
+    with Store.open(postgres_server.format("large_import")) as store:
+        ready(store, prompts=0, labelers=0, overlap=3)
+        store.add_prompts("helpful", texts)
+        assert store.write(work) < 200_000, "and 2,100,000 with a walk through all that is there for every place"
+        assert store.check().problem == ""

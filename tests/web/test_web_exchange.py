@@ -45,7 +45,7 @@ def test_thumbs_and_corrections_become_pairs_unpaired_rows_and_demonstrations(st
     assert unpaired == {("answer a", True), ("answer b", False)}
     assert {row["completion"] for row in rows(store, "demonstrations.jsonl")} == {"so"}
     store.write(lambda c: labelers.decide(c, "helpful", "l2", True, "me", "upside down", store.clock()))
-    assert {(p["n_for"], p["n_against"]) for p in rows(store, "pairs.jsonl")} == {(2, 0)}, "who is set aside has no voice"
+    assert {(p["n_for"], p["n_against"]) for p in rows(store, "pairs.jsonl")} == {(2, 0)}, "who is in quarantine has no voice"
 
 
 def test_corrections_alone_become_pairs_and_nothing_is_said_to_be_nothing(store: Store) -> None:

@@ -359,17 +359,17 @@ def test_a_paused_labeler_is_asked_nothing_new_and_loses_nothing(app: Any, store
     assert browser.fetch("/label/1/next").json()["task"]
 
 
-def test_judgements_are_set_aside_and_count_again(app: Any, store: Store, owner: Browser) -> None:
+def test_judgements_are_quarantined_and_count_again(app: Any, store: Store, owner: Browser) -> None:
     disagreeing(store)
     assert owner.fill("/projects/1/quarantine", labeler="l2", quarantined="yes", why="upside down").status_code == 303
     assert store.read(lambda c: labelers.quarantined(c, "helpful")) == {"l2": "upside down"}
     findings(app, owner)
-    assert "l2" in owner.get("/projects/1").text.partition("Set aside by")[2][:100]
+    assert "l2" in owner.get("/projects/1").text.partition("In quarantine by")[2][:100]
     assert re.search(r"\bl1\b", owner.get("/projects/1").text), "the figure names labelers"
     for role in ("viewer", "adjudicator"):
         seen = Browser(app).sign_in(store, person(store, f"a {role}", role)).get("/projects/1").text
         assert "Labelers agree with each other" in seen
-        assert not re.findall(r"\bl[012]\b", seen), f"how a labeler agrees, or that they were set aside, is not for a {role}"
+        assert not re.findall(r"\bl[012]\b", seen), f"how a labeler agrees, or that they were quarantined, is not for a {role}"
     pairs = owner.get("/projects/1/exports/pairs.jsonl").text.splitlines()
     assert {json.loads(line)["n_against"] for line in pairs} == {0}
     owner.fill("/projects/1/quarantine", labeler="l2", quarantined="no", why="we talked")

@@ -51,7 +51,9 @@ def consensus(
     project: Project = "",
     criterion: Criterion = None,
     higher_is: HigherIs = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="A labeler whose votes do not count; may be given often.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="A labeler whose votes do not count this time; may be given often.")
+    ] = None,
     method: Annotated[
         Literal["auto", "model", "majority"], typer.Option(help="auto: the model where there is enough to learn from.")
     ] = "auto",
@@ -87,8 +89,8 @@ def labelers(
     table("Labelers", [_labeler_row(row) for row in rows], as_json=False)
     for row in rows:
         if row["verdict"] not in ("fine", "unsure") or row["set_aside"]:
-            aside = f" Set aside: {row['set_aside']}." if row["set_aside"] else ""
-            typer.echo(f"{row['labeler']}: {row['evidence']} {row['recommendation']}{aside}")
+            quarantine = f" Quarantined: {row['set_aside']}." if row["set_aside"] else ""
+            typer.echo(f"{row['labeler']}: {row['evidence']} {row['recommendation']}{quarantine}")
 
 
 @feedback.command()
@@ -154,9 +156,7 @@ def export_judgements(
     project: Project = "",
     as_of: Annotated[int | None, typer.Option("--as-of", help="As it stood after this event of the log; now unless given.")] = None,
     strata: Annotated[bool, typer.Option("--strata", help="Also which groups each labeler stands for, which is personal.")] = False,
-    everybody: Annotated[
-        bool, typer.Option("--all", help="Also the judgements of labelers who are set aside; the rows do not say so.")
-    ] = False,
+    everybody: Annotated[bool, typer.Option("--all", help="Also the judgements that are in quarantine; the rows do not say so.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write what was asked and said in a project as rows that heed pairs build and heed feedback import read."""
@@ -202,7 +202,7 @@ def import_judgements(
 
 @feedback.command()
 def quarantine(store: Where, labeler: str, why: Why, project: Project = "", by: By = "", as_json: AsJson = False) -> None:
-    """Set a labeler's judgements in a project aside. Nothing is deleted, and it can be taken back."""
+    """Quarantine a labeler's judgements in a project: they count for nothing. Nothing is deleted, and it can be taken back."""
     _decide(store, labeler, True, why, project, by, as_json)
 
 
@@ -224,8 +224,10 @@ def _decide(where: str, labeler: str, quarantined: bool, why: str, project: str,
         name = project_of(store, project)
         store.write(lambda c: people.decide(c, name, labeler, quarantined, by or getuser(), why, store.clock()))
         decisions = [row for row in store.read(lambda c: people.decisions(c, name)) if row["labeler"] == labeler]
-    words = {True: "set aside", False: "counts"}
-    rows = [{**row, "quarantined": words[row["quarantined"]], "at": row["at"].isoformat(timespec="seconds")} for row in decisions]
+    rows = [{**row, "at": row["at"].isoformat(timespec="seconds")} for row in decisions]
+    if not as_json:
+        words = {True: "quarantined", False: "reinstated"}
+        rows = [{"decision": words[row.pop("quarantined")], **row} for row in rows]
     table(f"Decisions in project {name}", rows, as_json)
 
 
@@ -251,7 +253,7 @@ def _labeler_row(row: Mapping[str, Any]) -> dict[str, Any]:
     interval = {"estimate": row["agreement"], "low": row["low"], "high": row["high"]} if row["pairs"] else None
     return {
         "labeler": row["labeler"],
-        "verdict": row["verdict"].replace("_", " ") + (" (set aside)" if row["set_aside"] else ""),
+        "verdict": row["verdict"].replace("_", " ") + (" (quarantined)" if row["set_aside"] else ""),
         "tasks": row["tasks"],
         "shared": row["shared_tasks"],
         "agreement": _percents(interval),

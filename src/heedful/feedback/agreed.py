@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from heedful.errors import SettingProblem, nearest
 from heedful.records import Record
 
 Method = Literal["model", "majority"]
@@ -16,6 +17,15 @@ DECIDED = 0.55
 """Below this probability neither completion counts as preferred: such a pair would teach noise. Two of three equal votes are 0.625."""
 INTERVAL = 1.6448536269514722
 """Standard deviations on either side of the mean that hold 90 % of a normal distribution."""
+
+
+def refuse_bad_exclusion(exclude: Collection[str], names: Collection[str]) -> None:
+    """Raises SettingProblem where somebody is excluded who has judged nothing, or nobody of ``names``, who have, would be left."""
+    for name in exclude:
+        if name not in names:
+            raise SettingProblem(f"labeler {name!r}, who is to be excluded, has judged nothing.{nearest(name, names)}", "Check the name.")
+    if names and set(names) <= set(exclude):
+        raise SettingProblem(f"all {len(names)} labelers are to be excluded", "Keep at least one, or collect more feedback.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,7 @@ class ConsensusPair(Record):
 
 @dataclass(frozen=True, slots=True)
 class Consensus:
-    """All pairs of all prompts, decided or not; completions that are F; who counted, how much, and who was left out.
+    """All pairs of all prompts, decided or not; completions that are F; who counted, how much, and who was excluded.
 
     ``reliability`` per labeler: 1 is always right, 0 guesses, below 0 reads the scale upside down; empty of a
     majority. ``algorithm``, ``version``, ``parameters`` and ``input_sha256``, the hash of the rankings that

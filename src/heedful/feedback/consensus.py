@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from heedful.errors import SettingProblem, nearest
+from heedful.errors import SettingProblem
 from heedful.feedback import majority as by_majority
-from heedful.feedback.agreed import DECIDED, LEAST_LABELERS, Consensus, ConsensusPair, Method
+from heedful.feedback.agreed import DECIDED, LEAST_LABELERS, Consensus, ConsensusPair, Method, refuse_bad_exclusion
 from heedful.feedback.criteria import Criterion
 from heedful.feedback.panel import Fit, FittedPanel, fit_panel
 from heedful.feedback.table import Part, Table, table
@@ -57,7 +57,7 @@ def consensus(
 
     Args:
         rankings: any order; of several by one labeler of one prompt the last counts, and a ruling settles its prompt.
-        exclude: labelers whose votes do not count. They are named in the result.
+        exclude: labelers whose votes do not count here. They are named in the result.
         method: ``auto`` takes the model where there are at least three labelers, ``least_rankings``
             rankings per labeler, and prompts that several labelers judged.
         assumed: what the model believes before anybody has judged.
@@ -65,12 +65,14 @@ def consensus(
 
     Raises:
         DataProblem: there are no rankings by this criterion.
-        SettingProblem: the method is unknown, a labeler to leave out has ranked nothing, or nobody is left.
+        SettingProblem: the method is unknown, an excluded labeler has judged nothing, or nobody is left.
     """
     from heedful.maths.panel import PanelPrior
 
     rows = latest(rankings, criterion)
-    _check(method, {row.labeler for row in rows}, exclude)
+    if method not in ("auto", "model", "majority"):
+        raise SettingProblem(f"the method of consensus is {method!r}", "Choose 'auto', 'model' or 'majority'.")
+    refuse_bad_exclusion(exclude, {row.labeler for row in rows})
     rows = settled(row for row in rows if row.labeler not in exclude)
     judged = table(rows, criterion)
     lacking = _lacking(judged, least_rankings)
@@ -95,16 +97,6 @@ def consensus(
     told = reason if method == "auto" else "The model was asked for."
     fitted = fit(judged) if assumed is None else fit_panel(judged, assumed)
     return _modelled(fitted, sorted(exclude), told, stamp, assumed or PanelPrior())
-
-
-def _check(method: str, names: set[str], exclude: Collection[str]) -> None:
-    if method not in ("auto", "model", "majority"):
-        raise SettingProblem(f"the method of consensus is {method!r}", "Choose 'auto', 'model' or 'majority'.")
-    for name in exclude:
-        if name not in names:
-            raise SettingProblem(f"labeler {name!r}, who is to be left out, has ranked nothing.{nearest(name, names)}", "Check the name.")
-    if names <= set(exclude):
-        raise SettingProblem(f"all {len(names)} labelers are to be left out", "Keep at least one, or collect more feedback.")
 
 
 def _lacking(judged: Table, least_rankings: float) -> str:

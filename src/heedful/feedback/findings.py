@@ -35,18 +35,20 @@ def refuse_without_rankings(said: Said) -> None:
 
 
 def report_all(said: Said, fit: Fit = fit_panel) -> list[LabelerReport]:
-    """A report of every labeler, those who are set aside too: strata, reading speed, known answers and repeats are looked at."""
+    """A report of every labeler, those in quarantine too: strata, reading speed, known answers and repeats are looked at."""
     return labeler_reports(said.rankings, said.criterion, said.labelers, said.words, said.gold, fit)
 
 
 def agree(said: Said, exclude: Collection[str] = (), method: Method | Literal["auto"] = "auto", fit: Fit = fit_panel) -> Consensus:
-    """The consensus of those who count, with what was ruled on; raises as :func:`consensus`."""
-    return consensus(said.counted, said.criterion, exclude, method, fit=fit)
+    """The consensus of those who count, with what was ruled on; raises as :func:`consensus`, and where everybody is in quarantine."""
+    said.refuse_if_none_counts(said.rankings)
+    return consensus(said.counted, said.criterion, said.not_quarantined(exclude), method, fit=fit)
 
 
-def agree_on_thumbs(said: Said, method: Method | Literal["auto"] = "auto") -> LabelConsensus:
-    """The same of thumbs; raises as :func:`label_consensus`."""
-    return thumb_consensus(said.counting(said.thumbs), method)
+def agree_on_thumbs(said: Said, method: Method | Literal["auto"] = "auto", exclude: Collection[str] = ()) -> LabelConsensus:
+    """The same of thumbs; raises as :func:`thumb_consensus`, and where everybody is in quarantine."""
+    said.refuse_if_none_counts(said.thumbs)
+    return thumb_consensus(said.counting(said.thumbs), method, said.not_quarantined(exclude))
 
 
 def agreement_rows(said: Said) -> tuple[list[Row], PanelAgreement]:
@@ -56,6 +58,7 @@ def agreement_rows(said: Said) -> tuple[list[Row], PanelAgreement]:
     ``None`` where it is undefined. ``kind`` is ``all``, ``version``, ``stratum`` or ``again``. Also the agreement of all, in full.
     """
     rankings, criterion = said.counted, said.criterion
+    said.refuse_if_none_counts(said.rankings)
     everybody = panel_agreement(rankings, criterion)
     rows = [_row("all", "all", everybody)]
     if len({row.instructions_version for row in rankings if row.purpose != "repeat"}) > 1:

@@ -16,8 +16,8 @@ How it is found, without knowing the truth:
 6. Who disagrees with the panel but agrees with their own stratum is shown as a population, not as
    an error (``heedful.feedback.population``).
 
-Nobody is dropped here. A report ends in a recommendation with its evidence; to set somebody's
-work aside is a person's decision, and can be taken back.
+Nobody is dropped here. A report ends in a recommendation with its evidence; to
+quarantine somebody's work is a person's decision, and can be taken back.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ SOME_TASKS, EXPECTED_AGREEMENT = 4, 0.65
 CLEARED = 0.99
 """Somebody as probably careful as this or more is fine."""
 SIGNIFICANCE = 0.001
-"""Chance of the sign test from which an upside-down reader's work should be set aside rather than only talked about."""
+"""Chance of the sign test from which an upside-down reader's work should be quarantined rather than only talked about."""
 ACT_TASKS = 20
-"""Shared tasks from which anybody's work may be set aside."""
+"""Shared tasks from which anybody's work may be quarantined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def labeler_reports(
 
 
 def flagged(reports: Iterable[LabelerReport]) -> list[str]:
-    """The labelers whom a person should look at, who could be left out of the consensus."""
+    """The labelers whom a person should look at, who could be excluded from the consensus."""
     return [report.labeler for report in reports if report.flagged]
 
 
@@ -336,13 +336,13 @@ def _recommendation(verdict: LabelerVerdict, worst: _Reading, signs: Mapping[str
     """What a person might do. Nothing is done by itself."""
     act = worst.tasks >= ACT_TASKS or (worst.p_guessing < SIGNIFICANCE and worst.behind > worst.ahead)
     if verdict == "upside_down" and act:
-        return "Set the work aside until somebody has talked to them: read the other way round, it is full of information."
+        return "Quarantine the work until somebody has talked to them: read the other way round, it is full of information."
     if verdict == "upside_down":
         return "Ask them to read the instructions again, above all which end of the scale is which, and look at their next tasks."
     if verdict == "random":
-        return "Talk to them, and set the work aside meanwhile." if act else "Talk to them, and let them judge some known prompts."
+        return "Talk to them, and quarantine the work meanwhile." if act else "Talk to them, and let them judge some known prompts."
     if verdict == "careless":
-        return "Talk to them about how they work, and set the work aside meanwhile."
+        return "Talk to them about how they work, and quarantine the work meanwhile."
     if verdict == "minority":
         return "Keep the work, and look at how the strata differ: a majority would overrule them."
     if signs:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from heedful.errors import DataProblem, SettingProblem
-from heedful.feedback.agreed import LEAST_LABELERS, Method
+from heedful.feedback.agreed import LEAST_LABELERS, Method, refuse_bad_exclusion
 from heedful.records import Record, Thumb, settled
 
 if TYPE_CHECKING:
@@ -119,9 +119,15 @@ def label_consensus(
     return LabelConsensus(found, known, shares, chosen, reason, algorithm, VERSION, parameters, _hash(rows))
 
 
-def thumb_consensus(thumbs: Iterable[Thumb], method: Method | Literal["auto"] = "auto") -> LabelConsensus:
-    """``up`` or ``down`` for every completion. Repeats are no further voice and left out; a ruling settles its prompt."""
-    counted = settled(t for t in thumbs if t.purpose != "repeat")
+def thumb_consensus(thumbs: Iterable[Thumb], method: Method | Literal["auto"] = "auto", exclude: Collection[str] = ()) -> LabelConsensus:
+    """``up`` or ``down`` for every completion. Repeats are no further voice and left out; a ruling settles its prompt.
+
+    ``exclude``: labelers whose thumbs do not count here. Raises as :func:`label_consensus`, and SettingProblem for an
+    excluded labeler who has judged nothing, or where nobody is left.
+    """
+    rows = list(thumbs)
+    refuse_bad_exclusion(exclude, {t.labeler for t in rows})
+    counted = settled(t for t in rows if t.purpose != "repeat" and t.labeler not in exclude)
     said = [LabelVote(t.completion_id, "up" if t.label else "down", t.labeler) for t in counted]
     return label_consensus(said, ["down", "up"], method)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,7 +23,7 @@ class Said:
     """What was said by one criterion, in a store's project or in a file.
 
     ``words``: how many each completion has whose text is known; ``gold``: rankings that are known to be right.
-    ``set_aside``: whose judgements do not count by a person's decision, and why. ``snapshot`` names what was
+    ``set_aside``: whose judgements are in quarantine, by a person's decision, and why. ``snapshot`` names what was
     taken from a store.
     """
 
@@ -49,8 +49,18 @@ class Said:
         return bool(self.thumbs) and not self.rankings
 
     def counting(self, rows: Iterable[Told]) -> list[Told]:
-        """Those of some judgements whose labeler is not set aside."""
+        """Those of some judgements whose labeler is not in quarantine."""
         return [row for row in rows if row.labeler not in self.set_aside]
+
+    def not_quarantined(self, names: Iterable[str]) -> list[str]:
+        """Those of some labelers who are not in quarantine."""
+        return [name for name in names if name not in self.set_aside]
+
+    def refuse_if_none_counts(self, rows: Sequence[Told]) -> None:
+        """Raises DataProblem where there are some judgements, and everybody who made them is in quarantine."""
+        if rows and not self.counting(rows):
+            names = ", ".join(sorted({row.labeler for row in rows}))
+            raise DataProblem(f"everybody who judged {self.name} is in quarantine ({names})", "Reinstate somebody, or ask others.")
 
     def about(self, completion_ids: set[str]) -> Said:
         """The same, of what was said about these completions only."""
@@ -63,7 +73,7 @@ class Said:
 
     @property
     def counted(self) -> list[Ranking]:
-        """The rankings of those who are not set aside."""
+        """The rankings of those who are not in quarantine."""
         return self.counting(self.rankings)
 
     @property

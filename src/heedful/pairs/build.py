@@ -139,7 +139,7 @@ def from_consensus(
 def versions_read(rankings: Iterable[Ranking]) -> dict[str, str]:
     """The versions of the instructions that whoever decided on each prompt had read, by its id; several stand with commas."""
     by_prompt: dict[str, list[Ranking]] = defaultdict(list)
-    for row in settled(rankings):
+    for row in settled(row for row in rankings if row.purpose != "repeat"):
         by_prompt[row.prompt_id].append(row)
     return {prompt_id: _versions(rows) for prompt_id, rows in by_prompt.items()}
 

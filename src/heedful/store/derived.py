@@ -173,11 +173,11 @@ def undecided(connection: sa.Connection, project_name: str) -> list[int]:
 
 
 def ruled(connection: sa.Connection, project_name: str) -> sa.ColumnElement[bool]:
-    """Of a ``prompt``: whether somebody has ruled on it whose judgements are not set aside."""
-    aside = labelers.ids(connection, labelers.quarantined(connection, project_name)).values()
+    """Of a ``prompt``: whether somebody has ruled on it whose judgements are not in quarantine."""
+    quarantined = labelers.ids(connection, labelers.quarantined(connection, project_name)).values()
     s = slot.c
     by_now = sa.exists().where(s.prompt_id == prompt.c.id, s.purpose == word("ruling"), s.state == word("judged"))
-    return by_now.where(s.labeler_id.not_in(list(aside)))
+    return by_now.where(s.labeler_id.not_in(list(quarantined)))
 
 
 def _save_pairs(connection: sa.Connection, project_id: int, run_id: int, pairs: list[DerivedPair]) -> None:

@@ -28,6 +28,10 @@ _AT_ONCE = 2000
 _EXAMPLE = 'A row is {"prompt_id", "labeler", "completion_ids", "ranks", "criterion", "instructions_version"}. Nothing was imported.'
 _KINDS: dict[str, type[Judgement]] = {"ranking": Ranking, "thumb": Thumb, "correction": Correction}
 _OTHERS = ("prompt", "completion", "labeler")
+_CALLED_ONCE = {"ruling": "extra"}
+"""What exports from before schema 0005 call a purpose: a ruling was an extra by somebody who might settle things."""
+_NOT_JUDGED = {"leased": "is being asked about", "skipped": "has skipped"}
+"""What a labeler does with a task whose slot is theirs and not judged, by its state."""
 _R = judgement_revision.c
 
 
@@ -91,6 +95,7 @@ class _Adder:
         self.digest = Digest()
         self.there_before = 0
         self.new_labelers: list[int] = []
+        self._counted = 0
         self._labelers: dict[str, int] = {}
         self._versions: dict[str, int] = {}
 
@@ -108,6 +113,13 @@ class _Adder:
         if rows:
             self.connection.execute(sa.insert(slot), slots)
             self.connection.execute(sa.insert(judgement_revision), rows)
+            self._take_stock()
+
+    def _take_stock(self) -> None:
+        """Whenever there is twice as much: PostgreSQL would go on as it planned for empty tables, and walk through all for each place."""
+        if self.digest.count >= 2 * self._counted:
+            self._counted = self.digest.count
+            take_stock(self.connection)
 
     def _learn_labelers(self, names: set[str]) -> None:
         self._labelers |= labelers.ids(self.connection, names - self._labelers.keys())
@@ -177,7 +189,9 @@ class _Lot:
     def holds(self, given: Given, labeler_id: int, event: int) -> bool:
         """Whether the store held this very answer before ``event``, as a labeler's latest or as an earlier revision."""
         there = self._voices.get(self._voice(given, labeler_id))
-        if there is None or there.purpose != given.purpose or there.shown != (shown := self._shown(given)):
+        if there is None or there.shown != (shown := self._shown(given)):
+            return False
+        if given.purpose not in (there.purpose, _CALLED_ONCE.get(there.purpose)):
             return False
         said = (answers.to_row(given.answer, shown), given.answer.active_ms, given.judged_at, given.instructions_version)
         rows = self._revisions[there.id]
@@ -187,7 +201,9 @@ class _Lot:
         """The slot that an answer fills. Raises DataProblem where it speaks of something else, or the labeler said something before."""
         voice = self._voice(given, labeler_id)
         if voice in self._voices:
-            raise problem(given.where, f"labeler {given.labeler!r} has judged prompt {given.prompt_id!r} already")
+            there = self._voices[voice]
+            does = _NOT_JUDGED.get(there.state, "has judged") if there else "has judged"
+            raise problem(given.where, f"labeler {given.labeler!r} {does} prompt {given.prompt_id!r} already")
         shown, prompt_id = self._shown(given), voice[0]
         self._voices[voice] = None
         row = {"project_id": self.project_id, "prompt_id": prompt_id, "purpose": given.purpose, "state": "judged", "at_random": False}

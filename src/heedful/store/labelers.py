@@ -1,7 +1,7 @@
 """Labelers, the strata they stand for, and decisions about them.
 
 Nobody is ever deleted: whoever leaves is deactivated, and may be given a pseudonym; what they
-said stays. Quarantine sets somebody's judgements aside until a person decides otherwise; it is
+said stays. In quarantine somebody's judgements count for nothing until a person decides otherwise; it is
 a decision with a reason, and reversible.
 """
 
@@ -154,7 +154,7 @@ def stratum_id(connection: sa.Connection, dimension: str, value: str) -> int:
 
 
 def decide(connection: sa.Connection, project_name: str, name: str, quarantined: bool, decided_by: str, why: str, now: datetime) -> None:
-    """Set a labeler's judgements in a project aside, or let them count again."""
+    """Quarantine a labeler's judgements in a project, or let them count again."""
     refuse_bad_reason("a decision on a labeler's judgements", why)
     project_id, _ = projects.find(connection, project_name)
     who = _known(connection, name, lock=True)
@@ -165,7 +165,7 @@ def decide(connection: sa.Connection, project_name: str, name: str, quarantined:
 
 
 def quarantined(connection: sa.Connection, project_name: str) -> dict[str, str]:
-    """Whose judgements are set aside, and why."""
+    """Whose judgements are in quarantine, and why."""
     latest = {row["labeler"]: row for row in decisions(connection, project_name)}
     return {name: row["why"] for name, row in latest.items() if row["quarantined"]}
 

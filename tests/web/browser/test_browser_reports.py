@@ -39,7 +39,7 @@ def test_verdicts_and_agreement(served: Any, visit: Visit, scheme: str, size: di
     assert found == []
     card = page.locator(".card", has_text="uma")
     card.get_by_label("Why").fill("we will talk")
-    follow(card.get_by_role("button", name="Set the judgements aside"))
+    follow(card.get_by_role("button", name="Quarantine the judgements"))
     assert served.store.read(lambda c: labelers.quarantined(c, "helpful")) == {"uma": "we will talk"}
 
 
