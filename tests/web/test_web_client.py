@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from apps import person
 
 from heedful.errors import DataProblem, SettingProblem
 from heedful.store import Store, api_tokens, invitations
-from heedful.web.app import create_app
 from heedful.web.client import AT_ONCE, ApiProblem, Client
-
-
-@pytest.fixture
-def listening(tmp_path: Path, sqlite_template: Path) -> Iterator[tuple[str, Store, Any]]:
-    """A server on a free port, over an empty store."""
-    path = tmp_path / "labels.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    app = create_app(path, f"http://127.0.0.1:{port}")
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until = time.monotonic() + 30
-    while not server.started and time.monotonic() < until:
-        time.sleep(0.02)
-    with Store.open(path) as store:
-        yield f"http://127.0.0.1:{port}", store, app
-    server.should_exit = True
-    thread.join()
 
 
 def client_of(url: str, store: Store, name: str, role: str, project_id: int | None, *scopes: str) -> Client:

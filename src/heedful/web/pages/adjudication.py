@@ -9,10 +9,10 @@ from heedful.errors import AnswerProblem, DataProblem, InstructionsChanged
 from heedful.feedback.asking import ask_about
 from heedful.store import Store
 from heedful.web import analysis
-from heedful.web.access import Admitted, Form, Visitor, text
+from heedful.web.access import Admitted, Door, Form, Visitor, text
 from heedful.web.rendering import go, page, sentence
 
-router = APIRouter(prefix="/projects/{project}/undecided")
+router = APIRouter(prefix="/projects/{project}/undecided", route_class=Door)
 
 
 @router.get("")

@@ -13,10 +13,10 @@ from heedful.feedback.labelers import FLAGGED
 from heedful.store import Store, accounts, comprehension, invitations, labelers
 from heedful.store.schema_access import ROLES
 from heedful.web import analysis, forms, members
-from heedful.web.access import Admitted, Form, Number, Visitor, text
+from heedful.web.access import Admitted, Door, Form, Number, Visitor, text
 from heedful.web.rendering import go, page, sentence
 
-router = APIRouter(prefix="/projects/{project}")
+router = APIRouter(prefix="/projects/{project}", route_class=Door)
 TELLING = (*FLAGGED, "minority")
 """Verdicts whose evidence stands above the table, for a person to decide on."""
 

@@ -16,13 +16,13 @@ from heedful.feedback.instructions import instructions_for
 from heedful.records import plain_text
 from heedful.store import Project, Store, comprehension, instructions, projects, prompts, slots, status
 from heedful.web import analysis, forms, uploads
-from heedful.web.access import Admitted, Form, Visitor, text
+from heedful.web.access import Admitted, Door, Form, Visitor, text
 from heedful.web.drawings import inline
 from heedful.web.rendering import go, page, sentence
 from heedful.web.security import LARGEST_UPLOAD
 from heedful.web.texts import markdown
 
-router = APIRouter(prefix="/projects")
+router = APIRouter(prefix="/projects", route_class=Door)
 LONGEST_INSTRUCTIONS = 50_000
 USUALLY_SHOWN = "4"
 
