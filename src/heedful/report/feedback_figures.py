@@ -26,23 +26,31 @@ def labeler_agreement(labelers: Sequence[Row]) -> str:
 
     Rows are ``{labeler, agreement, low?, high?, judgements?, flagged?}``, agreement in [0, 1]; those who are flagged stand out.
     """
-    rows = sorted((r for r in labelers if number(r.get("agreement")) is not None), key=lambda r: r["agreement"])[:MOST_LABELERS]
-    if not rows:
-        return ""
+    rows = _lowest_first(labelers, "agreement")
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         _beside_published(axes, len(rows))
-        for y, row in enumerate(rows):
-            interval_point(axes, row["agreement"], y, row.get("low"), row.get("high"), THIRD if row.get("flagged") else AFTER)
-        if any(row.get("flagged") for row in rows):
-            axes.plot([], [], "o", color=THIRD, label="to look at")
-        axes.set_yticks(range(len(rows)), [_with_count(row) for row in rows])
-        counted = "\n(judgements in brackets)" if any(row.get("judgements") is not None for row in rows) else ""
-        axes.set_xlabel(f"agreement with the consensus of the others{counted}")
-        legend(figure)
+        _each_labeler(figure, axes, rows, ("agreement", "low", "high"), "agreement with the consensus of the others")
 
-    return svg(draw, 1.4 + 0.3 * len(rows), "labelers", f"Agreement of {len(rows)} labelers with the others, with intervals")
+    return svg(draw, 1.4 + 0.3 * len(rows), "labelers", f"Agreement of {len(rows)} labelers with the others, with intervals") if rows else ""
+
+
+def labeler_reliability(labelers: Sequence[Row]) -> str:
+    """Each labeler's reliability and between what it lies, the lowest first, beside guessing, which is 0; at most 30 labelers.
+
+    Rows are ``{labeler, reliability, reliability_low?, reliability_high?, judgements?, flagged?}``, reliability in [-1, 1].
+    """
+    rows = _lowest_first(labelers, "reliability")
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.axvline(0, color=INK, linewidth=1, linestyle=":", label="guessing")
+        axes.set(xlim=(-1, 1), ylim=(len(rows) - 0.4, -0.6))
+        columns = ("reliability", "reliability_low", "reliability_high")
+        _each_labeler(figure, axes, rows, columns, "reliability: 1 is always right, below 0 is upside down")
+
+    return svg(draw, 1.4 + 0.3 * len(rows), "reliability", f"Reliability of {len(rows)} labelers, with intervals") if rows else ""
 
 
 def group_agreement(rows: Sequence[Row]) -> str:
@@ -176,6 +184,23 @@ def _beside_published(axes: Any, rows: int) -> None:
     axes.axvline(0.5, color=INK, linewidth=1, linestyle=":", label="guessing")
     axes.set_ylim(rows - 0.4, -0.6)
     axes.set_xlim(0, 1)
+
+
+def _lowest_first(labelers: Sequence[Row], what: str) -> list[Row]:
+    """The labelers of whom it is known, the lowest first, at most 30."""
+    return sorted((row for row in labelers if number(row.get(what)) is not None), key=lambda row: row[what])[:MOST_LABELERS]
+
+
+def _each_labeler(figure: Any, axes: Any, rows: Sequence[Row], columns: tuple[str, str, str], told: str) -> None:
+    """An estimate and its interval, ``columns`` of the rows, of each labeler; ``told`` below."""
+    for y, row in enumerate(rows):
+        interval_point(axes, row[columns[0]], y, row.get(columns[1]), row.get(columns[2]), THIRD if row.get("flagged") else AFTER)
+    if any(row.get("flagged") for row in rows):
+        axes.plot([], [], "o", color=THIRD, label="to look at")
+    axes.set_yticks(range(len(rows)), [_with_count(row) for row in rows])
+    counted = "\n(judgements in brackets)" if any(row.get("judgements") is not None for row in rows) else ""
+    axes.set_xlabel(f"{told}{counted}")
+    legend(figure)
 
 
 def _with_count(row: Row) -> str:
