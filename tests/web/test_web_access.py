@@ -162,6 +162,7 @@ MINIMAL: dict[str, Any] = {
     "reopen": {"token": "x"},
     "check": {"answers": []},
     "invitations": {"role": "labeler"},
+    "judges": {"name": " "},
     "pause": {"paused": False},
     "kind": {"kind": "person"},
     "quarantine": {"labeler": "nobody", "quarantined": True, "why": "x"},

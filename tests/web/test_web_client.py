@@ -109,6 +109,31 @@ def test_an_ai_judge_reads_answers_the_questions_judges_and_revises(listening: t
     assert [by_text[name] for name in sorted(by_text)] == [2, 1], "b is best, on second thoughts"
 
 
+def test_a_program_is_let_in_by_its_token_and_counts_as_one(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project, other = (owner.create_project(name, "helpfulness", "Which helps most?") for name in ("support", "other"))
+    for number in (project, other):
+        owner.publish(number, "Rank them.")
+        owner.add_prompts(number, [{"prompt": "q", "completions": ["a", "b"]}])
+    judge = Client(url, owner.add_judge(project, "hal", days=2), pause=lambda _: None)
+    judge.acknowledge(project)
+    task = judge.next_task(project)
+    assert task is not None
+    assert judge.submit(project, task, {"ranks": [1, 2]})["stored"]
+    [row] = owner.people(project)
+    assert (row["labeler"], row["kind"], row["role"]) == ("hal", "ai", "labeler")
+    assert [(one.name, one.kind) for one in store.labelers()] == [("olga", "person"), ("hal", "ai")]
+    with pytest.raises(ApiProblem, match="lacks the scope"):
+        judge.people(project)
+    with pytest.raises(ApiProblem) as elsewhere:
+        judge.next_task(other)
+    assert elsewhere.value.status == 404
+    with pytest.raises(ApiProblem, match="somebody called 'hal' already"):
+        owner.add_judge(project, "hal")
+    assert store.check().problem == ""
+
+
 def test_who_leads_a_project_invites_pauses_and_decides(listening: tuple[str, Store, Any]) -> None:
     url, store, _ = listening
     owner = client_of(url, store, "olga", "owner", None, "read", "manage")

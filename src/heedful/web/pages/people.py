@@ -40,6 +40,18 @@ def invite(request: Request, visitor: Admitted, came: Form) -> Response:
     return _people(request, visitor, link=f"{request.app.state.site.url}/join/{secret}")
 
 
+@router.post("/judges")
+def add_judge(request: Request, visitor: Admitted, came: Form) -> Response:
+    """Let a program judge; its token is shown now and never again."""
+    store: Store = request.app.state.store
+    try:
+        days = forms.numbers(came.form, ("days",)).get("days", members.JUDGES_FOR)
+        token = members.add_judge(store, visitor, text(came.form, "name"), days)
+    except HeedfulError as problem:
+        return _people(request, visitor, status=422, problem=sentence(problem))
+    return _people(request, visitor, token=token)
+
+
 @router.post("/invitations/{number}/revoke")
 def revoke(request: Request, visitor: Admitted, number: Number) -> Response:
     """Let an invitation no longer work."""
@@ -125,4 +137,4 @@ def _people(request: Request, visitor: Visitor, **more: Any) -> Response:
     reports = {one.labeler: one for one in (found.labelers if found else [])}
     outside = [one for name, one in reports.items() if name not in {m.account.labeler for m in shown["members"]}]
     shown |= {"reports": reports, "outside": outside, "look_at": [one for one in reports.values() if one.verdict in TELLING]}
-    return page(request, visitor, "manage/people.html", **shown, roles=ROLES, **more)
+    return page(request, visitor, "manage/people.html", **shown, roles=ROLES, judges_for=members.JUDGES_FOR, **more)
