@@ -127,3 +127,17 @@ def test_of_corrections_nothing_is_undecided_and_the_page_says_so(app: Any, stor
     seen = Browser(app).sign_in(store, person(store, "adam", "adjudicator")).get("/projects/1/undecided").text
     assert "Nothing is ever undecided here" in seen
     assert "/exports" not in seen, "which they may not open"
+
+
+def test_how_well_thumbs_agree_stands_on_the_pages(app: Any, store: Store, owner: Browser, divided: str) -> None:
+    findings(app, owner)
+    page = re.sub(r"\s+", " ", owner.get("/projects/1").text)
+    assert "<dt>Labelers agree with each other</dt><dd>93 % <small>" in page  # 25 of 27 thumbs that two gave
+    assert "<dt>Thumbs given alike or not</dt><dd>27</dd>" in page
+    assert "In published projects" not in page, "what is published is of pairs"
+    rows = {re.findall(r"<bdi>(.*?)</bdi>", row)[0]: row for row in re.findall(r"<tr>.*?</tr>", owner.get("/projects/1/people").text, re.DOTALL)[1:4]}
+    told = {name: re.findall(r">(\d+ %) <small>\d+–\d+ %</small>", row) for name, row in rows.items()}
+    assert told == {"l0": ["100 %"], "l1": ["100 %"], "l2": ["89 %"]}  # where the others are divided there is nothing to agree with
+    assert "unsure" not in rows["l0"], "there is no verdict on thumbs"
+    file = owner.get("/projects/1/exports/labelers.csv").text.splitlines()
+    assert file[0].split(",")[:2] == ["labeler", "verdict"]

@@ -18,6 +18,7 @@ from heedful.feedback.labelers import LabelerReport, labeler_reports
 from heedful.feedback.labels import LabelConsensus, thumb_consensus
 from heedful.feedback.panel import Fit, fit_panel
 from heedful.feedback.said import Said
+from heedful.feedback.thumbs import agreement_with_others, thumb_agreement
 from heedful.records import Labeler
 
 Row = dict[str, Any]
@@ -49,12 +50,22 @@ def agree_on_thumbs(said: Said, method: Method | Literal["auto"] = "auto") -> La
     return thumb_consensus(said.counting(said.thumbs), method)
 
 
+def agree_each_on_thumbs(said: Said) -> dict[str, Row]:
+    """Of each labeler how well their thumbs agree with the others', those who are set aside too: ``{pairs, agreement, low, high}``."""
+    each = agreement_with_others(said.thumbs)
+    return {name: {"pairs": n, "agreement": share.estimate, "low": share.low, "high": share.high} for name, (share, n) in each.items()}
+
+
 def agreement_rows(said: Said) -> tuple[list[Row], PanelAgreement]:
     """Agreement of all who count; by version of the instructions; within groups of at least five people; of labelers with themselves.
 
     Rows are ``{kind, of, labelers, prompts, decisions, agreement, alpha, tau-b, W}``, each measure with its two-way 95 % interval,
     ``None`` where it is undefined. ``kind`` is ``all``, ``version``, ``stratum`` or ``again``. Also the agreement of all, in full.
+    Of thumbs there is one row, of all.
     """
+    if said.on_thumbs:
+        thumbs = thumb_agreement(said.counting(said.thumbs))
+        return [_row("all", "all", thumbs)], thumbs
     rankings, criterion = said.counted, said.criterion
     everybody = panel_agreement(rankings, criterion)
     rows = [_row("all", "all", everybody)]

@@ -63,7 +63,7 @@ def work_out(store: Store, name: str) -> int:
     agreed = _agree(said, fit)
     reports = findings.report_all(said, fit) if said.rankings else []
     found = _of_labelers(said, reports)
-    agreements, everybody = findings.agreement_rows(said) if said.counted else ([], None)
+    agreements, everybody = findings.agreement_rows(said) if agreed else ([], None)
     undecided = _undecided(_sureness(said, agreed), asked.decided, said.ruled_on)
     summary = {
         "panel": everybody.to_dict() if everybody else None,
@@ -87,10 +87,13 @@ def _agree(said: Said, fit: FitOnce) -> Consensus | LabelConsensus | None:
 
 
 def _of_labelers(said: Said, reports: Iterable[LabelerReport]) -> list[DerivedLabeler]:
-    """What there is to say of each labeler, and how much they did; of those who ranked nothing only that."""
+    """What there is to say of each labeler, and how much they did; of those who ranked nothing only that, and how well their thumbs agree."""
     known = {report.labeler: report for report in reports}
+    alike = findings.agree_each_on_thumbs(said) if said.on_thumbs else {}
     return [
-        DerivedLabeler(who, known[who].verdict, {**known[who].to_dict(), **done}) if who in known else DerivedLabeler(who, "unsure", done)
+        DerivedLabeler(who, known[who].verdict, {**known[who].to_dict(), **done})
+        if who in known
+        else DerivedLabeler(who, "unsure", {**alike.get(who, {}), **done})
         for who, done in _work(said.judgements).items()
     ]
 
