@@ -124,7 +124,8 @@ def test_reliability_has_its_interval_in_the_table_the_picture_and_the_file(mana
         assert [float(rows[name][column]) for column in ("reliability_low", "reliability", "reliability_high")] == [low, found, high]
     assert told["uma"]["reliability_high"] < -0.5 < 0.5 < told["careful 0"]["reliability_low"]
     assert told["hal"]["reliability_high"] - told["hal"]["reliability_low"] > told["rory"]["reliability_high"] - told["rory"]["reliability_low"]
-    assert 'aria-label="Reliability of 18 labelers, with intervals"' in manager.get("/projects/1").text
+    for drawn in ("Reliability of 18 labelers, with intervals", "Agreement of 18 labelers with the others, with intervals", "Ties and Fs of 18 labelers"):
+        assert f'aria-label="{drawn}"' in page
     seen = Browser(manager.app).sign_in(judged, person(judged, "vera", "viewer")).get("/projects/1").text
     assert "Agreement between labelers" in seen
     assert "Reliability of" not in seen, "how reliable somebody is, is for whoever leads the project"

@@ -53,6 +53,44 @@ def labeler_reliability(labelers: Sequence[Row]) -> str:
     return svg(draw, 1.4 + 0.3 * len(rows), "reliability", f"Reliability of {len(rows)} labelers, with intervals") if rows else ""
 
 
+def labeler_times(labelers: Sequence[Row]) -> str:
+    """How long a task takes each labeler, the fastest first; at most 30 labelers.
+
+    Rows are ``{labeler, active_s, judgements?, flagged?}``: seconds of active time, the median of their tasks.
+    """
+    rows = _lowest_first(labelers, "active_s")
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for y, row in enumerate(rows):
+            axes.barh(y, row["active_s"], color=THIRD if row.get("flagged") else AFTER, height=0.62)
+        if any(row.get("flagged") for row in rows):
+            axes.barh([], [], color=THIRD, label="to look at")
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        _name_labelers(figure, axes, rows, "seconds of active time on a task, the median")
+
+    return svg(draw, 1.4 + 0.3 * len(rows), "times", f"Active time on a task of {len(rows)} labelers") if rows else ""
+
+
+def labeler_rates(labelers: Sequence[Row]) -> str:
+    """How often each labeler lets completions share a rank and gives an F, the least often first; at most 30 labelers.
+
+    Rows are ``{labeler, tie_share, f_share, judgements?}``: shares of pairs and of completions, in [0, 1].
+    """
+    rows = [row for row in _lowest_first(labelers, "tie_share") if number(row.get("f_share")) is not None]
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for name, colour, text in (("tie_share", AFTER, "pairs that are tied"), ("f_share", THIRD, "completions that got an F")):
+            axes.plot([row[name] for row in rows], range(len(rows)), "o", color=colour, markersize=5, alpha=0.8, label=text)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(left=0)
+        _name_labelers(figure, axes, rows, "share")
+
+    return svg(draw, 1.4 + 0.3 * len(rows), "rates", f"Ties and Fs of {len(rows)} labelers") if rows else ""
+
+
 def group_agreement(rows: Sequence[Row]) -> str:
     """How well labelers agree with each other, all together, by version, within groups, and with themselves, beside what is published.
 
@@ -197,10 +235,16 @@ def _each_labeler(figure: Any, axes: Any, rows: Sequence[Row], columns: tuple[st
         interval_point(axes, row[columns[0]], y, row.get(columns[1]), row.get(columns[2]), THIRD if row.get("flagged") else AFTER)
     if any(row.get("flagged") for row in rows):
         axes.plot([], [], "o", color=THIRD, label="to look at")
+    _name_labelers(figure, axes, rows, told)
+
+
+def _name_labelers(figure: Any, axes: Any, rows: Sequence[Row], told: str) -> None:
+    """A name at each row, what is told below, and a legend where something asks for one."""
     axes.set_yticks(range(len(rows)), [_with_count(row) for row in rows])
     counted = "\n(judgements in brackets)" if any(row.get("judgements") is not None for row in rows) else ""
     axes.set_xlabel(f"{told}{counted}")
-    legend(figure)
+    if axes.get_legend_handles_labels()[0]:
+        legend(figure)
 
 
 def _with_count(row: Row) -> str:

@@ -19,7 +19,7 @@ from heedful.feedback import findings
 from heedful.feedback.agreed import Consensus, ConsensusPair
 from heedful.feedback.asking import ask_more
 from heedful.feedback.coverage import Coverage
-from heedful.feedback.labelers import LabelerReport
+from heedful.feedback.labelers import FLAGGED, LabelerReport
 from heedful.feedback.labels import LabelConsensus
 from heedful.feedback.panel import FitOnce
 from heedful.feedback.said import Said, said_in
@@ -71,7 +71,7 @@ def work_out(store: Store, name: str) -> int:
         "judgements": sum(one.details["judgements"] for one in found),
         "set_aside": sorted(said.set_aside),
         "undecided": [{"prompt_id": prompt_id, "p": p} for prompt_id, p in islice(undecided.items(), MOST_UNDECIDED)],
-        "figures": _figures(agreements, reports, covered),
+        "figures": _figures(agreements, reports, found, covered),
     }
     open_pairs = [pair for pair in agreed.pairs if pair.prompt_id in undecided] if isinstance(agreed, Consensus) else []
     number = _keep(store, said, agreed, open_pairs, found, summary)
@@ -131,13 +131,18 @@ def _work(rows: Iterable[Judgement]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _figures(agreements: list[dict[str, Any]], reports: Sequence[LabelerReport], covered: Coverage) -> dict[str, str]:
+def _figures(
+    agreements: list[dict[str, Any]], reports: Sequence[LabelerReport], found: Iterable[DerivedLabeler], covered: Coverage
+) -> dict[str, str]:
     """Drawn now, as drawing takes longer than a page should."""
     labelers = findings.labeler_rows(reports)
+    habits = [{"labeler": one.labeler, "flagged": one.verdict in FLAGGED, **one.details} for one in found]
     return {
         "groups": feedback_figures.group_agreement(agreements),
         "agreement": feedback_figures.labeler_agreement(labelers),
         "reliability": feedback_figures.labeler_reliability(labelers),
+        "times": feedback_figures.labeler_times(habits),
+        "rates": feedback_figures.labeler_rates(habits),
         "time": feedback_figures.judgements_over_time(findings.day_rows(covered)),
         "coverage": feedback_figures.coverage(findings.group_rows(covered)),
     }

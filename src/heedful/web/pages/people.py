@@ -14,6 +14,7 @@ from heedful.store import Store, accounts, comprehension, invitations, labelers
 from heedful.store.schema_access import ROLES
 from heedful.web import analysis, forms, members
 from heedful.web.access import Admitted, Door, Form, Number, Visitor, text
+from heedful.web.drawings import inline
 from heedful.web.rendering import go, page, sentence
 
 router = APIRouter(prefix="/projects/{project}", route_class=Door)
@@ -136,5 +137,7 @@ def _people(request: Request, visitor: Visitor, **more: Any) -> Response:
     shown = store.read(look)
     reports = {one.labeler: one for one in (found.labelers if found else [])}
     outside = [one for name, one in reports.items() if name not in {m.account.labeler for m in shown["members"]}]
+    drawn = found.summary.get("figures", {}) if found else {}
+    shown |= {"figures": {name: inline(svg) for name, svg in drawn.items() if svg}}
     shown |= {"reports": reports, "outside": outside, "look_at": [one for one in reports.values() if one.verdict in TELLING]}
     return page(request, visitor, "manage/people.html", **shown, roles=ROLES, judges_for=members.JUDGES_FOR, **more)
