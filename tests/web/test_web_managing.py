@@ -528,3 +528,13 @@ def test_a_program_gets_a_token_that_judges_here_and_nothing_else(app: Any, stor
     clock.turn(days=3)
     assert Browser(app).post("/api/v1/projects/1/next", headers=by_token).status_code == 401
     assert store.check().problem == ""
+
+
+def test_why_there_are_no_figures_is_told_once_to_whoever_asked_for_them(app: Any, store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    viewer = Browser(app).sign_in(store, person(store, "vera", "viewer"))
+    findings(app, owner)
+    assert "could not be worked out" not in viewer.get("/projects/1").text
+    told = "The figures could not be worked out: nobody has judged anything in helpful yet. Ask people first."
+    assert told in owner.get("/projects/1").text
+    assert "could not be worked out" not in owner.get("/projects/1").text

@@ -11,7 +11,7 @@ import pytest
 from apps import Browser, person
 
 from heedful.feedback.asking import ask
-from heedful.store import Answer, Store, labelers, projects
+from heedful.store import Answer, Store, accounts, labelers, projects
 from heedful.store.tasks import Task
 from stores import answer, items, project
 
@@ -141,3 +141,28 @@ def test_how_well_thumbs_agree_stands_on_the_pages(app: Any, store: Store, owner
     assert "unsure" not in rows["l0"], "there is no verdict on thumbs"
     file = owner.get("/projects/1/exports/labelers.csv").text.splitlines()
     assert file[0].split(",")[:2] == ["labeler", "verdict"]
+
+
+def test_who_was_asked_before_is_told_that_somebody_else_is_to_settle_it(app: Any, store: Store, owner: Browser, divided: str) -> None:
+    findings(app, owner)
+    l0 = next(who for who in store.read(accounts.everybody) if who.name == "l0")
+    store.write(lambda c: accounts.set_role(c, l0.id, 1, "adjudicator", "test", store.clock()))
+    judge = Browser(app).sign_in(store, l0)
+    page = judge.get("/projects/1/undecided").text
+    assert "you were asked already" in page
+    assert "Judge it" not in page
+    answered = judge.fill("/projects/1/undecided", prompt_id="p1")
+    assert (answered.status_code, "It takes somebody else to settle it." in answered.text) == (422, True)
+    assert "Judge it" in owner.get("/projects/1/undecided").text
+
+
+def test_who_has_another_task_judges_that_one_first(app: Any, store: Store, owner: Browser, divided: str) -> None:
+    findings(app, owner)
+    adam = person(store, "adam", "adjudicator")
+    store.acknowledge("helpful", "adam", divided)
+    store.add_prompts("helpful", items(1, first=9))
+    while (task := ask(store, "helpful", "adam")) and task.prompt != "question 9":
+        store.skip(task.token, "adam")
+    judge = Browser(app).sign_in(store, adam)
+    answered = judge.fill("/projects/1/undecided", prompt_id="p0")
+    assert (answered.status_code, "Judge or skip that one first." in answered.text) == (422, True)

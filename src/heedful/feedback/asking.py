@@ -44,7 +44,7 @@ def ask(store: Store, project: str, labeler: str) -> Task | None:
 def ask_about(store: Store, project: str, labeler: str, prompt_id: str) -> Task:
     """A task about one prompt, beyond its overlap: for somebody who rules on what others left undecided, which settles it.
 
-    Raises AnswerProblem where they have been asked about it before.
+    Raises AnswerProblem where they have been asked about it before, or have another task.
     """
 
     def work(connection: sa.Connection) -> Task:
@@ -54,11 +54,10 @@ def ask_about(store: Store, project: str, labeler: str, prompt_id: str) -> Task:
         ).scalar()
         if number is None:
             raise DataProblem(f"there is no prompt {prompt_id!r} in the project", "Check its id.")
-        if asking.held() or slots.has_voice(connection, number, asking.labeler_id):
-            raise AnswerProblem(
-                f"labeler {labeler!r} has another task, or was asked about prompt {prompt_id!r} before",
-                "Let them finish, or ask somebody else.",
-            )
+        if asking.held():
+            raise AnswerProblem(f"labeler {labeler!r} has another task", "Judge or skip that one first.")
+        if slots.has_voice(connection, number, asking.labeler_id):
+            raise AnswerProblem(f"labeler {labeler!r} was asked about prompt {prompt_id!r} before", "It takes somebody else to settle it.")
         return asking.outside(number, "ruling")
 
     return store.write(work)

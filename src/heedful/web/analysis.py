@@ -25,7 +25,7 @@ from heedful.feedback.panel import FitOnce
 from heedful.feedback.said import Said, said_in
 from heedful.records import plain_text
 from heedful.report import feedback_figures
-from heedful.store import Store, derived, projects
+from heedful.store import Store, derived, projects, slots
 from heedful.store.derived import DerivedLabeler, DerivedPair, DerivedRun
 from heedful.store.reading import Judgement
 from heedful.store.schema import prompt
@@ -171,16 +171,16 @@ def _undecided(sureness: Mapping[str, float], decided: float, ruled: set[str]) -
     return {prompt_id: p for p, prompt_id in order}
 
 
-def to_settle(store: Store, project: str, findings: Findings) -> list[dict[str, Any]]:
-    """The prompts that the newest run left undecided and nobody has ruled on since."""
+def to_settle(store: Store, project: str, findings: Findings, labeler_id: int) -> list[dict[str, Any]]:
+    """The prompts that the newest run left undecided and nobody has ruled on since; ``met``: which this labeler cannot settle any more."""
     told = {row["prompt_id"]: row["p"] for row in findings.summary.get("undecided", [])}
 
     def work(connection: sa.Connection) -> Any:
         project_id, _ = projects.find(connection, project)
         which = (prompt.c.project_id == project_id, prompt.c.external_id.in_(list(told)), ~prompt.c.withdrawn)
-        found = sa.select(prompt.c.external_id, prompt.c.content).where(*which, ~derived.ruled(connection, project))
+        found = sa.select(prompt.c.external_id, prompt.c.content, slots.met(prompt.c.id, labeler_id).label("met")).where(*which, ~derived.ruled(connection, project))
         return connection.execute(found).all()
 
     rows = store.read(work)
-    found = [{"prompt_id": row.external_id, "text": plain_text(row.content), "p": told[row.external_id]} for row in rows]
+    found = [{"prompt_id": row.external_id, "text": plain_text(row.content), "p": told[row.external_id], "met": row.met} for row in rows]
     return sorted(found, key=lambda row: (row["p"], row["prompt_id"]))
