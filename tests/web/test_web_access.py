@@ -27,7 +27,11 @@ MOUNTS = {"/static"}
 
 def parts_of(app: Any) -> list[Any]:
     """Every route of the app, those of its routers too."""
-    return [part for route in app.routes for part in (route.effective_route_contexts() if hasattr(route, "effective_route_contexts") else [route])]
+    return [
+        part
+        for route in app.routes
+        for part in (route.effective_route_contexts() if hasattr(route, "effective_route_contexts") else [route])
+    ]
 
 
 def routes_of(app: Any) -> set[str]:

@@ -135,7 +135,10 @@ def test_how_well_thumbs_agree_stands_on_the_pages(app: Any, store: Store, owner
     assert "<dt>Labelers agree with each other</dt><dd>93 % <small>" in page  # 25 of 27 thumbs that two gave
     assert "<dt>Thumbs given alike or not</dt><dd>27</dd>" in page
     assert "In published projects" not in page, "what is published is of pairs"
-    rows = {re.findall(r"<bdi>(.*?)</bdi>", row)[0]: row for row in re.findall(r"<tr>.*?</tr>", owner.get("/projects/1/people").text, re.DOTALL)[1:4]}
+    rows = {
+        re.findall(r"<bdi>(.*?)</bdi>", row)[0]: row
+        for row in re.findall(r"<tr>.*?</tr>", owner.get("/projects/1/people").text, re.DOTALL)[1:4]
+    }
     told = {name: re.findall(r">(\d+ %) <small>\d+–\d+ %</small>", row) for name, row in rows.items()}
     assert told == {"l0": ["100 %"], "l1": ["100 %"], "l2": ["89 %"]}  # where the others are divided there is nothing to agree with
     assert "unsure" not in rows["l0"], "there is no verdict on thumbs"

@@ -96,7 +96,7 @@ def day_rows(found: Coverage) -> list[Row]:
 
 
 def labeler_rows(reports: Iterable[LabelerReport]) -> list[Row]:
-    """Each labeler's agreement, unknown where nothing is shared, and reliability; for the two figures of labelers in ``report.feedback_figures``."""
+    """Each labeler's agreement, unknown where nothing is shared, and reliability; for figures of ``report.feedback_figures``."""
     return [
         {"labeler": one.labeler, "judgements": one.tasks, "flagged": one.flagged, "agreement": one.agreement if one.pairs else None}
         | {"low": one.low, "high": one.high, "reliability": one.reliability}

@@ -37,7 +37,9 @@ def thumb_agreement(thumbs: Iterable[Thumb]) -> PanelAgreement:
     share = found.intervals["agreement"]
     sentence = "No two labelers gave a thumb to the same completion yet, so their agreement is not known."
     if share is not None:
-        sentence = f"Labelers agree on {found.agreement:.0%} of {found.pairs} shared thumbs (95% interval {found.low:.0%} to {found.high:.0%})."
+        sentence = (
+            f"Labelers agree on {found.agreement:.0%} of {found.pairs} shared thumbs (95% interval {found.low:.0%} to {found.high:.0%})."
+        )
     return replace(found, alert=False, sentence=sentence)
 
 

@@ -78,9 +78,9 @@ class Panel:
     """What was found.
 
     ``utilities`` and ``others`` are per block. ``parameters [hypotheses, labelers, 3]``: log reliability,
-    habit, log tie parameter; ``spread [hypotheses, labelers]``: the standard deviation of the first. ``evidence
-    [hypotheses, labelers]``: log-probability of a labeler's votes given the others' under each hypothesis; ``odds``:
-    the hypotheses' probabilities. ``typical [3]``: the panel's means.
+    habit, log tie parameter; ``spread [hypotheses, labelers]``: the standard deviation of the first, of who guesses that
+    of reliability. ``evidence [hypotheses, labelers]``: log-probability of a labeler's votes given the others' under each
+    hypothesis; ``odds``: the hypotheses' probabilities. ``typical [3]``: the panel's means.
     """
 
     utilities: list[Utilities]
@@ -121,7 +121,7 @@ def fit(blocks: Sequence[Block], labelers: int, assumed: PanelPrior | None = Non
         # Part of the way only: two labelers who share most of their work would otherwise swing around each other.
         worth = Worth(*(old + STEP * (new - old) for old, new in zip(worth, found, strict=True)))
     utilities = [posterior(block, worth, prior(block)) for block in blocks]
-    spread = np.stack([_spread(parameters[number], sign, blocks, others, typical, assumed) for number, sign in enumerate(SIGNS)])
+    spread = np.stack([_spread(number, parameters, blocks, others, typical, assumed) for number in (CAREFUL, GUESSING, REVERSED)])
     return Panel(utilities, others, parameters, spread, evidence, odds, worth, typical, turn, converged)
 
 
@@ -151,10 +151,28 @@ def _climb(
     return here, value
 
 
-def _spread(parameters: Array, sign: float, blocks: Sequence[Block], others: Sequence[Others], typical: Array, assumed: PanelPrior) -> Array:
-    """Standard deviation ``[labelers]`` of log reliability: of the normal distribution with this information (Laplace)."""
-    _, _, information = log_posterior(parameters, sign, blocks, others, typical, assumed)
+def _spread(
+    hypothesis: int, parameters: Array, blocks: Sequence[Block], others: Sequence[Others], typical: Array, assumed: PanelPrior
+) -> Array:
+    """The standard deviation ``[labelers]`` of log reliability that the information gives (Laplace); of who guesses, of reliability.
+
+    Nobody guesses so perfectly that their reliability is 0 and not something near it.
+    """
+    if hypothesis == GUESSING:
+        return np.asarray(_information_at_zero(parameters[hypothesis], blocks, others) ** -0.5)
+    _, _, information = log_posterior(parameters[hypothesis], SIGNS[hypothesis], blocks, others, typical, assumed)
     return np.asarray(np.sqrt(np.linalg.inv(information)[:, 0, 0]))
+
+
+def _information_at_zero(parameters: Array, blocks: Sequence[Block], others: Sequence[Others]) -> Array:
+    """Of reliability where it is 0, ``[labelers]``: the squared gradients of single rankings, and a prior of standard deviation 1."""
+    found = np.ones(len(parameters))
+    for block, (mean, _) in zip(blocks, others, strict=True):
+        habit, tie = (column[block.labeler, None] for column in (parameters[:, 1], parameters[:, 2]))
+        first, second, _ = probabilities(habit * block.lead, tie)
+        gradient = (block.weight * slope(block.outcome, first, second) * mean).sum(axis=1)
+        found += np.bincount(block.labeler, gradient**2, len(parameters))
+    return found
 
 
 def log_posterior(
@@ -224,7 +242,7 @@ def accuracy(reliability: Array) -> Array:
 
 
 def accuracy_draws(panel: Panel) -> Array:
-    """What :func:`accuracy` may be of each labeler, ``[DRAWS, labelers]``: a hypothesis by its odds, under it a log reliability.
+    """What :func:`accuracy` may be of each labeler, ``[DRAWS, labelers]``: a hypothesis by its odds, under it a reliability.
 
     The same panel gives the same draws.
     """
@@ -233,7 +251,7 @@ def accuracy_draws(panel: Panel) -> Array:
     hypothesis = (random.random((DRAWS, 1, len(labelers))) > np.cumsum(panel.odds, axis=0)[:-1]).sum(axis=1)
     away = panel.spread[hypothesis, labelers] * random.standard_normal(hypothesis.shape)
     log_reliability = np.clip(panel.parameters[hypothesis, labelers, 0] + away, *LIMITS[0])
-    drawn = np.array(SIGNS)[hypothesis] * np.exp(log_reliability)
+    drawn = np.where(hypothesis == GUESSING, away, np.array(SIGNS)[hypothesis] * np.exp(log_reliability))
     steps = np.linspace(-np.exp(LIMITS[0][1]), np.exp(LIMITS[0][1]), 401)  # close enough for a straight line between two
     return np.asarray(np.interp(drawn, steps, accuracy(steps)))
 

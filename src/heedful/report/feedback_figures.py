@@ -33,7 +33,9 @@ def labeler_agreement(labelers: Sequence[Row]) -> str:
         _beside_published(axes, len(rows))
         _each_labeler(figure, axes, rows, ("agreement", "low", "high"), "agreement with the consensus of the others")
 
-    return svg(draw, 1.4 + 0.3 * len(rows), "labelers", f"Agreement of {len(rows)} labelers with the others, with intervals") if rows else ""
+    return (
+        svg(draw, 1.4 + 0.3 * len(rows), "labelers", f"Agreement of {len(rows)} labelers with the others, with intervals") if rows else ""
+    )
 
 
 def labeler_reliability(labelers: Sequence[Row]) -> str:

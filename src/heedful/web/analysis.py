@@ -87,7 +87,7 @@ def _agree(said: Said, fit: FitOnce) -> Consensus | LabelConsensus | None:
 
 
 def _of_labelers(said: Said, reports: Iterable[LabelerReport]) -> list[DerivedLabeler]:
-    """What there is to say of each labeler, and how much they did; of those who ranked nothing only that, and how well their thumbs agree."""
+    """What there is to say of each labeler, and how much they did; of who ranked nothing only that, and how well their thumbs agree."""
     known = {report.labeler: report for report in reports}
     alike = findings.agree_each_on_thumbs(said) if said.on_thumbs else {}
     return [
@@ -178,7 +178,9 @@ def to_settle(store: Store, project: str, findings: Findings, labeler_id: int) -
     def work(connection: sa.Connection) -> Any:
         project_id, _ = projects.find(connection, project)
         which = (prompt.c.project_id == project_id, prompt.c.external_id.in_(list(told)), ~prompt.c.withdrawn)
-        found = sa.select(prompt.c.external_id, prompt.c.content, slots.met(prompt.c.id, labeler_id).label("met")).where(*which, ~derived.ruled(connection, project))
+        found = sa.select(prompt.c.external_id, prompt.c.content, slots.met(prompt.c.id, labeler_id).label("met")).where(
+            *which, ~derived.ruled(connection, project)
+        )
         return connection.execute(found).all()
 
     rows = store.read(work)

@@ -258,7 +258,9 @@ def other_pages(camera: Camera, hana: str, served: Served) -> None:
     camera.shoot(page, "skip")
     page = camera.page(jun, f"/label/{served.project_id('garden-correction')}")
     page.wait_for_selector(".completion")
-    page.locator(".completion textarea").nth(1).fill("Move it away from the glass at night. In winter it wants a lamp for twelve hours a day.")
+    page.locator(".completion textarea").nth(1).fill(
+        "Move it away from the glass at night. In winter it wants a lamp for twelve hours a day."
+    )
     camera.shoot(page, "correction")
     store.publish("garden-helper", f"{instructions_for(CRITERIA['helpfulness']).text}\nLook up what you doubt.\n")
     camera.shoot(camera.page(hana, f"/label/{served.project_id('garden-helper')}"), "instructions-changed")
