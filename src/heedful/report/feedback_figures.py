@@ -48,7 +48,7 @@ def labeler_reliability(labelers: Sequence[Row]) -> str:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         axes.axvline(0, color=INK, linewidth=1, linestyle=":", label="guessing")
-        axes.set(xlim=(-1, 1), ylim=(len(rows) - 0.4, -0.6))
+        axes.set(xlim=(-1, 1), ylim=(len(rows) - 0.4, -0.6), xticks=(-1, -0.5, 0, 0.5, 1))
         columns = ("reliability", "reliability_low", "reliability_high")
         _each_labeler(figure, axes, rows, columns, "reliability: 1 is always right, below 0 is upside down")
 
@@ -67,7 +67,7 @@ def labeler_times(labelers: Sequence[Row]) -> str:
         for y, row in enumerate(rows):
             axes.barh(y, row["active_s"], color=THIRD if row.get("flagged") else AFTER, height=0.62)
         if any(row.get("flagged") for row in rows):
-            axes.barh([], [], color=THIRD, label="to look at")
+            axes.plot([], [], "s", color=THIRD, label="to look at")
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         _name_labelers(figure, axes, rows, "seconds of active time on a task, the median")

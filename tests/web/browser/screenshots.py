@@ -161,7 +161,7 @@ def work(store: Store, name: str, skill: float, quality: dict[str, int], chance:
 def lead_to(store: Store, name: str, prompt: Any) -> None:
     """Skip tasks until the one comes that makes the better picture."""
     while (task := ask(store, "garden-helper", name)) is not None and task.prompt != prompt:
-        store.skip(task.token, name)
+        store.skip(task.token, name, "cannot judge")
 
 
 class Camera:
