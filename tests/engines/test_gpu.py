@@ -26,6 +26,21 @@ def test_the_gpu_agrees_with_the_cpu(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
+def test_a_gradient_on_the_gpu_is_that_of_the_cpu(kind: str) -> None:
+    """Layers with a backward pass of their own (llama), packed (gpt2) and padded ones."""
+
+    def gradients(device: str) -> dict[str, torch.Tensor]:
+        learner = LocalLearner(tiny.network(kind).to(device))
+        learner.forward_backward(tiny.batch(6), SFTLoss())
+        return {name: parameter.grad.cpu() for name, parameter in learner.parameters.items() if parameter.grad is not None}
+
+    expected, found = gradients("cpu"), gradients("cuda")
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-3, rtol=1e-3, msg=lambda told, name=name: f"{name}: {told}")
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
 def test_what_is_recorded_while_sampling_on_the_gpu_is_what_one_pass_gives(kind: str) -> None:
     """Written out (llama, t5), packed (gpt2) and padded."""
     prompts, one = tiny.prompts(6), LocalLearner(tiny.network(kind).cuda())
