@@ -199,17 +199,17 @@ def test_the_interval_of_a_reliability_holds_what_the_simulated_labelers_are() -
 
 
 def test_a_reliability_is_over_all_versions_that_somebody_read() -> None:
-    """Upside down under the new instructions, careful under the old ones: about nothing on the whole, and surely so."""
+    """Careful under the old instructions, upside down under the new ones, a quarter of the work: half of 0.81, a careful one's."""
     there = world(3, 120, nonsense=0)
     people = [
         *(SimulatedLabeler(name, noise=0.3) for name in "abcd"),
         SimulatedLabeler("mia", "misreads", 0.3, misread_version=NEW.version),
     ]
-    half = len(there[0]) // 2
+    old = 3 * len(there[0]) // 4
     said = [
-        *judgements((there[0][:half], there[1]), people, 3, 5),
-        *collect(there[0][half:], there[1], people, {p.id: [one.name for one in people] for p, _ in there[0][half:]}, HELPFULNESS, NEW, 3),
+        *judgements((there[0][:old], there[1]), people, 3, 5),
+        *collect(there[0][old:], there[1], people, {p.id: [one.name for one in people] for p, _ in there[0][old:]}, HELPFULNESS, NEW, 3),
     ]
     mia = {r.labeler: r for r in labeler_reports(said, HELPFULNESS)}["mia"]
-    assert abs(mia.reliability) < 0.15
-    assert -0.3 < mia.reliability_low < mia.reliability < mia.reliability_high < 0.3  # type: ignore[operator]
+    assert mia.reliability == pytest.approx(0.41, abs=0.08)
+    assert 0.2 < mia.reliability_low < mia.reliability < mia.reliability_high < 0.6  # type: ignore[operator]

@@ -13,6 +13,7 @@ from apps import Browser, person
 from heedful.feedback.asking import ask
 from heedful.store import Answer, Store, accounts, labelers, projects
 from heedful.store.tasks import Task
+from heedful.web import analysis
 from stores import answer, items, project
 
 LABELERS = ("l0", "l1", "l2")
@@ -99,6 +100,12 @@ def test_an_adjudicator_settles_it_by_thumbs(app: Any, store: Store, owner: Brow
     assert listed(judge) == [], "settled, though the figures are from before"
     findings(app, owner)
     assert listed(judge) == []
+    store.write(lambda c: projects.change(c, "helpful", "test", store.clock(), decided=0.9))
+    findings(app, owner)
+    found = analysis.newest(store, "helpful")
+    assert found
+    assert [row["prompt_id"] for row in found.summary["undecided"]] == ["p0", "p2"], "surer than one thumb can be, and yet settled"
+    store.write(lambda c: projects.change(c, "helpful", "test", store.clock(), decided=0.75))
     rows = [json.loads(line) for line in owner.get("/projects/1/exports/unpaired.jsonl").text.splitlines()]
     up = {row["prompt"]: row["completion"].split()[1] for row in rows if row["label"]}
     assert up == {"question 0": "a", "question 1": "b", "question 2": "a"}, "adam's word alone holds for question 1"
