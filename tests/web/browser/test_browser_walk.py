@@ -207,7 +207,9 @@ def test_a_slow_reader_has_ranked_three_minutes_after_opening_the_invitation(ser
     served.store.write(lambda c: comprehension.publish(c, "helpful", questions, "test", served.store.clock()))
     made = [Completion(f"p:{n}", "p", text, [1], "stop", 1, f"model-{n}", {}) for n, text in enumerate(COMPLETIONS)]
     served.store.add_prompts("helpful", [(Prompt("p", "How do I keep basil alive on a cold window sill in winter?"), made)])
-    link = served.store.write(lambda c: invitations.make(c, "labeler", served.project_id(), {}, None, served.store.clock()))
+    served.person("olga", "owner")
+    [by] = served.store.read(accounts.everybody)
+    link = served.store.write(lambda c: invitations.make(c, "labeler", served.project_id(), {}, by, served.store.clock()))
     page = visit(None, f"/join/{link}")
     seconds = {"reading the invitation": words_on(page) / WORDS, "making an account": len("ann" + 2 * PASSWORD) / KEYS + PRESS}
     fill_account(page, "ann")
