@@ -187,3 +187,10 @@ def test_links_lead_somewhere(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_no_document_names_a_machine(name: str) -> None:
     assert re.findall(r"/(?:work|tmp|home|root)/\S*", (ROOT / name).read_text()) == []
+
+
+def test_every_picture_stands_in_a_document() -> None:
+    told = "".join((ROOT / name).read_text() for name in NAMES)
+    pictures = sorted(str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs/images").rglob("*.png"))
+    assert len(pictures) > 25
+    assert [picture for picture in pictures if f"({picture})" not in told] == []

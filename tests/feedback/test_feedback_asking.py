@@ -416,3 +416,22 @@ def test_another_order_is_another_order() -> None:
         assert other == [8, 7]
     assert other_order(0, 1, 2, [7]) == [7]
     assert other_order(3, 1, 2, [7, 8, 9]) == other_order(3, 1, 2, [7, 8, 9])
+
+
+def test_one_more_labeler_is_asked_about_what_is_named_under_the_same_conditions(store: Store) -> None:
+    """Where the consensus is not one of pairs: thumbs."""
+    ready(store, prompts=5, labelers=3, overlap=2, max_overlap=3, task="thumbs")
+    for name in ("l0", "l1"):
+        work(store, name, how=lambda task: Answer(thumbs=[True] * len(task.completions)))
+    named = ["p0", "p1", "p2", "unknown"]
+    assert ask_more(store, "helpful", named) == 0  # nothing has been derived yet
+    store.write(lambda c: prompts.set_withdrawn(c, "helpful", ["p1"], True, "test", store.clock()))
+    made_from = store.snapshot("helpful")
+    store.write(lambda c: derived.save(c, "helpful", made_from, "test", "1", {}, [], [], store.clock()))
+    assert ask_more(store, "helpful", named) == 2
+    assert ask_more(store, "helpful", named) == 0  # the places wait to be filled
+    assert {task.prompt for task in work(store, "l2", how=lambda task: Answer(thumbs=[False] * 3))} == {"question 0", "question 2"}
+    made_from = store.snapshot("helpful")
+    store.write(lambda c: derived.save(c, "helpful", made_from, "test", "1", {}, [], [], store.clock()))
+    assert ask_more(store, "helpful", named) == 0  # they have been shown to max_overlap labelers
+    assert [len(of_prompt) for of_prompt in places(store).values()] == [3, 2, 3, 2, 2]

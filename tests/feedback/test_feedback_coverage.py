@@ -36,3 +36,10 @@ def test_the_thumbs_of_one_task_are_one_judgement() -> None:
 def test_nothing_is_nothing() -> None:
     found = coverage([])
     assert (found.prompts, found.labelers, found.per_labeler, found.overlap) == (0, 0, {}, {})
+
+
+def test_an_ai_judge_is_a_labeler_and_no_person_of_any_group() -> None:
+    judge = replace(FIRST, labeler="hal")
+    for strata in ({}, {"age": "60+"}):
+        found = coverage([*ROWS, judge], [*PEOPLE, Labeler("hal", "ai", strata)])
+        assert (found.labelers, found.strata) == (3, {"age": {"60+": 1, "not stated": 1}})

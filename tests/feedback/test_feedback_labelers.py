@@ -15,12 +15,13 @@ from heedful.feedback.agreement import panel_agreement
 from heedful.feedback.assign import assign
 from heedful.feedback.consensus import Consensus, consensus
 from heedful.feedback.criteria import CRITERIA
-from heedful.feedback.instructions import instructions_for
+from heedful.feedback.instructions import Instructions, instructions_for
 from heedful.feedback.labelers import flagged, labeler_reports
 from heedful.feedback.simulated import SimulatedLabeler, collect, panel
 from heedful.records import Completion, Prompt, Ranking
 
 HELPFULNESS = CRITERIA["helpfulness"]
+NEW = Instructions("Rank them by how much they help. Ties are rare.")
 World = tuple[list[tuple[Prompt, list[Completion]]], dict[str, float | None]]
 
 
@@ -182,3 +183,33 @@ def test_weighing_everybody_is_as_good_as_leaving_out_the_bad_and_better_than_a_
     assert right(everybody) > right(without) - 0.01
     assert everybody.reliability["uma"] < -0.3
     assert abs(everybody.reliability["rory"]) < 0.2
+
+
+def test_the_interval_of_a_reliability_holds_what_the_simulated_labelers_are() -> None:
+    """``2 p - 1`` of how often they are right, which is known from their noise; nothing of the panel's model is in it."""
+    noises = {"a": 0.35, "b": 0.5, "c": 0.7, "d": 1.0, "e": 1.5}
+    people = [*(SimulatedLabeler(name, noise=noise) for name, noise in noises.items()), SimulatedLabeler("rory", "random")]
+    true = {name: 2 * math.atan(1 / noise) / math.pi for name, noise in noises.items()} | {"rory": 0.0}
+    inside = []
+    for seed in range(6):
+        reports = labeler_reports(judgements(world(seed, 120, nonsense=0), people, seed), HELPFULNESS)
+        assert all(r.reliability_low <= r.reliability <= r.reliability_high for r in reports)  # type: ignore[operator]
+        inside += [r.reliability_low <= true[r.labeler] <= r.reliability_high for r in reports]  # type: ignore[operator]
+    assert sum(inside) >= 31  # of 36
+
+
+def test_a_reliability_is_over_all_versions_that_somebody_read() -> None:
+    """Careful under the old instructions, upside down under the new ones, a quarter of the work: half of 0.81, a careful one's."""
+    there = world(3, 120, nonsense=0)
+    people = [
+        *(SimulatedLabeler(name, noise=0.3) for name in "abcd"),
+        SimulatedLabeler("mia", "misreads", 0.3, misread_version=NEW.version),
+    ]
+    old = 3 * len(there[0]) // 4
+    said = [
+        *judgements((there[0][:old], there[1]), people, 3, 5),
+        *collect(there[0][old:], there[1], people, {p.id: [one.name for one in people] for p, _ in there[0][old:]}, HELPFULNESS, NEW, 3),
+    ]
+    mia = {r.labeler: r for r in labeler_reports(said, HELPFULNESS)}["mia"]
+    assert mia.reliability == pytest.approx(0.41, abs=0.08)
+    assert 0.2 < mia.reliability_low < mia.reliability < mia.reliability_high < 0.6  # type: ignore[operator]

@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from heedful.maths.davidson import probabilities
-from heedful.maths.panel import SIGNS, PanelPrior, accuracy, evidence_by_ranking, fit, log_posterior, predicted
+from heedful.maths.panel import SIGNS, PanelPrior, accuracy, accuracy_draws, evidence_by_ranking, fit, log_posterior, predicted
 from heedful.maths.utilities import Block, Worth, pairs_of, posterior, prior
 
 TRUE = Worth(np.array([3.0, 1.5, 1.5, 0.0, -2.0, 1.5, 2.0, 1.0]), np.array([0, 0, 0, 0, 0, 0, 1.5, 0]), np.full(8, -1.0))
@@ -135,3 +135,29 @@ def test_accuracy_against_numerical_integration() -> None:
     for reliability in (0.5, 2.0, 6.0):
         exact, _ = quad(lambda d, r=reliability: norm.pdf(d, scale=2**0.5) / (1 + np.exp(-r * abs(d))), -12, 12)
         assert accuracy(np.array([reliability, -reliability])) == pytest.approx([exact, 1 - exact], abs=2e-3)
+
+
+def test_what_an_accuracy_may_be_holds_the_true_one() -> None:
+    """Twelve panels drawn from what is assumed of one: of 96 labelers about 95 % lie between the outer quantiles of their draws."""
+    random, assumed = np.random.default_rng(5), PanelPrior()
+    inside = []
+    for seed in range(12):
+        sign = random.choice(SIGNS, 8, p=assumed.hypotheses)
+        strength = np.exp(random.normal(assumed.reliability, assumed.reliability_sd, 8))
+        true = Worth(sign * strength, np.zeros(8), np.full(8, -1.0))
+        low, high = np.quantile(accuracy_draws(fit([drawn(4, 60, seed=seed, true=true)[0]], 8)), [0.025, 0.975], axis=0)
+        inside += ((low - 1e-9 <= accuracy(true.reliability)) & (accuracy(true.reliability) <= high + 1e-9)).tolist()
+    assert 0.89 <= np.mean(inside) <= 0.99  # either side is passed by chance once in a hundred
+
+
+def test_the_more_somebody_judged_the_less_their_accuracy_may_be_anything() -> None:
+    widths = []
+    for prompts in (40, 160, 640):
+        low, high = np.quantile(accuracy_draws(fit([drawn(4, prompts)[0]], 9)), [0.025, 0.975], axis=0)
+        widths.append(high - low)
+    few, some, many = (width[:8] for width in widths)
+    assert (few > some).all()
+    assert (some > many).all()
+    assert few.mean() > 1.3 * some.mean() > 1.3 * 1.5 * many.mean()
+    assert [width[8] for width in widths] == pytest.approx([widths[0][8]] * 3, abs=0.1)  # who has not voted
+    assert widths[0][8] > 0.5

@@ -12,8 +12,15 @@ from report_sample import HOSTILE_NAME
 from heedful.report import feedback_figures as figures
 from heedful.report.drawing import INK, THIRD
 
+RELIABLE = [
+    {"labeler": "ada", "reliability": 0.7, "reliability_low": 0.55, "reliability_high": 0.8, "judgements": 90},
+    {"labeler": "uma", "reliability": -0.6, "reliability_low": -0.75, "reliability_high": -0.4, "judgements": 40, "flagged": True},
+    {"labeler": "new", "reliability": None},
+]
+
 DRAWN: dict[str, Callable[[], str]] = {
     "labelers": lambda: figures.labeler_agreement(sample.labelers()),
+    "reliability": lambda: figures.labeler_reliability(RELIABLE),
     "coverage": lambda: figures.coverage(sample.strata()),
     "calibration": lambda: figures.consensus_calibration(sample.calibration()),
     "time": lambda: figures.judgements_over_time(sample.days()),
@@ -104,3 +111,15 @@ def test_groups_stand_in_order_and_one_alone_is_not_drawn() -> None:
     assert [text for text in found if "(" in text and "shared" not in text] == ["all (120)", "the same labeler again (40)"]
     assert "published labelers, 72 to 77 %" in found
     assert figures.group_agreement(rows[:2]) == ""
+
+
+def test_reliability_stands_beside_guessing_the_lowest_first() -> None:
+    svg = figures.labeler_reliability(RELIABLE)
+    found = texts(svg)
+    assert [text for text in found if text.endswith(("(40)", "(90)"))] == ["uma (40)", "ada (90)"]
+    assert {"guessing", "to look at", "(judgements in brackets)"} <= set(found)
+    assert "published labelers, 72 to 77 %" not in found, "that is agreement"
+    assert 'aria-label="Reliability of 2 labelers, with intervals"' in svg
+    assert figures.labeler_reliability([{"labeler": "new"}]) == ""
+    without = [{key: value for key, value in row.items() if "_" not in key} for row in RELIABLE]
+    assert svg.count("stroke-linecap: round") == figures.labeler_reliability(without).count("stroke-linecap: round") + 2, "two intervals"

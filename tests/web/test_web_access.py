@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from apps import Browser, person, serving
+from fastapi.routing import APIRoute
 
 from heedful.store import Store, accounts, api_tokens, audit, invitations
 from heedful.store.accounts import Account
 from heedful.store.schema import slot
-from heedful.web.access import MAY, SCOPE
+from heedful.web.access import MAY, SCOPE, Door
 from heedful.web.oidc.providers import Provider
 from heedful.web.routes import ACCESS
 from stores import Clock, items, project
@@ -24,12 +25,18 @@ API = sorted(key for key in ACCESS if key not in PUBLIC and "/api/" in key)
 MOUNTS = {"/static"}
 
 
+def parts_of(app: Any) -> list[Any]:
+    """Every route of the app, those of its routers too."""
+    return [
+        part
+        for route in app.routes
+        for part in (route.effective_route_contexts() if hasattr(route, "effective_route_contexts") else [route])
+    ]
+
+
 def routes_of(app: Any) -> set[str]:
     """Every method and path that the app answers."""
-    found = set()
-    for route in app.routes:
-        parts = route.effective_route_contexts() if hasattr(route, "effective_route_contexts") else [route]
-        found |= {f"{method} {part.path}" for part in parts for method in getattr(part, "methods", None) or ["MOUNT"]}
+    found = {f"{method} {part.path}" for part in parts_of(app) for method in getattr(part, "methods", None) or ["MOUNT"]}
     return {key for key in found if key.removeprefix("MOUNT ") not in MOUNTS}
 
 
@@ -53,6 +60,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Store
 
 def test_every_route_stands_in_the_table(place: tuple[Any, Store, Any]) -> None:
     assert routes_of(place[0]) == set(ACCESS)
+
+
+def test_every_route_has_a_door(place: tuple[Any, Store, Any]) -> None:
+    routes = [getattr(part, "original_route", part) for part in parts_of(place[0])]
+    assert {type(route) for route in routes if route.path not in MOUNTS} == {Door}
+
+
+def test_a_route_without_a_door_answers_nobody(place: tuple[Any, Store, dict[str, Account]]) -> None:
+    app, store, people = place
+    app.router.add_api_route("/health/again", lambda: "secret", methods=["GET"], route_class_override=APIRoute)
+    answer = Browser(app).sign_in(store, people["owner"]).get("/health/again")
+    app.router.routes.pop()
+    assert answer.status_code == 403
+    assert "secret" not in answer.text
 
 
 def test_a_route_that_is_in_no_table_answers_nobody(place: tuple[Any, Store, dict[str, Account]]) -> None:
@@ -145,6 +166,7 @@ MINIMAL: dict[str, Any] = {
     "reopen": {"token": "x"},
     "check": {"answers": []},
     "invitations": {"role": "labeler"},
+    "judges": {"name": " "},
     "pause": {"paused": False},
     "kind": {"kind": "person"},
     "quarantine": {"labeler": "nobody", "quarantined": True, "why": "x"},

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from apps import person
 
 from heedful.errors import DataProblem, SettingProblem
 from heedful.store import Store, api_tokens, invitations
-from heedful.web.app import create_app
 from heedful.web.client import AT_ONCE, ApiProblem, Client
-
-
-@pytest.fixture
-def listening(tmp_path: Path, sqlite_template: Path) -> Iterator[tuple[str, Store, Any]]:
-    """A server on a free port, over an empty store."""
-    path = tmp_path / "labels.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    app = create_app(path, f"http://127.0.0.1:{port}")
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until = time.monotonic() + 30
-    while not server.started and time.monotonic() < until:
-        time.sleep(0.02)
-    with Store.open(path) as store:
-        yield f"http://127.0.0.1:{port}", store, app
-    server.should_exit = True
-    thread.join()
 
 
 def client_of(url: str, store: Store, name: str, role: str, project_id: int | None, *scopes: str) -> Client:
@@ -133,6 +107,31 @@ def test_an_ai_judge_reads_answers_the_questions_judges_and_revises(listening: t
     [said] = owner.judgements(project)
     by_text = dict(zip(said["completion_ids"], said["ranks"], strict=True))
     assert [by_text[name] for name in sorted(by_text)] == [2, 1], "b is best, on second thoughts"
+
+
+def test_a_program_is_let_in_by_its_token_and_counts_as_one(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project, other = (owner.create_project(name, "helpfulness", "Which helps most?") for name in ("support", "other"))
+    for number in (project, other):
+        owner.publish(number, "Rank them.")
+        owner.add_prompts(number, [{"prompt": "q", "completions": ["a", "b"]}])
+    judge = Client(url, owner.add_judge(project, "hal", days=2), pause=lambda _: None)
+    judge.acknowledge(project)
+    task = judge.next_task(project)
+    assert task is not None
+    assert judge.submit(project, task, {"ranks": [1, 2]})["stored"]
+    [row] = owner.people(project)
+    assert (row["labeler"], row["kind"], row["role"]) == ("hal", "ai", "labeler")
+    assert [(one.name, one.kind) for one in store.labelers()] == [("olga", "person"), ("hal", "ai")]
+    with pytest.raises(ApiProblem, match="lacks the scope"):
+        judge.people(project)
+    with pytest.raises(ApiProblem) as elsewhere:
+        judge.next_task(other)
+    assert elsewhere.value.status == 404
+    with pytest.raises(ApiProblem, match="somebody called 'hal' already"):
+        owner.add_judge(project, "hal")
+    assert store.check().problem == ""
 
 
 def test_who_leads_a_project_invites_pauses_and_decides(listening: tuple[str, Store, Any]) -> None:

@@ -136,6 +136,7 @@ def test_hostile_text_is_text_on_every_page(app: Any, store: Store, payload: str
     owner.fill("/projects/1/quarantine", labeler=name, quarantined="yes", why=payload)
     owner.fill("/account/tokens", name=name, scope="read", days="1")
     owner.fill("/projects/1/invitations", role="labeler", strata=f"x={name.replace(',', '')}")
+    assert owner.fill("/projects/1/judges", name=f"{name[:80]} judge").status_code == 200
     owner.fill("/projects/1/findings")
     app.state.worker.wait()
     pages += [browser.get(path).text for path in ("/", "/label/1", "/label/1/mine", "/account")]

@@ -148,6 +148,9 @@ KINDS = {"higher_is": "better", "task": "ranking", "tie_policy": "free"}
         ("/projects/1/invitations", {"role": "owner"}, "nobody can be invited"),
         ("/projects/1/invitations", {"role": "labeler", "strata": "native"}, "Write them like"),
         ("/projects/1/invitations", {"role": "labeler", "days": "0"}, "Choose 1 to 60"),
+        ("/projects/1/judges", {"name": "ann"}, "somebody called 'ann' already"),
+        ("/projects/1/judges", {"name": " "}, "the judge is called"),
+        ("/projects/1/judges", {"name": "hal", "days": "1000"}, "Choose 1 to 366"),
         ("/projects/1/quarantine", {"labeler": "ann", "quarantined": "yes", "why": " "}, "Say why"),
         ("/projects/1/people/2/role", {"role": "king"}, "no role"),
         ("/account/tokens", {"name": "x", "days": "1"}, "no scope"),
@@ -504,3 +507,34 @@ def test_whoever_leaves_is_deactivated_and_what_they_said_stays_under_another_na
     assert browser.get("/account").headers["location"] == "/login?next=/account"
     assert {row.labeler for row in store.judgements("helpful")} == {"l0", "somebody"}
     assert store.check().problem == ""
+
+
+def test_a_program_gets_a_token_that_judges_here_and_nothing_else(app: Any, store: Store, clock: Clock, owner: Browser) -> None:
+    store.create_project(project())
+    store.add_prompts("helpful", items(1))
+    version = store.publish("helpful", "Read.")
+    page = owner.fill("/projects/1/judges", name="hal", days="3").text
+    [token] = re.findall(r"heed_[\w-]{43}", page)
+    assert token not in owner.get("/projects/1/people").text, "it is shown once"
+    assert '<bdi>hal</bdi> <span class="badge">ai</span>' in owner.get("/projects/1/people").text
+    [hal] = [who for who in store.read(accounts.everybody) if who.name == "hal"]
+    assert (hal.kind, hal.owner, store.read(lambda c: accounts.part_in(c, hal, 1))) == ("ai", False, ("labeler", False))
+    for password in ("", "hal", token):
+        assert Browser(app).fill("/login", name="hal", password=password).status_code == 401, "nobody signs in as it"
+    by_token = {"authorization": f"Bearer {token}"}
+    assert Browser(app).post("/api/v1/projects/1/acknowledge", json={"version": version}, headers=by_token).status_code == 200
+    assert Browser(app).post("/api/v1/projects/1/next", headers=by_token).json()["task"]
+    assert Browser(app).get("/api/v1/projects/1", headers=by_token).status_code == 403
+    clock.turn(days=3)
+    assert Browser(app).post("/api/v1/projects/1/next", headers=by_token).status_code == 401
+    assert store.check().problem == ""
+
+
+def test_why_there_are_no_figures_is_told_once_to_whoever_asked_for_them(app: Any, store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    viewer = Browser(app).sign_in(store, person(store, "vera", "viewer"))
+    findings(app, owner)
+    assert "could not be worked out" not in viewer.get("/projects/1").text
+    told = "The figures could not be worked out: nobody has judged anything in helpful yet. Ask people first."
+    assert told in owner.get("/projects/1").text
+    assert "could not be worked out" not in owner.get("/projects/1").text

@@ -112,6 +112,30 @@ def judged_labelers(manager: Browser) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(manager.get("/projects/1/exports/labelers.csv").text)))
 
 
+def test_reliability_has_its_interval_in_the_table_the_picture_and_the_file(manager: Browser, judged: Store, heed: Told) -> None:
+    told = {row["labeler"]: row for row in heed("labelers", judged.database.where)}
+    rows = {row["labeler"]: row for row in judged_labelers(manager)}
+    page = manager.get("/projects/1/people").text
+    shown = {name: plain(row) for row, name in re.findall(r"(<tr>\s*<th scope=\"row\"><bdi>(.*?)</bdi>.*?</tr>)", page, re.DOTALL)}
+    for name, row in told.items():
+        low, found, high = row["reliability_low"], row["reliability"], row["reliability_high"]
+        assert low < found < high, name
+        assert " {:.2f} {:.2f} to {:.2f} ".format(*(round(figure, 2) + 0 for figure in (found, low, high))) in shown[name], name
+        assert [float(rows[name][column]) for column in ("reliability_low", "reliability", "reliability_high")] == [low, found, high]
+    assert told["uma"]["reliability_high"] < -0.5 < 0.5 < told["careful 0"]["reliability_low"]
+    wide, narrow = (told[name]["reliability_high"] - told[name]["reliability_low"] for name in ("hal", "careful 0"))
+    assert wide > narrow, "hal judged few"
+    for drawn in (
+        "Reliability of 18 labelers, with intervals",
+        "Agreement of 18 labelers with the others, with intervals",
+        "Ties and Fs of 18 labelers",
+    ):
+        assert f'aria-label="{drawn}"' in page
+    seen = Browser(manager.app).sign_in(judged, person(judged, "vera", "viewer")).get("/projects/1").text
+    assert "Agreement between labelers" in seen
+    assert "Reliability of" not in seen, "how reliable somebody is, is for whoever leads the project"
+
+
 def test_nobody_is_set_aside_but_by_a_person(manager: Browser, judged: Store, heed: Told) -> None:
     assert judged.read(lambda c: labelers.quarantined(c, "helpful")) == {}
     assert manager.fill("/projects/1/quarantine", labeler="uma", quarantined="yes", why="we will talk").status_code == 303

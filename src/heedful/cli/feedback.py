@@ -257,7 +257,7 @@ def _labeler_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": row["tasks"],
         "shared": row["shared_tasks"],
         "agreement": _percents(interval),
-        "reliability": f"{row['reliability']:.2f}",
+        "reliability": f"{row['reliability']:.2f} ({row['reliability_low']:.2f} to {row['reliability_high']:.2f})",
         "ties": f"{row['tie_share']:.0%}",
         "F": f"{row['f_share']:.0%}",
     }

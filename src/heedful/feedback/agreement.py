@@ -56,10 +56,11 @@ def panel_agreement(
 ) -> PanelAgreement:
     """Agreement of all labelers but the excluded; raises DataProblem where nobody is left."""
     judged = table(latest((r for r in rankings if r.labeler not in exclude), criterion), criterion)
-    return _agreement(meetings(judged), len(judged.labelers), sum(len(part.prompt_ids) for part in judged.parts), resamples, seed)
+    return agreement_of(meetings(judged), len(judged.labelers), sum(len(part.prompt_ids) for part in judged.parts), resamples, seed)
 
 
-def _agreement(met: Meetings, labelers: int, prompts: int, resamples: int, seed: int) -> PanelAgreement:
+def agreement_of(met: Meetings, labelers: int, prompts: int, resamples: int = 400, seed: int = 0) -> PanelAgreement:
+    """What a panel's meetings come to; see :func:`heedful.maths.meetings.intervals`."""
     from heedful.maths.meetings import DECIDED, intervals
 
     found = intervals(met, resamples=resamples, seed=seed)
@@ -107,7 +108,7 @@ def self_agreement(rankings: Iterable[Ranking], criterion: Criterion, resamples:
     met = meetings(judged)
     who = labelers[task[met.prompt]]
     met = replace(met, prompt=prompts[task[met.prompt]], first=who, second=who)
-    return _agreement(met, len(set(labelers.tolist())), len(set(prompts.tolist())), resamples, seed)
+    return agreement_of(met, len(set(labelers.tolist())), len(set(prompts.tolist())), resamples, seed)
 
 
 def agreement_by_stratum(rankings: Iterable[Ranking], criterion: Criterion, labelers: Iterable[Labeler]) -> dict[str, PanelAgreement]:

@@ -17,7 +17,7 @@ completions depends on seed, labeler and prompt. Both can be worked out again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -44,7 +44,7 @@ def ask(store: Store, project: str, labeler: str) -> Task | None:
 def ask_about(store: Store, project: str, labeler: str, prompt_id: str) -> Task:
     """A task about one prompt, beyond its overlap: for somebody who rules on what others left undecided, which settles it.
 
-    Raises AnswerProblem where they have been asked about it before.
+    Raises AnswerProblem where they have been asked about it before, or have another task.
     """
 
     def work(connection: sa.Connection) -> Task:
@@ -54,25 +54,26 @@ def ask_about(store: Store, project: str, labeler: str, prompt_id: str) -> Task:
         ).scalar()
         if number is None:
             raise DataProblem(f"there is no prompt {prompt_id!r} in the project", "Check its id.")
-        if asking.held() or slots.has_voice(connection, number, asking.labeler_id):
-            raise AnswerProblem(
-                f"labeler {labeler!r} has another task, or was asked about prompt {prompt_id!r} before",
-                "Let them finish, or ask somebody else.",
-            )
+        if asking.held():
+            raise AnswerProblem(f"labeler {labeler!r} has another task", "Judge or skip that one first.")
+        if slots.has_voice(connection, number, asking.labeler_id):
+            raise AnswerProblem(f"labeler {labeler!r} was asked about prompt {prompt_id!r} before", "It takes somebody else to settle it.")
         return asking.outside(number, "ruling")
 
     return store.write(work)
 
 
-def ask_more(store: Store, project: str) -> int:
+def ask_more(store: Store, project: str, undecided: Iterable[str] | None = None) -> int:
     """Open one more place at every prompt that the newest consensus leaves undecided; returns their number.
 
-    To be called whenever a consensus has been stored. It stops at the project's ``max_overlap``.
+    To be called whenever a consensus has been stored. It stops at the project's ``max_overlap``. ``undecided``:
+    the prompts, by their ids, where the consensus is not one of pairs that the store has kept.
     """
 
     def work(connection: sa.Connection) -> int:
         project_id, _ = projects.find(connection, project)
-        return len(slots.add_places(connection, project_id, derived.undecided(connection, project), store.actor, store.clock()))
+        numbers = derived.undecided(connection, project) if undecided is None else derived.open_to_more(connection, project, undecided)
+        return len(slots.add_places(connection, project_id, numbers, store.actor, store.clock()))
 
     return store.write(work)
 

@@ -20,7 +20,7 @@ class Coverage(Record):
     ``judgements`` are by purpose, ``overlap`` counts prompts by the number of different labelers who
     judged them, ``per_labeler`` is the least, the median and the most that one labeler judged.
     ``versions`` are judgements by version of the instructions; ``days`` by the day (UTC) where it is known.
-    ``strata`` counts the people who judged, by stratum and group: for whoever leads the project. Before
+    ``strata`` counts the people who judged (AI judges are none), by stratum and group: for whoever leads the project. Before
     others see it, small groups are to be hidden (:func:`heedful.maths.disclosure.shown_cells`).
     """
 
@@ -53,7 +53,7 @@ def coverage(judgements: Iterable[Ranking | Thumb | Correction], labelers: Itera
         per_labeler={"least": min(each.values()), "median": median(each.values()), "most": max(each.values())} if each else {},
         versions=dict(sorted(Counter(row.instructions_version for row in rows).items())),
         days=dict(sorted(Counter(row.judged_at[:10] for row in rows if row.judged_at).items())),
-        strata=_strata([known[name] for name in each if name in known]),
+        strata=_strata([known[name] for name in each if name in known and known[name].kind != "ai"]),
     )
 
 

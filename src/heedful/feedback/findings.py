@@ -18,6 +18,7 @@ from heedful.feedback.labelers import LabelerReport, labeler_reports
 from heedful.feedback.labels import LabelConsensus, thumb_consensus
 from heedful.feedback.panel import Fit, fit_panel
 from heedful.feedback.said import Said
+from heedful.feedback.thumbs import agreement_with_others, thumb_agreement
 from heedful.records import Labeler
 
 Row = dict[str, Any]
@@ -51,12 +52,22 @@ def agree_on_thumbs(said: Said, method: Method | Literal["auto"] = "auto", exclu
     return thumb_consensus(said.counting(said.thumbs), method, said.not_quarantined(exclude))
 
 
+def agree_each_on_thumbs(said: Said) -> dict[str, Row]:
+    """Of each labeler how well their thumbs agree with the others', those who are set aside too: ``{pairs, agreement, low, high}``."""
+    each = agreement_with_others(said.thumbs)
+    return {name: {"pairs": n, "agreement": share.estimate, "low": share.low, "high": share.high} for name, (share, n) in each.items()}
+
+
 def agreement_rows(said: Said) -> tuple[list[Row], PanelAgreement]:
     """Agreement of all who count; by version of the instructions; within groups of at least five people; of labelers with themselves.
 
     Rows are ``{kind, of, labelers, prompts, decisions, agreement, alpha, tau-b, W}``, each measure with its two-way 95 % interval,
     ``None`` where it is undefined. ``kind`` is ``all``, ``version``, ``stratum`` or ``again``. Also the agreement of all, in full.
+    Of thumbs there is one row, of all.
     """
+    if said.on_thumbs:
+        thumbs = thumb_agreement(said.counting(said.thumbs))
+        return [_row("all", "all", thumbs)], thumbs
     rankings, criterion = said.counted, said.criterion
     said.refuse_if_none_counts(said.rankings)
     everybody = panel_agreement(rankings, criterion)
@@ -88,10 +99,11 @@ def day_rows(found: Coverage) -> list[Row]:
 
 
 def labeler_rows(reports: Iterable[LabelerReport]) -> list[Row]:
-    """Each labeler's agreement, unknown where nothing is shared; for ``report.feedback_figures.labeler_agreement``."""
+    """Each labeler's agreement, unknown where nothing is shared, and reliability; for figures of ``report.feedback_figures``."""
     return [
         {"labeler": one.labeler, "judgements": one.tasks, "flagged": one.flagged, "agreement": one.agreement if one.pairs else None}
-        | {"low": one.low, "high": one.high}
+        | {"low": one.low, "high": one.high, "reliability": one.reliability}
+        | {"reliability_low": one.reliability_low, "reliability_high": one.reliability_high}
         for one in reports
     ]
 

@@ -75,10 +75,11 @@ class LabelerReport(Record):
     prompts; ``prompts_for`` and ``prompts_against`` count prompts with more agreement or more
     disagreement; ``p_guessing`` is how often guessing is as far from even. ``odds``: the probabilities of
     ``careful``, ``guessing`` and ``upside_down``. ``reliability``: 1 always right, 0 guesses, below 0 upside
-    down. ``earlier_share``: how often what was shown earlier is preferred. ``consistency``: how often a prompt
-    shown again is decided as the first time; ``gold``: how often pairs with a known answer are decided rightly;
-    ``None`` where there are no such prompts. ``by_version``: agreement under each version of the
-    instructions. ``signs``: habits worth a look, each a sentence.
+    down; with 95 % probability it lies between ``reliability_low`` and ``reliability_high``. ``earlier_share``: how
+    often what was shown earlier is preferred. ``consistency``: how often a prompt shown again is decided as the
+    first time; ``gold``: how often pairs with a known answer are decided rightly; ``None`` where there are no such
+    prompts. ``by_version``: agreement under each version of the instructions. ``signs``: habits worth a look, each a
+    sentence.
     """
 
     labeler: str
@@ -99,6 +100,8 @@ class LabelerReport(Record):
     tie_share: float
     f_share: float
     earlier_share: float
+    reliability_low: float | None = None
+    reliability_high: float | None = None
     consistency: float | None = None
     gold: float | None = None
     by_version: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -137,7 +140,7 @@ def labeler_reports(
     known = Known(words or {}, {r.prompt_id: r for r in gold if r.criterion == criterion.name}, repeats)
     seen = habits(tasks, criterion, known)
     people = differences(judged.labelers, meetings(judged), labelers)
-    reliability = compared.fitted.reliability()
+    reliability = compared.fitted.reliability_intervals()
     return [
         _report(name, compared, number, len(tasks[name]), reliability[name], seen[name], people.get(name))
         for number, name in enumerate(judged.labelers)
@@ -251,7 +254,7 @@ def _is_repeat(row: Ranking, criterion: Criterion) -> bool:
 
 
 def _report(
-    name: str, compared: _Compared, number: int, tasks: int, reliability: float, seen: Habits, people: Difference | None
+    name: str, compared: _Compared, number: int, tasks: int, reliability: Interval, seen: Habits, people: Difference | None
 ) -> LabelerReport:
     panel = len(compared.fitted.table.labelers)
     whole, *versions = readings = compared.readings(number)
@@ -273,7 +276,9 @@ def _report(
         prompts_against=whole.behind,
         p_guessing=whole.p_guessing,
         odds=odds,
-        reliability=reliability,
+        reliability=reliability.estimate,
+        reliability_low=reliability.low,
+        reliability_high=reliability.high,
         tie_share=seen.ties,
         f_share=seen.flags,
         earlier_share=seen.earlier,

@@ -13,6 +13,7 @@ from heedful.feedback.table import Part, Table
 
 if TYPE_CHECKING:
     from heedful.maths.panel import Panel, PanelPrior
+    from heedful.maths.statistics import Interval
 
 Array = NDArray[np.float64]
 
@@ -45,10 +46,25 @@ class FittedPanel:
         """Per labeler: 1 is always right, 0 guesses, below 0 is upside down; a mean over the versions that they read."""
         from heedful.maths.panel import accuracy
 
-        right = 2 * accuracy(self.panel.worth.reliability) - 1
-        size = np.bincount(np.concatenate([part.reader for part in self.table.parts]), minlength=len(right))
-        total = np.bincount(self.table.labeler_of, size * right)
-        return dict(zip(self.table.labelers, (total / np.bincount(self.table.labeler_of, size)).tolist(), strict=True))
+        found = self._by_labeler(2 * accuracy(self.panel.worth.reliability) - 1)
+        return dict(zip(self.table.labelers, found.tolist(), strict=True))
+
+    def reliability_intervals(self) -> dict[str, Interval]:
+        """The same, and between which two numbers it lies with 95 % probability, after what was judged so far."""
+        from heedful.maths.panel import accuracy_draws
+        from heedful.maths.statistics import Interval
+
+        low, high = np.quantile(self._by_labeler(2 * accuracy_draws(self.panel) - 1), [0.025, 0.975], axis=0).tolist()
+        return {name: Interval(found, *ends) for (name, found), *ends in zip(self.reliability().items(), low, high, strict=True)}
+
+    def _by_labeler(self, values: Array) -> Array:
+        """Means over the versions that each labeler read, by how much they judged under each: ``[..., readers]`` to ``[..., labelers]``."""
+        from scipy.sparse import csr_array
+
+        judged = np.bincount(np.concatenate([part.reader for part in self.table.parts]), minlength=values.shape[-1])
+        share = judged / np.bincount(self.table.labeler_of, judged)[self.table.labeler_of]
+        shape = (len(share), len(self.table.labelers))
+        return np.asarray(values @ csr_array((share, (np.arange(len(share)), self.table.labeler_of)), shape=shape))
 
     def temperature(self) -> float:
         """How far held-out votes follow what was predicted of them: above 1 the model was too sure of itself."""

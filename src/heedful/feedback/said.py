@@ -84,7 +84,8 @@ class Said:
     @property
     def ruled_on(self) -> set[str]:
         """The prompts that somebody has settled."""
-        return {row.prompt_id for row in self.counted if row.purpose == "ruling"}
+        told: list[Ranking | Thumb] = [*self.counted, *self.counting(self.thumbs)]
+        return {row.prompt_id for row in told if row.purpose == "ruling"}
 
 
 def said_in(store: Store, name: str) -> Said:

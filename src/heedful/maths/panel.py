@@ -43,6 +43,8 @@ SIGNS = (1.0, 0.0, -1.0)
 LIMITS = ((-4.0, 1.8), (-5.0, 5.0), (-10.0, 7.0))
 """Of log reliability, habit and log tie parameter. Reliability 6 is right on 95 % of typical pairs: sharper cannot be told apart,
 and up to there the quadrature is good to 0.02. The other limits are so wide that priors hold the parameters, not limits."""
+DRAWS = 2000
+"""Reliabilities that are drawn of each labeler to tell an interval of them."""
 CLIMBS = 2
 """Steps of each labeler's parameters in one round."""
 SWEEPS = 3
@@ -76,13 +78,15 @@ class Panel:
     """What was found.
 
     ``utilities`` and ``others`` are per block. ``parameters [hypotheses, labelers, 3]``: log reliability,
-    habit, log tie parameter. ``evidence [hypotheses, labelers]``: log-probability of a labeler's votes given the
-    others' under each hypothesis; ``odds``: the hypotheses' probabilities. ``typical [3]``: the panel's means.
+    habit, log tie parameter; ``spread [hypotheses, labelers]``: the standard deviation of the first, of who guesses that
+    of reliability. ``evidence [hypotheses, labelers]``: log-probability of a labeler's votes given the others' under each
+    hypothesis; ``odds``: the hypotheses' probabilities. ``typical [3]``: the panel's means.
     """
 
     utilities: list[Utilities]
     others: list[Others]
     parameters: Array
+    spread: Array
     evidence: Array
     odds: Array
     worth: Worth
@@ -117,7 +121,8 @@ def fit(blocks: Sequence[Block], labelers: int, assumed: PanelPrior | None = Non
         # Part of the way only: two labelers who share most of their work would otherwise swing around each other.
         worth = Worth(*(old + STEP * (new - old) for old, new in zip(worth, found, strict=True)))
     utilities = [posterior(block, worth, prior(block)) for block in blocks]
-    return Panel(utilities, others, parameters, evidence, odds, worth, typical, turn, converged)
+    spread = np.stack([_spread(number, parameters, blocks, others, typical, assumed) for number in (CAREFUL, GUESSING, REVERSED)])
+    return Panel(utilities, others, parameters, spread, evidence, odds, worth, typical, turn, converged)
 
 
 def _labelers(
@@ -144,6 +149,30 @@ def _climb(
         value, information = np.where(better, new_value, value), np.where(better[:, None, None], new_information, information)
         stride = np.where(better, 1.0, stride / 4)
     return here, value
+
+
+def _spread(
+    hypothesis: int, parameters: Array, blocks: Sequence[Block], others: Sequence[Others], typical: Array, assumed: PanelPrior
+) -> Array:
+    """The standard deviation ``[labelers]`` of log reliability that the information gives (Laplace); of who guesses, of reliability.
+
+    Nobody guesses so perfectly that their reliability is 0 and not something near it.
+    """
+    if hypothesis == GUESSING:
+        return np.asarray(_information_at_zero(parameters[hypothesis], blocks, others) ** -0.5)
+    _, _, information = log_posterior(parameters[hypothesis], SIGNS[hypothesis], blocks, others, typical, assumed)
+    return np.asarray(np.sqrt(np.linalg.inv(information)[:, 0, 0]))
+
+
+def _information_at_zero(parameters: Array, blocks: Sequence[Block], others: Sequence[Others]) -> Array:
+    """Of reliability where it is 0, ``[labelers]``: the squared gradients of single rankings, and a prior of standard deviation 1."""
+    found = np.ones(len(parameters))
+    for block, (mean, _) in zip(blocks, others, strict=True):
+        habit, tie = (column[block.labeler, None] for column in (parameters[:, 1], parameters[:, 2]))
+        first, second, _ = probabilities(habit * block.lead, tie)
+        gradient = (block.weight * slope(block.outcome, first, second) * mean).sum(axis=1)
+        found += np.bincount(block.labeler, gradient**2, len(parameters))
+    return found
 
 
 def log_posterior(
@@ -210,6 +239,21 @@ def accuracy(reliability: Array) -> Array:
     """
     difference = np.sqrt(2) * ndtri((np.arange(200) + 200.5) / 400)  # the upper half: its quantiles are those of |d|
     return np.asarray(expit(np.multiply.outer(reliability, difference)).mean(axis=-1))
+
+
+def accuracy_draws(panel: Panel) -> Array:
+    """What :func:`accuracy` may be of each labeler, ``[DRAWS, labelers]``: a hypothesis by its odds, under it a reliability.
+
+    The same panel gives the same draws.
+    """
+    random = np.random.default_rng(0)
+    labelers = np.arange(panel.odds.shape[1])
+    hypothesis = (random.random((DRAWS, 1, len(labelers))) > np.cumsum(panel.odds, axis=0)[:-1]).sum(axis=1)
+    away = panel.spread[hypothesis, labelers] * random.standard_normal(hypothesis.shape)
+    log_reliability = np.clip(panel.parameters[hypothesis, labelers, 0] + away, *LIMITS[0])
+    drawn = np.where(hypothesis == GUESSING, away, np.array(SIGNS)[hypothesis] * np.exp(log_reliability))
+    steps = np.linspace(-np.exp(LIMITS[0][1]), np.exp(LIMITS[0][1]), 401)  # close enough for a straight line between two
+    return np.asarray(np.interp(drawn, steps, accuracy(steps)))
 
 
 def _odds(evidence: Array, assumed: PanelPrior) -> Array:

@@ -26,23 +26,71 @@ def labeler_agreement(labelers: Sequence[Row]) -> str:
 
     Rows are ``{labeler, agreement, low?, high?, judgements?, flagged?}``, agreement in [0, 1]; those who are flagged stand out.
     """
-    rows = sorted((r for r in labelers if number(r.get("agreement")) is not None), key=lambda r: r["agreement"])[:MOST_LABELERS]
-    if not rows:
-        return ""
+    rows = _lowest_first(labelers, "agreement")
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         _beside_published(axes, len(rows))
-        for y, row in enumerate(rows):
-            interval_point(axes, row["agreement"], y, row.get("low"), row.get("high"), THIRD if row.get("flagged") else AFTER)
-        if any(row.get("flagged") for row in rows):
-            axes.plot([], [], "o", color=THIRD, label="to look at")
-        axes.set_yticks(range(len(rows)), [_with_count(row) for row in rows])
-        counted = "\n(judgements in brackets)" if any(row.get("judgements") is not None for row in rows) else ""
-        axes.set_xlabel(f"agreement with the consensus of the others{counted}")
-        legend(figure)
+        _each_labeler(figure, axes, rows, ("agreement", "low", "high"), "agreement with the consensus of the others")
 
-    return svg(draw, 1.4 + 0.3 * len(rows), "labelers", f"Agreement of {len(rows)} labelers with the others, with intervals")
+    return (
+        svg(draw, 1.4 + 0.3 * len(rows), "labelers", f"Agreement of {len(rows)} labelers with the others, with intervals") if rows else ""
+    )
+
+
+def labeler_reliability(labelers: Sequence[Row]) -> str:
+    """Each labeler's reliability and between what it lies, the lowest first, beside guessing, which is 0; at most 30 labelers.
+
+    Rows are ``{labeler, reliability, reliability_low?, reliability_high?, judgements?, flagged?}``, reliability in [-1, 1].
+    """
+    rows = _lowest_first(labelers, "reliability")
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.axvline(0, color=INK, linewidth=1, linestyle=":", label="guessing")
+        axes.set(xlim=(-1, 1), ylim=(len(rows) - 0.4, -0.6), xticks=(-1, -0.5, 0, 0.5, 1))
+        columns = ("reliability", "reliability_low", "reliability_high")
+        _each_labeler(figure, axes, rows, columns, "reliability: 1 is always right, below 0 is upside down")
+
+    return svg(draw, 1.4 + 0.3 * len(rows), "reliability", f"Reliability of {len(rows)} labelers, with intervals") if rows else ""
+
+
+def labeler_times(labelers: Sequence[Row]) -> str:
+    """How long a task takes each labeler, the fastest first; at most 30 labelers.
+
+    Rows are ``{labeler, active_s, judgements?, flagged?}``: seconds of active time, the median of their tasks.
+    """
+    rows = _lowest_first(labelers, "active_s")
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for y, row in enumerate(rows):
+            axes.barh(y, row["active_s"], color=THIRD if row.get("flagged") else AFTER, height=0.62)
+        if any(row.get("flagged") for row in rows):
+            axes.plot([], [], "s", color=THIRD, label="to look at")
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        _name_labelers(figure, axes, rows, "seconds of active time on a task, the median")
+
+    return svg(draw, 1.4 + 0.3 * len(rows), "times", f"Active time on a task of {len(rows)} labelers") if rows else ""
+
+
+def labeler_rates(labelers: Sequence[Row]) -> str:
+    """How often each labeler lets completions share a rank and gives an F, the least often first; at most 30 labelers.
+
+    Rows are ``{labeler, tie_share, f_share, judgements?}``: shares of pairs and of completions, in [0, 1].
+    """
+    rows = [row for row in _lowest_first(labelers, "tie_share") if number(row.get("f_share")) is not None]
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for name, colour, text in (("tie_share", AFTER, "pairs that are tied"), ("f_share", THIRD, "completions that got an F")):
+            axes.plot([row[name] for row in rows], range(len(rows)), "o", color=colour, markersize=5, alpha=0.8, label=text)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(left=0)
+        _name_labelers(figure, axes, rows, "share")
+
+    return svg(draw, 1.4 + 0.3 * len(rows), "rates", f"Ties and Fs of {len(rows)} labelers") if rows else ""
 
 
 def group_agreement(rows: Sequence[Row]) -> str:
@@ -176,6 +224,29 @@ def _beside_published(axes: Any, rows: int) -> None:
     axes.axvline(0.5, color=INK, linewidth=1, linestyle=":", label="guessing")
     axes.set_ylim(rows - 0.4, -0.6)
     axes.set_xlim(0, 1)
+
+
+def _lowest_first(labelers: Sequence[Row], what: str) -> list[Row]:
+    """The labelers of whom it is known, the lowest first, at most 30."""
+    return sorted((row for row in labelers if number(row.get(what)) is not None), key=lambda row: row[what])[:MOST_LABELERS]
+
+
+def _each_labeler(figure: Any, axes: Any, rows: Sequence[Row], columns: tuple[str, str, str], told: str) -> None:
+    """An estimate and its interval, ``columns`` of the rows, of each labeler; ``told`` below."""
+    for y, row in enumerate(rows):
+        interval_point(axes, row[columns[0]], y, row.get(columns[1]), row.get(columns[2]), THIRD if row.get("flagged") else AFTER)
+    if any(row.get("flagged") for row in rows):
+        axes.plot([], [], "o", color=THIRD, label="to look at")
+    _name_labelers(figure, axes, rows, told)
+
+
+def _name_labelers(figure: Any, axes: Any, rows: Sequence[Row], told: str) -> None:
+    """A name at each row, what is told below, and a legend where something asks for one."""
+    axes.set_yticks(range(len(rows)), [_with_count(row) for row in rows])
+    counted = "\n(judgements in brackets)" if any(row.get("judgements") is not None for row in rows) else ""
+    axes.set_xlabel(f"{told}{counted}")
+    if axes.get_legend_handles_labels()[0]:
+        legend(figure)
 
 
 def _with_count(row: Row) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from heedful.errors import DataProblem, SettingProblem, nearest
-from heedful.records import Labeler
+from heedful.records import Labeler, LabelerKind
 from heedful.store import labelers
 from heedful.store.audit import record
 from heedful.store.columns import add_row
@@ -55,14 +55,21 @@ class Member:
 
 
 def create(
-    connection: sa.Connection, name: str, password: str | None, owner: bool, strata: Mapping[str, str], actor: str, now: datetime
+    connection: sa.Connection,
+    name: str,
+    password: str | None,
+    owner: bool,
+    strata: Mapping[str, str],
+    actor: str,
+    now: datetime,
+    kind: LabelerKind = "person",
 ) -> Account:
-    """A new account, and the labeler that it judges as; ``password`` is a hash, or ``None`` for who signs in by an identity only.
+    """A new account, and the labeler that it judges as; ``password`` is a hash, or ``None`` for who signs in by an identity, or never.
 
     Raises DataProblem where the name is taken.
     """
     refuse_taken(connection, name)
-    labeler_id = labelers.insert(connection, Labeler(name, strata=dict(strata)), now)
+    labeler_id = labelers.insert(connection, Labeler(name, kind, dict(strata)), now)
     values = {"name": name, "password": password, "labeler_id": labeler_id, "owner": owner, "state": "active", "made_at": now}
     number = add_row(connection, account, **values)
     record(connection, "account.made", actor, now, account=number, labeler=labeler_id, owner=owner)

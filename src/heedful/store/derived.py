@@ -153,23 +153,33 @@ def undecided(connection: sa.Connection, project_name: str) -> list[int]:
     Not those with a place still to be filled, nor those on which somebody has ruled, nor those about
     which somebody said something that the run does not know. The most undecided come first.
     """
-    project_id, asked = projects.find(connection, project_name)
+    _, asked = projects.find(connection, project_name)
     run = latest(connection, project_name)
     if run is None:
         return []
-    d, s, r = derived_pair.c, slot.c, judgement_revision.c
-    news = sa.exists().where(s.prompt_id == d.prompt_id, r.slot_id == s.id, r.event > run.as_of)
-    best = sa.func.max(d.p)
-    found = (
-        sa.select(d.prompt_id)
-        .join(prompt, prompt.c.id == d.prompt_id)
-        .where(d.run_id == run.id, prompt.c.project_id == project_id, prompt.c.overlap < asked.max_overlap, ~prompt.c.withdrawn)
-        .where(~waits(d.prompt_id), ~news, ~ruled(connection, project_name))
-        .group_by(d.prompt_id)
-        .having(best < asked.decided)
-        .order_by(best, d.prompt_id)
-    )
-    return list(connection.execute(found).scalars())
+    d, best = derived_pair.c, sa.func.max(derived_pair.c.p)
+    found = sa.select(d.prompt_id).join(prompt, prompt.c.id == d.prompt_id).where(d.run_id == run.id, *_open(connection, project_name, run))
+    return list(connection.execute(found.group_by(d.prompt_id).having(best < asked.decided).order_by(best, d.prompt_id)).scalars())
+
+
+def open_to_more(connection: sa.Connection, project_name: str, prompt_ids: Iterable[str]) -> list[int]:
+    """Of some prompts that a run leaves undecided, those that may be shown to one more labeler; see :func:`undecided`."""
+    run = latest(connection, project_name)
+    found: list[int] = []
+    remaining = iter(prompt_ids)
+    while run and (some := list(islice(remaining, _PAIRS_AT_ONCE))):
+        which = sa.select(prompt.c.id).where(prompt.c.external_id.in_(some), *_open(connection, project_name, run))
+        found += connection.execute(which).scalars()
+    return found
+
+
+def _open(connection: sa.Connection, project_name: str, run: DerivedRun) -> list[sa.ColumnElement[bool]]:
+    """Of a ``prompt``: whether one more labeler may be asked about it, as far as a run of its project knows."""
+    project_id, asked = projects.find(connection, project_name)
+    s, r, p = slot.c, judgement_revision.c, prompt.c
+    news = sa.exists().where(s.prompt_id == p.id, r.slot_id == s.id, r.event > run.as_of)
+    room = (p.project_id == project_id, p.overlap < asked.max_overlap, ~p.withdrawn)
+    return [*room, ~waits(p.id), ~news, ~ruled(connection, project_name)]
 
 
 def ruled(connection: sa.Connection, project_name: str) -> sa.ColumnElement[bool]:

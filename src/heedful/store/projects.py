@@ -31,7 +31,7 @@ class Project:
     ``tie_policy``: whether completions may share a rank: not at all (``none``), with a reminder
     to do so sparingly, or freely.
     ``overlap``: how many different labelers judge a prompt; where their consensus stays
-    undecided (no pair has probability ``decided``), more are asked, up to ``max_overlap``.
+    undecided (no pair, or not every thumb, has probability ``decided``), more are asked, up to ``max_overlap``.
     ``max_shown``: how many completions of a prompt a task shows at most. Of a prompt that is uploaded with more,
     so many are drawn, and one that comes in another way is refused; what was there before it was changed stays as it is.
     ``coverage``: places of every prompt that are kept for a stratum of the population, like

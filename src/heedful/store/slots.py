@@ -118,8 +118,12 @@ def repeat_of(connection: sa.Connection, project_id: int, labeler_id: int, befor
 
 def has_voice(connection: sa.Connection, prompt_id: int, labeler_id: int) -> bool:
     """Whether a labeler was asked about a prompt, and may still answer, or has."""
-    met = sa.select(~_not_met(prompt.c.id, labeler_id)).where(prompt.c.id == prompt_id)
-    return bool(connection.execute(met).scalar())
+    return bool(connection.execute(sa.select(met(prompt.c.id, labeler_id)).where(prompt.c.id == prompt_id)).scalar())
+
+
+def met(prompt_id: sa.ColumnElement[int], labeler_id: int) -> sa.ColumnElement[bool]:
+    """The same of each prompt of a query."""
+    return ~_not_met(prompt_id, labeler_id)
 
 
 def lease_place(

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import Depends, Path, Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
@@ -116,7 +120,7 @@ class Sent:
 
 
 def known(request: Request) -> Visitor:
-    """The visitor, if the tables let them in. Nothing of a form has been read yet: it may be large, and from anybody.
+    """The visitor, if the tables let them in. Nothing of what they send has been read yet: it may be large, and from anybody.
 
     Raises Refusal where they do not, TooManyTries where it is too often.
     """
@@ -128,7 +132,7 @@ def known(request: Request) -> Visitor:
     by = _ByToken(request) if request.url.path.startswith(API) else _ByCookie(request)
     now = store.clock()
     try:  # All in one transaction: every request does this.
-        visitor = store.read(lambda c: _let_in(c, by.visitor(c, need, now), need, request.path_params.get("project")))
+        visitor = store.read(lambda c: _with_role(c, by.visitor(c, need, now), need, request.path_params.get("project")))
     except BadToken as problem:
         store.write(lambda c, key=problem.key: throttle.failed(c, [key], now))  # type: ignore[misc]
         raise
@@ -142,7 +146,32 @@ def known(request: Request) -> Visitor:
     return visitor
 
 
-Known = Annotated[Visitor, Depends(known)]
+class Door(APIRoute):
+    """A route that looks at whoever comes before it reads what they send.
+
+    FastAPI reads JSON before it asks any dependency: without this, whoever cannot come in would still be read to the end.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What FastAPI makes of the route, behind the question who comes."""
+        inside = super().get_route_handler()
+
+        async def enter(request: Request) -> Response:
+            request.state.visitor = await run_in_threadpool(known, request)
+            return await inside(request)
+
+        return enter
+
+
+async def let_in(request: Request) -> Visitor:
+    """Whom the door of this route let in. Raises Refusal where the route has none: it answers nobody."""
+    visitor: Visitor | None = getattr(request.state, "visitor", None)
+    if visitor is None:
+        raise Refusal(403, "forbidden", "This page is for nobody.")
+    return visitor
+
+
+Known = Annotated[Visitor, Depends(let_in)]
 
 
 async def sent(request: Request, visitor: Known) -> Sent:
@@ -153,7 +182,7 @@ async def sent(request: Request, visitor: Known) -> Sent:
     return Sent(form, request.headers.get("x-csrf-token") or str(form.get("csrf", "")))
 
 
-def admitted(request: Request, visitor: Known, came: Annotated[Sent, Depends(sent)]) -> Visitor:
+async def admitted(request: Request, visitor: Known, came: Annotated[Sent, Depends(sent)]) -> Visitor:
     """The visitor, if what they send comes from a page of theirs. Raises Refusal for a form that no page of theirs holds."""
     by_cookie = not request.url.path.startswith(API)  # the API takes no cookies, so nobody's browser can be misled
     if by_cookie and request.method not in SAFE_METHODS and not hmac.compare_digest(came.csrf.encode(), visitor.csrf.encode()):
@@ -210,7 +239,7 @@ class _ByToken:
         api_tokens.touch(connection, self.token, now)
 
 
-def _let_in(connection: sa.Connection, visitor: Visitor, need: str, named: str | None) -> Visitor:
+def _with_role(connection: sa.Connection, visitor: Visitor, need: str, named: str | None) -> Visitor:
     """The visitor in the project that the address names, or in none where a route is about the whole store."""
     if need == "anyone":
         return visitor

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,12 +19,13 @@ from heedful.feedback import findings
 from heedful.feedback.agreed import Consensus, ConsensusPair
 from heedful.feedback.asking import ask_more
 from heedful.feedback.coverage import Coverage
-from heedful.feedback.labelers import LabelerReport
+from heedful.feedback.labelers import FLAGGED, LabelerReport
+from heedful.feedback.labels import LabelConsensus
 from heedful.feedback.panel import FitOnce
 from heedful.feedback.said import Said, said_in
 from heedful.records import plain_text
 from heedful.report import feedback_figures
-from heedful.store import Store, derived, projects
+from heedful.store import Store, derived, projects, slots
 from heedful.store.derived import DerivedLabeler, DerivedPair, DerivedRun
 from heedful.store.reading import Judgement
 from heedful.store.schema import prompt
@@ -59,31 +60,40 @@ def work_out(store: Store, name: str) -> int:
     _, asked = store.read(lambda c: projects.find(c, name))
     said, fit = said_in(store, name), FitOnce()
     covered = findings.cover(said)
-    agreed = findings.agree(said, fit=fit) if said.counted else None
+    agreed = _agree(said, fit)
     reports = findings.report_all(said, fit) if said.rankings else []
     found = _of_labelers(said, reports)
-    agreements, everybody = findings.agreement_rows(said) if said.counted else ([], None)
-    pairs = agreed.pairs if agreed else []
-    undecided = _undecided(pairs, asked.decided, said.ruled_on)
+    agreements, everybody = findings.agreement_rows(said) if agreed else ([], None)
+    undecided = _undecided(_sureness(said, agreed), asked.decided, said.ruled_on)
     summary = {
         "panel": everybody.to_dict() if everybody else None,
         "agreements": agreements,
         "judgements": sum(one.details["judgements"] for one in found),
         "set_aside": sorted(said.set_aside),
         "undecided": [{"prompt_id": prompt_id, "p": p} for prompt_id, p in islice(undecided.items(), MOST_UNDECIDED)],
-        "figures": _figures(agreements, reports, covered),
+        "figures": _figures(agreements, reports, found, covered),
     }
-    number = _keep(store, said, agreed, [pair for pair in pairs if pair.prompt_id in undecided], found, summary)
-    if asked.task == "ranking":
-        ask_more(store, name)
+    open_pairs = [pair for pair in agreed.pairs if pair.prompt_id in undecided] if isinstance(agreed, Consensus) else []
+    number = _keep(store, said, agreed, open_pairs, found, summary)
+    ask_more(store, name, None if isinstance(agreed, Consensus) else undecided)
     return number
 
 
+def _agree(said: Said, fit: FitOnce) -> Consensus | LabelConsensus | None:
+    """What those say together who count, of rankings or of thumbs; of corrections there is nothing to agree on."""
+    if said.counted:
+        return findings.agree(said, fit=fit)
+    return findings.agree_on_thumbs(said) if said.on_thumbs and said.counting(said.thumbs) else None
+
+
 def _of_labelers(said: Said, reports: Iterable[LabelerReport]) -> list[DerivedLabeler]:
-    """What there is to say of each labeler, and how much they did; of those who ranked nothing only that."""
+    """What there is to say of each labeler, and how much they did; of who ranked nothing only that, and how well their thumbs agree."""
     known = {report.labeler: report for report in reports}
+    alike = findings.agree_each_on_thumbs(said) if said.on_thumbs else {}
     return [
-        DerivedLabeler(who, known[who].verdict, {**known[who].to_dict(), **done}) if who in known else DerivedLabeler(who, "unsure", done)
+        DerivedLabeler(who, known[who].verdict, {**known[who].to_dict(), **done})
+        if who in known
+        else DerivedLabeler(who, "unsure", {**alike.get(who, {}), **done})
         for who, done in _work(said.judgements).items()
     ]
 
@@ -91,7 +101,7 @@ def _of_labelers(said: Said, reports: Iterable[LabelerReport]) -> list[DerivedLa
 def _keep(
     store: Store,
     said: Said,
-    agreed: Consensus | None,
+    agreed: Consensus | LabelConsensus | None,
     open_pairs: list[ConsensusPair],
     found: list[DerivedLabeler],
     summary: dict[str, Any],
@@ -121,35 +131,58 @@ def _work(rows: Iterable[Judgement]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _figures(agreements: list[dict[str, Any]], reports: Sequence[LabelerReport], covered: Coverage) -> dict[str, str]:
+def _figures(
+    agreements: list[dict[str, Any]], reports: Sequence[LabelerReport], found: Iterable[DerivedLabeler], covered: Coverage
+) -> dict[str, str]:
     """Drawn now, as drawing takes longer than a page should."""
+    labelers = findings.labeler_rows(reports)
+    habits = [{"labeler": one.labeler, "flagged": one.verdict in FLAGGED, **one.details} for one in found]
     return {
         "groups": feedback_figures.group_agreement(agreements),
-        "agreement": feedback_figures.labeler_agreement(findings.labeler_rows(reports)),
+        "agreement": feedback_figures.labeler_agreement(labelers),
+        "reliability": feedback_figures.labeler_reliability(labelers),
+        "times": feedback_figures.labeler_times(habits),
+        "rates": feedback_figures.labeler_rates(habits),
         "time": feedback_figures.judgements_over_time(findings.day_rows(covered)),
         "coverage": feedback_figures.coverage(findings.group_rows(covered)),
     }
 
 
-def _undecided(pairs: Iterable[ConsensusPair], decided: float, ruled: set[str]) -> dict[str, float]:
-    """Prompts of which no pair is sure and that nobody has settled, with the probability of their surest pair, the least sure first."""
-    best: dict[str, float] = {}
-    for pair in pairs:
-        best[pair.prompt_id] = max(pair.p, best.get(pair.prompt_id, 0))
-    order = sorted((p, prompt_id) for prompt_id, p in best.items() if p < decided and prompt_id not in ruled)
+def _sureness(said: Said, agreed: Consensus | LabelConsensus | None) -> dict[str, float]:
+    """How sure one is of each prompt: of its surest pair, as some pairs are all but ties; of its least sure thumb, as each stands alone."""
+    if agreed is None:
+        return {}
+    if isinstance(agreed, Consensus):
+        return _by_prompt(max, ((pair.prompt_id, pair.p) for pair in agreed.pairs))
+    prompt_of = {thumb.completion_id: thumb.prompt_id for thumb in said.thumbs}
+    return _by_prompt(min, ((prompt_of[item.item], item.p) for item in agreed.items))
+
+
+def _by_prompt(choose: Callable[[float, float], float], told: Iterable[tuple[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for prompt_id, p in told:
+        found[prompt_id] = choose(p, found.get(prompt_id, p))
+    return found
+
+
+def _undecided(sureness: Mapping[str, float], decided: float, ruled: set[str]) -> dict[str, float]:
+    """Prompts of which one is not sure and that nobody has settled, the least sure first."""
+    order = sorted((p, prompt_id) for prompt_id, p in sureness.items() if p < decided and prompt_id not in ruled)
     return {prompt_id: p for p, prompt_id in order}
 
 
-def to_settle(store: Store, project: str, findings: Findings) -> list[dict[str, Any]]:
-    """The prompts that the newest run left undecided and nobody has ruled on since."""
+def to_settle(store: Store, project: str, findings: Findings, labeler_id: int) -> list[dict[str, Any]]:
+    """The prompts that the newest run left undecided and nobody has ruled on since; ``met``: which this labeler cannot settle any more."""
     told = {row["prompt_id"]: row["p"] for row in findings.summary.get("undecided", [])}
 
     def work(connection: sa.Connection) -> Any:
         project_id, _ = projects.find(connection, project)
         which = (prompt.c.project_id == project_id, prompt.c.external_id.in_(list(told)), ~prompt.c.withdrawn)
-        found = sa.select(prompt.c.external_id, prompt.c.content).where(*which, ~derived.ruled(connection, project))
+        found = sa.select(prompt.c.external_id, prompt.c.content, slots.met(prompt.c.id, labeler_id).label("met")).where(
+            *which, ~derived.ruled(connection, project)
+        )
         return connection.execute(found).all()
 
     rows = store.read(work)
-    found = [{"prompt_id": row.external_id, "text": plain_text(row.content), "p": told[row.external_id]} for row in rows]
+    found = [{"prompt_id": row.external_id, "text": plain_text(row.content), "p": told[row.external_id], "met": row.met} for row in rows]
     return sorted(found, key=lambda row: (row["p"], row["prompt_id"]))

@@ -18,7 +18,7 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr
 from heedful.store import Project, Store, accounts, comprehension, instructions, projects, prompts, status
 from heedful.store.comprehension import Question
 from heedful.web import analysis, exporting, uploads
-from heedful.web.access import MAY, Admitted
+from heedful.web.access import MAY, Admitted, Door
 from heedful.web.bodies import Body
 
 LARGEST_PROMPTS = 16 * 2**20
@@ -112,10 +112,11 @@ _BEARER = Depends(HTTPBearer(auto_error=False))  # for the description: who is l
 
 def project_router() -> APIRouter:
     """For routes of one project."""
-    return APIRouter(prefix="/api/v1/projects/{project}", responses=_PROBLEMS, dependencies=[_BEARER, Depends(project_number)])
+    dependencies = [_BEARER, Depends(project_number)]
+    return APIRouter(prefix="/api/v1/projects/{project}", responses=_PROBLEMS, dependencies=dependencies, route_class=Door)
 
 
-router = APIRouter(prefix="/api/v1", responses=_PROBLEMS, dependencies=[_BEARER])
+router = APIRouter(prefix="/api/v1", responses=_PROBLEMS, dependencies=[_BEARER], route_class=Door)
 one = project_router()
 
 

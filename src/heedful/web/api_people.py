@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from fastapi import Request
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
-from heedful.store import accounts, labelers
+from heedful.store import accounts, api_tokens, labelers
 from heedful.store.names import LONGEST_REASON
 from heedful.web import members
 from heedful.web.access import Admitted, Number
@@ -24,6 +24,13 @@ class Invited(Body):
     role: Literal["viewer", "labeler", "adjudicator", "manager"] = "labeler"
     strata: dict[Annotated[str, Field(max_length=200)], Annotated[StrictStr, Field(max_length=200)]] = Field({}, max_length=20)
     days: StrictInt = Field(7, ge=1, le=members.LONGEST_INVITATION)
+
+
+class NewJudge(Body):
+    """A program that judges under a name of its own, with a token that works for so many days."""
+
+    name: Plain = Field(min_length=1, max_length=100)
+    days: StrictInt = Field(members.JUDGES_FOR, ge=1, le=api_tokens.LONGEST_DAYS)
 
 
 class Paused(Body):
@@ -66,6 +73,12 @@ def invite(request: Request, visitor: Admitted, body: Invited) -> dict[str, str]
     """Invite somebody; the link is told now and never again."""
     secret = members.invite(store_of(request), visitor, body.role, body.strata, body.days)
     return {"link": f"{request.app.state.site.url}/join/{secret}"}
+
+
+@router.post("/judges", status_code=201)
+def add_judge(request: Request, visitor: Admitted, body: NewJudge) -> dict[str, str]:
+    """Let a program judge; its token is told now and never again."""
+    return {"token": members.add_judge(store_of(request), visitor, body.name, body.days)}
 
 
 @router.post("/people/{number}/pause")

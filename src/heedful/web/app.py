@@ -21,7 +21,7 @@ from heedful.errors import AnswerProblem, HeedfulError, InstructionsChanged, NoS
 from heedful.store import Store
 from heedful.store.store import Clock, utc_now
 from heedful.web import api, api_people, api_work
-from heedful.web.access import Refusal, admitted
+from heedful.web.access import Door, Refusal, admitted
 from heedful.web.auth import Passwords
 from heedful.web.labelling import CheckNeeded
 from heedful.web.oidc.providers import Provider, read
@@ -73,6 +73,7 @@ def create_app(
         openapi_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
+    app.router.route_class = Door
     app.state.site = Site(public_url)
     app.state.passwords = passwords or Passwords()
     app.state.worker = Worker()

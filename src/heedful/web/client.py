@@ -133,6 +133,10 @@ class Client:
             self._call("POST", f"/projects/{project}/invitations", {"role": role, "strata": dict(strata or {}), "days": days})["link"]
         )
 
+    def add_judge(self, project: int, name: str, days: int = 90) -> str:
+        """A token for a program that judges under a name of its own; it is told only now."""
+        return str(self._call("POST", f"/projects/{project}/judges", {"name": name, "days": days})["token"])
+
     def pause(self, project: int, account: int, paused: bool = True) -> None:
         """Ask somebody nothing new, or let them go on."""
         self._call("POST", f"/projects/{project}/people/{account}/pause", {"paused": paused})

@@ -48,7 +48,7 @@ T = TypeVar("T")
 Writer = Callable[[Store, str, Path], object]
 SENTENCES = ("evidence", "recommendation")
 NUMBERS = (
-    *("judgements", "tasks", "pairs", "agreement", "low", "high", "reliability"),
+    *("judgements", "tasks", "pairs", "agreement", "low", "high", "reliability", "reliability_low", "reliability_high"),
     *("tie_share", "f_share", "earlier_share", "consistency", "gold", "active_s"),
 )
 """Columns of the table of labelers."""

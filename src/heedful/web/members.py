@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
+import sqlalchemy as sa
+
 from heedful.errors import DataProblem, SettingProblem
-from heedful.store import Store, accounts, invitations, labelers
+from heedful.store import Store, accounts, api_tokens, invitations, labelers
 from heedful.store.accounts import Member
+from heedful.store.names import refuse_bad_name
 from heedful.web import analysis
 from heedful.web.access import Refusal, Visitor
 
 LONGEST_INVITATION = 60
+JUDGES_FOR = 90
+"""Days for which a judge's token works, unless somebody says otherwise."""
 
 
 def member(store: Store, project_id: int, number: int) -> Member:
@@ -28,6 +33,22 @@ def invite(store: Store, visitor: Visitor, role: str, strata: Mapping[str, str],
         raise SettingProblem(f"the invitation should last {days} days", f"Choose 1 to {LONGEST_INVITATION}.")
     whom = (role, visitor.project_id, strata, visitor.user)
     return store.write(lambda c: invitations.make(c, *whom, store.clock(), timedelta(days=days)))
+
+
+def add_judge(store: Store, visitor: Visitor, name: str, days: int) -> str:
+    """A program that judges under a name of its own: an account as which nobody signs in; returns its token, which is told only now.
+
+    Raises DataProblem for a name that is taken, SettingProblem for a token that should last too long.
+    """
+    refuse_bad_name("judge", name, 100)
+    by, now = visitor.user.actor, store.clock()
+
+    def work(c: sa.Connection) -> str:
+        judge = accounts.create(c, name, None, False, {}, by, now, kind="ai")
+        accounts.set_role(c, judge.id, visitor.project_id, "labeler", by, now)
+        return api_tokens.make(c, judge, "to judge", ["label"], days, now)
+
+    return store.write(work)
 
 
 def decide(store: Store, visitor: Visitor, labeler: str, aside: bool, why: str) -> None:

@@ -22,7 +22,7 @@ from heedful.feedback.asking import ask
 from heedful.feedback.criteria import CRITERIA
 from heedful.feedback.instructions import instructions_for
 from heedful.records import Completion, Labeler, Prompt
-from heedful.store import Answer, Project, Store, comprehension, invitations
+from heedful.store import Answer, Project, Store, accounts, comprehension, invitations
 from heedful.store.comprehension import Question
 from heedful.store.store import utc_now
 from heedful.web import analysis
@@ -161,7 +161,7 @@ def work(store: Store, name: str, skill: float, quality: dict[str, int], chance:
 def lead_to(store: Store, name: str, prompt: Any) -> None:
     """Skip tasks until the one comes that makes the better picture."""
     while (task := ask(store, "garden-helper", name)) is not None and task.prompt != prompt:
-        store.skip(task.token, name)
+        store.skip(task.token, name, "cannot judge")
 
 
 class Camera:
@@ -237,6 +237,35 @@ def labeler_pages(camera: Camera, cookie: str, label: str, store: Store) -> None
     camera.shoot(camera.page(cookie, f"{label}/mine"), "my-work")
 
 
+def other_pages(camera: Camera, hana: str, served: Served) -> None:
+    """Tasks of the other kinds, and what comes between a labeler and their tasks now and then."""
+    store, asked = served.store, CRITERIA["helpfulness"].question
+    for kind, warning in (("thumbs", "Some of these answers are rude."), ("correction", None)):
+        store.create_project(Project(f"garden-{kind}", "helpfulness", asked, task=kind, content_warning=warning))  # type: ignore[arg-type]
+        prompt, texts = SHOWN[0]
+        store.add_prompts(f"garden-{kind}", [item(f"{kind} 0", prompt, texts[:3])])
+    ida, jun = (served.person(name, project=f"garden-{kind}") for name, kind in (("ida", "thumbs"), ("jun", "correction")))
+    page = camera.page(ida, f"/label/{served.project_id('garden-thumbs')}")
+    page.locator("#content-warning").wait_for()
+    page.wait_for_selector(".completion")
+    camera.shoot(page, "content-warning")
+    page.get_by_role("button", name="Go on").click()
+    for key in "12":
+        page.keyboard.press(key)
+    camera.shoot(page, "thumbs")
+    page.locator("#prompt-title").focus()
+    page.keyboard.press("s")
+    camera.shoot(page, "skip")
+    page = camera.page(jun, f"/label/{served.project_id('garden-correction')}")
+    page.wait_for_selector(".completion")
+    page.locator(".completion textarea").nth(1).fill(
+        "Move it away from the glass at night. In winter it wants a lamp for twelve hours a day."
+    )
+    camera.shoot(page, "correction")
+    store.publish("garden-helper", f"{instructions_for(CRITERIA['helpfulness']).text}\nLook up what you doubt.\n")
+    camera.shoot(camera.page(hana, f"/label/{served.project_id('garden-helper')}"), "instructions-changed")
+
+
 def manager_pages(camera: Camera, cookie: str, project: str) -> None:
     """What a manager sees."""
     for path in ("", "/people", "/undecided", "/notes", "/prompts", "/instructions", "/settings", "/exports"):
@@ -246,6 +275,7 @@ def manager_pages(camera: Camera, cookie: str, project: str) -> None:
     camera.shoot(camera.page(cookie, "/projects/new"), "manager-new-project", whole=True)
     camera.shoot(camera.page(cookie, "/"), "home")
     camera.shoot(camera.page(cookie, "/account"), "account")
+    camera.shoot(camera.page(cookie, "/accounts"), "accounts")
 
 
 def main(folder: Path) -> None:
@@ -273,8 +303,13 @@ def take(camera: Camera, served: Served) -> None:
     owner = served.person("olga", "owner")
     number = served.project_id("garden-helper")
     store.write(lambda c: comprehension.publish(c, "garden-helper", QUESTIONS, "screenshots", now()))
-    labeler_pages(camera, served.person("hana", project="garden-helper", ready=False), f"/label/{number}", store)
+    by = store.read(accounts.everybody)[0]
+    link = store.write(lambda c: invitations.make(c, "labeler", number, {"language": "native"}, by, now()))
+    camera.shoot(camera.page(None, f"/join/{link}"), "invitation")
+    hana = served.person("hana", project="garden-helper", ready=False)
+    labeler_pages(camera, hana, f"/label/{number}", store)
     manager_pages(camera, owner, f"/projects/{number}")
+    other_pages(camera, hana, served)
 
 
 if __name__ == "__main__":

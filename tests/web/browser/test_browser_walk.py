@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 from test_browser_pages import PHONE, WIDE, faults, follow
 
-from heedful.store import accounts, invitations
+from heedful.feedback.criteria import CRITERIA
+from heedful.feedback.instructions import instructions_for
+from heedful.records import Completion, Prompt
+from heedful.store import accounts, comprehension, invitations
+from heedful.store.comprehension import Question
 
 Visit = Callable[..., Any]
 PASSWORD = "seven quiet owls by the sea"
@@ -99,7 +103,11 @@ def invite(page: Any, look: Callable[[Any, str], None]) -> str:
     page.get_by_label("Strata that they stand for").fill("language=native")
     follow(page.get_by_role("button", name="Make the link"))
     look(page, "a new link")
-    return str(page.locator(".secret").inner_text())
+    link = str(page.locator(".secret").inner_text())
+    page.get_by_label("The name it judges under").fill("hal")
+    follow(page.get_by_role("button", name="Make the token"))
+    look(page, "a token for a program")
+    return link
 
 
 def rank_everything(page: Any) -> None:
@@ -159,3 +167,65 @@ def test_an_invitation_works_once(served: Any, visit: Visit) -> None:
     page.get_by_role("button", name="I have read the instructions").wait_for()
     again = visit(None, f"/join/{secret}")
     assert re.search("not valid, or no longer", again.locator("main").inner_text())
+
+
+WORDS, KEYS, PRESS, WEIGH = 175 / 60, 2.0, 2.0, 4.0
+"""What a slow reader does: words and keys a second; seconds for a press of a button, and to weigh a completion. Of adults
+most read 175 to 300 words a minute in silence (Brysbaert 2019, "How many words do we read per minute?")."""
+COMPLETIONS = [
+    "Give it a lamp: basil wants twelve hours of light, and a north window in winter has three. Move it away from the glass at night.",
+    "Move it away from the glass at night and water it less than in summer. A warmer room helps.",
+    "Water it a lot, every evening, and leave it at the window so that it gets used to the cold.",
+    "Basil is a herb of the mint family. It is used in many kitchens, and the Greeks thought that it had to be cursed to grow.",
+]
+
+
+def words_on(page: Any, where: str = "main") -> int:
+    """The words that a reader sees there, without those on buttons, keys and chips."""
+    text = page.locator(where).evaluate(
+        """(root) => {
+            const seen = [], walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+            while (walk.nextNode()) {
+                const at = walk.currentNode.parentElement;
+                if (at.checkVisibility() && !at.closest('button, summary, kbd, .chip, .badge, .sr-only')) seen.push(walk.currentNode.data);
+            }
+            return seen.join(' ');
+        }"""
+    )
+    return len(re.findall(r"[^\W\d_]{2,}|\b[aI]\b", text))
+
+
+def test_a_slow_reader_has_ranked_three_minutes_after_opening_the_invitation(served: Any, visit: Visit) -> None:
+    from served import add_project
+
+    add_project(served.store, prompts=0)
+    served.store.publish("helpful", instructions_for(CRITERIA["helpfulness"]).text)
+    questions = [
+        Question("What does rank 1 hold?", ["The completion that helps most", "The completion that helps least"], 0),
+        Question("Two completions are almost equal. What do you do?", ["They share a rank", "I look for the difference"], 1),
+    ]
+    served.store.write(lambda c: comprehension.publish(c, "helpful", questions, "test", served.store.clock()))
+    made = [Completion(f"p:{n}", "p", text, [1], "stop", 1, f"model-{n}", {}) for n, text in enumerate(COMPLETIONS)]
+    served.store.add_prompts("helpful", [(Prompt("p", "How do I keep basil alive on a cold window sill in winter?"), made)])
+    served.person("olga", "owner")
+    [by] = served.store.read(accounts.everybody)
+    link = served.store.write(lambda c: invitations.make(c, "labeler", served.project_id(), {}, by, served.store.clock()))
+    page = visit(None, f"/join/{link}")
+    seconds = {"reading the invitation": words_on(page) / WORDS, "making an account": len("ann" + 2 * PASSWORD) / KEYS + PRESS}
+    fill_account(page, "ann")
+    follow(page.get_by_role("button", name="Accept"))
+    seconds["reading the instructions"] = words_on(page) / WORDS + PRESS
+    follow(page.get_by_role("button", name="I have read"))
+    seconds["answering the questions"] = words_on(page) / WORDS + 3 * PRESS
+    for choice in ("The completion that helps most", "I look for the difference"):
+        page.get_by_label(choice).check()
+    follow(page.get_by_role("button", name="Send"))
+    page.wait_for_selector(".completion")
+    words = sum(words_on(page, where) for where in (".task-head h1", "#prompt-body", "#completions"))
+    seconds["ranking"] = words / WORDS + 4 * WEIGH + 5 / KEYS
+    for key in "1234":
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    page.locator("#nothing").wait_for()
+    assert len(served.rows("ann")) == 1
+    assert sum(seconds.values()) < 180, seconds

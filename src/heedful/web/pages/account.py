@@ -14,11 +14,11 @@ from heedful.errors import HeedfulError, SettingProblem
 from heedful.store import Store, accounts, api_tokens, identities, invitations, labelers, sessions
 from heedful.store.keys import hashed as key_of
 from heedful.web import forms
-from heedful.web.access import Admitted, Form, Number, Visitor, text
+from heedful.web.access import Admitted, Door, Form, Number, Visitor, text
 from heedful.web.auth import begin_session, confirm
 from heedful.web.rendering import go, keep_cookie, page, sentence
 
-router = APIRouter()
+router = APIRouter(route_class=Door)
 
 
 @router.get("/account")

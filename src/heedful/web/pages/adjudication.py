@@ -9,10 +9,10 @@ from heedful.errors import AnswerProblem, DataProblem, InstructionsChanged
 from heedful.feedback.asking import ask_about
 from heedful.store import Store
 from heedful.web import analysis
-from heedful.web.access import Admitted, Form, Visitor, text
+from heedful.web.access import Admitted, Door, Form, Visitor, text
 from heedful.web.rendering import go, page, sentence
 
-router = APIRouter(prefix="/projects/{project}/undecided")
+router = APIRouter(prefix="/projects/{project}/undecided", route_class=Door)
 
 
 @router.get("")
@@ -37,7 +37,7 @@ def settle(request: Request, visitor: Admitted, came: Form) -> Response:
 def _undecided(request: Request, visitor: Visitor, problem: str = "") -> Response:
     store: Store = request.app.state.store
     found = analysis.newest(store, visitor.asked.name)
-    rows = analysis.to_settle(store, visitor.asked.name, found) if found else []
+    rows = analysis.to_settle(store, visitor.asked.name, found, visitor.user.labeler_id) if found else []
     return page(
         request, visitor, "manage/undecided.html", status=422 if problem else 200, problem=problem, rows=rows, run=found and found.run
     )

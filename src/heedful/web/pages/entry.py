@@ -12,14 +12,14 @@ from heedful.errors import AnswerProblem, HeedfulError
 from heedful.store import Store, accounts, invitations, projects, sessions, throttle
 from heedful.store.accounts import Account
 from heedful.store.names import refuse_bad_name
-from heedful.web.access import MAY, Admitted, Form, Visitor, text
+from heedful.web.access import MAY, Admitted, Door, Form, Visitor, text
 from heedful.web.auth import begin_session, sign_in
 from heedful.web.forms import new_password
 from heedful.web.rendering import go, keep_cookie, page, sentence
 from heedful.web.texts import local_path
 from heedful.web.throttling import FREE_LINKS, TooManyTries, address_of, refuse_guessing
 
-router = APIRouter()
+router = APIRouter(route_class=Door)
 
 
 @router.get("/")

@@ -10,10 +10,10 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from heedful.errors import HeedfulError
 from heedful.store import Store
 from heedful.web import exporting
-from heedful.web.access import Admitted, Refusal
+from heedful.web.access import Admitted, Door, Refusal
 from heedful.web.rendering import page, sentence
 
-router = APIRouter(prefix="/projects/{project}/exports")
+router = APIRouter(prefix="/projects/{project}/exports", route_class=Door)
 
 
 @router.get("")

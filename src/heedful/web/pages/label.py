@@ -10,12 +10,12 @@ from fastapi.responses import Response
 from heedful.errors import AnswerProblem, InstructionsChanged
 from heedful.store import Store, comprehension, tasks
 from heedful.web import labelling
-from heedful.web.access import Admitted, Form, Visitor, text
+from heedful.web.access import Admitted, Door, Form, Visitor, text
 from heedful.web.bodies import OfTask, Skipped, Submitted
 from heedful.web.rendering import as_json, go, page, sentence
 from heedful.web.texts import difference, markdown
 
-router = APIRouter(prefix="/label/{project}")
+router = APIRouter(prefix="/label/{project}", route_class=Door)
 
 
 @router.get("")

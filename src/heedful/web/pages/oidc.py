@@ -14,7 +14,7 @@ from heedful.store.accounts import Account
 from heedful.store.departures import Departure
 from heedful.store.keys import new_secret
 from heedful.store.names import refuse_bad_name
-from heedful.web.access import Admitted, Form, Number, Refusal, Visitor, text
+from heedful.web.access import Admitted, Door, Form, Number, Refusal, Visitor, text
 from heedful.web.auth import begin_session, confirm
 from heedful.web.oidc.relying import ProviderProblem, RelyingParty
 from heedful.web.pages import account, entry
@@ -22,7 +22,7 @@ from heedful.web.rendering import go, keep_cookie, page, sentence
 from heedful.web.texts import local_path
 from heedful.web.throttling import FREE_LINKS, address_of, refuse_guessing
 
-router = APIRouter()
+router = APIRouter(route_class=Door)
 LONGEST_ANSWER = 4000
 """Characters of a code or a state; whatever is longer is nobody's."""
 

@@ -13,10 +13,11 @@ from heedful.feedback.labelers import FLAGGED
 from heedful.store import Store, accounts, comprehension, invitations, labelers
 from heedful.store.schema_access import ROLES
 from heedful.web import analysis, forms, members
-from heedful.web.access import Admitted, Form, Number, Visitor, text
+from heedful.web.access import Admitted, Door, Form, Number, Visitor, text
+from heedful.web.drawings import inline
 from heedful.web.rendering import go, page, sentence
 
-router = APIRouter(prefix="/projects/{project}")
+router = APIRouter(prefix="/projects/{project}", route_class=Door)
 TELLING = (*FLAGGED, "minority")
 """Verdicts whose evidence stands above the table, for a person to decide on."""
 
@@ -38,6 +39,18 @@ def invite(request: Request, visitor: Admitted, came: Form) -> Response:
     except HeedfulError as problem:
         return _people(request, visitor, status=422, problem=sentence(problem))
     return _people(request, visitor, link=f"{request.app.state.site.url}/join/{secret}")
+
+
+@router.post("/judges")
+def add_judge(request: Request, visitor: Admitted, came: Form) -> Response:
+    """Let a program judge; its token is shown now and never again."""
+    store: Store = request.app.state.store
+    try:
+        days = forms.numbers(came.form, ("days",)).get("days", members.JUDGES_FOR)
+        token = members.add_judge(store, visitor, text(came.form, "name"), days)
+    except HeedfulError as problem:
+        return _people(request, visitor, status=422, problem=sentence(problem))
+    return _people(request, visitor, token=token)
 
 
 @router.post("/invitations/{number}/revoke")
@@ -124,5 +137,7 @@ def _people(request: Request, visitor: Visitor, **more: Any) -> Response:
     shown = store.read(look)
     reports = {one.labeler: one for one in (found.labelers if found else [])}
     outside = [one for name, one in reports.items() if name not in {m.account.labeler for m in shown["members"]}]
+    drawn = found.summary.get("figures", {}) if found else {}
+    shown |= {"figures": {name: inline(svg) for name, svg in drawn.items() if svg}}
     shown |= {"reports": reports, "outside": outside, "look_at": [one for one in reports.values() if one.verdict in TELLING]}
-    return page(request, visitor, "manage/people.html", **shown, roles=ROLES, **more)
+    return page(request, visitor, "manage/people.html", **shown, roles=ROLES, judges_for=members.JUDGES_FOR, **more)

@@ -16,13 +16,14 @@ from heedful.feedback.instructions import instructions_for
 from heedful.records import plain_text
 from heedful.store import Project, Store, comprehension, instructions, projects, prompts, slots, status
 from heedful.web import analysis, forms, uploads
-from heedful.web.access import Admitted, Form, Visitor, text
+from heedful.web.access import Admitted, Door, Form, Visitor, text
 from heedful.web.drawings import inline
 from heedful.web.rendering import go, page, sentence
 from heedful.web.security import LARGEST_UPLOAD
 from heedful.web.texts import markdown
+from heedful.web.worker import Worker
 
-router = APIRouter(prefix="/projects")
+router = APIRouter(prefix="/projects", route_class=Door)
 LONGEST_INSTRUCTIONS = 50_000
 USUALLY_SHOWN = "4"
 
@@ -70,7 +71,18 @@ def overview(request: Request, visitor: Admitted) -> Response:
         figures = {name: inline(drawn) for name, drawn in found.summary.get("figures", {}).items() if drawn}
         news = sum(counted.judgements.values()) - found.summary.get("judgements", 0)
         shown |= {"run": found.run, "summary": found.summary, "figures": figures, "news": news}
-    return page(request, visitor, "manage/overview.html", **shown)
+    problem = _trouble(request, visitor) if visitor.may("manage") else ""
+    return page(request, visitor, "manage/overview.html", problem=problem, **shown)
+
+
+def _trouble(request: Request, visitor: Visitor) -> str:
+    """Why the figures that somebody asked for are not there; told once."""
+    worker: Worker = request.app.state.worker
+    try:
+        worker.join(visitor.asked.name, 0)
+    except HeedfulError as problem:
+        return f"The figures could not be worked out: {problem}"
+    return ""
 
 
 @router.get("/{project}/settings")
