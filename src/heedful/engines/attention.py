@@ -119,7 +119,7 @@ class Packed:
         """Every part by itself; the parts stand one behind the other in the row."""
         q, k, v = (x.transpose(0, 1) for x in (query, key, value))  # [N, heads, d]
         rectangles = [Unpack.apply(x, self.layout, whole) for x, whole in ((q, False), (k, True), (v, True))]
-        found = [self._part(part, *own, scale) for part, own in zip(self.layout.parts, zip(*rectangles, strict=True), strict=True)]
+        found = [self._part(part, *own, scale=scale) for part, own in zip(self.layout.parts, zip(*rectangles, strict=True), strict=True)]
         return Pack.apply(self.layout, *found)
 
     @staticmethod
