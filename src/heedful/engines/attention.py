@@ -118,8 +118,11 @@ class Packed:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Every part by itself; the parts stand one behind the other in the row."""
         q, k, v = (x.transpose(0, 1) for x in (query, key, value))  # [N, heads, d]
-        rectangles = [Unpack.apply(x, self.layout, whole) for x, whole in ((q, False), (k, True), (v, True))]
-        found = [self._part(part, *own, scale=scale) for part, own in zip(self.layout.parts, zip(*rectangles, strict=True), strict=True)]
+        queries, keys, values = (Unpack.apply(x, self.layout, whole) for x, whole in ((q, False), (k, True), (v, True)))
+        found = [
+            self._part(part, query, key, value, scale)
+            for part, query, key, value in zip(self.layout.parts, queries, keys, values, strict=True)
+        ]
         return Pack.apply(self.layout, *found)
 
     @staticmethod
