@@ -52,7 +52,7 @@ def judged(seed: int) -> tuple[list[Ranking], dict[str, int]]:
     with tempfile.TemporaryDirectory() as folder:
         defaults = {**demo_settings(str(shipped_model("causal")), "causal"), "seed": seed, "output": str(Path(folder) / "demo")}
         settings = settings_of(None, None, defaults)
-        with open_run(settings, "demo", resume=False, progress=progress) as run:
+        with open_run(settings.output, settings.model_dump(), "demo", resume=False, progress=progress) as run:
             ws = Workspace(settings, WorldSource(settings), run, progress)
             ws.stage("prompts", data.load_prompts)
             ws.stage("completions", data.sample, "prompts")
