@@ -18,30 +18,23 @@ from types import FrameType
 def insistent_ctrl_c(seconds: float = 1.0) -> Iterator[None]:
     """Within this context Ctrl-C is asked again every ``seconds`` until it has ended the block.
 
-    Does nothing outside the main thread, or where somebody else decides what Ctrl-C means (a shell
-    that told its background jobs to ignore it, a server with a handler of its own).
+    Does nothing where there are no timers (Windows), outside the main thread, or where somebody else
+    decides what Ctrl-C means (a shell that told its background jobs to ignore it, a server with a
+    handler of its own).
     """
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    here = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    left = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if left.is_set():
-            return
-        again = threading.Timer(seconds, ask_again)
-        again.daemon = True
-        again.start()
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         raise KeyboardInterrupt
 
-    def ask_again() -> None:
-        if not left.is_set():
-            signal.raise_signal(signal.SIGINT)
-
-    signal.signal(signal.SIGINT, ask)
+    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGALRM)}
     try:
         yield
     finally:
-        left.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
