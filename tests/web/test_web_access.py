@@ -167,6 +167,7 @@ MINIMAL: dict[str, Any] = {
     "check": {"answers": []},
     "invitations": {"role": "labeler"},
     "judges": {"name": " "},
+    "undecided": {"prompt_id": "x"},
     "pause": {"paused": False},
     "kind": {"kind": "person"},
     "quarantine": {"labeler": "nobody", "quarantined": True, "why": "x"},

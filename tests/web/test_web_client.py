@@ -134,6 +134,39 @@ def test_a_program_is_let_in_by_its_token_and_counts_as_one(listening: tuple[str
     assert store.check().problem == ""
 
 
+def test_an_adjudicator_settles_what_is_undecided(listening: tuple[str, Store, Any]) -> None:
+    url, store, app = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project = owner.create_project("support", "helpfulness", "Which helps most?", overlap=2, max_overlap=2)
+    owner.publish(project, "Rank them.")
+    owner.add_prompts(project, [{"id": "p", "prompt": "q", "completions": ["a", "b"]}])
+    assert owner.undecided(project) == [], "nothing was worked out yet"
+    for name in ("ann", "ben"):
+        labeler = client_of(url, store, name, "labeler", project, "label")
+        labeler.acknowledge(project)
+        task = labeler.next_task(project)
+        assert task is not None
+        ranks = [1, 2] if (task["completions"][0]["text"] == "a") == (name == "ann") else [2, 1]
+        labeler.submit(project, task, {"ranks": ranks})
+        with pytest.raises(ApiProblem) as refused:
+            labeler.undecided(project)
+        assert refused.value.status == 403
+    owner.work_out(project)
+    app.state.worker.wait()
+    assert owner.undecided(project) == [{"prompt_id": "p", "text": "q", "p": 0.5, "met": False}]
+    judge = client_of(url, store, "adam", "adjudicator", project, "label", "manage")
+    with pytest.raises(ApiProblem) as unread:
+        judge.settle(project, "p")
+    assert unread.value.error == "instructions_changed"
+    judge.acknowledge(project)
+    task = judge.settle(project, "p")
+    judge.submit(project, task, {"ranks": [1, 2] if task["completions"][0]["text"] == "b" else [2, 1]})
+    assert owner.undecided(project) == []
+    assert [(pair["chosen"], pair["n_for"]) for pair in owner.pairs(project)] == [("b", 1)]
+    with pytest.raises(ApiProblem, match="asked about prompt 'p' before"):
+        judge.settle(project, "p")
+
+
 def test_who_leads_a_project_invites_pauses_and_decides(listening: tuple[str, Store, Any]) -> None:
     url, store, _ = listening
     owner = client_of(url, store, "olga", "owner", None, "read", "manage")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import threading
@@ -14,9 +15,10 @@ from apps import Browser, person
 from heedful.errors import DataProblem
 from heedful.jobs.exchange import import_said
 from heedful.pairs.convert import Choices
+from heedful.records import Prompt
 from heedful.store import Answer, Store, accounts, api_tokens, labelers
 from heedful.web import exporting
-from stores import project, ready, work
+from stores import completion, project, ready, work
 
 
 def rows(store: Store, name: str) -> list[dict[str, Any]]:
@@ -175,3 +177,17 @@ def test_completions_that_name_their_model_are_added_and_told_of(app: Any, store
     assert "2 of 4 completions say who wrote them: Claude (2)." in answered.text
     assert "<b>&</b>" not in answered.text
     assert len(list(store.completions("helpful"))) == 4
+
+
+def test_what_cannot_be_put_into_a_file_is_told_without_where_the_file_is_kept(app: Any, store: Store) -> None:
+    """Models write half characters, which no file of pairs can hold."""
+    ready(store, prompts=0, labelers=2, overlap=2, max_overlap=2)
+    store.add_prompts("helpful", [(Prompt("p", "half \ud800"), [completion("p", letter) for letter in "ab"])])
+    for name in ("l0", "l1"):
+        work(store, name, how=alphabetical)
+    owner = Browser(app).sign_in(store, person(store, "olga", "owner", None))
+    answered = owner.get("/projects/1/exports/pairs.jsonl")
+    told = html.unescape(answered.text)
+    assert answered.status_code == 422
+    assert "Row 1 for pairs.jsonl holds half a character" in told
+    assert str(Path(store.database.where).parent) not in told

@@ -6,14 +6,17 @@ from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
 from fastapi import Request
+from fastapi.responses import Response
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
+from heedful.feedback.asking import ask_about
 from heedful.store import accounts, api_tokens, labelers
-from heedful.store.names import LONGEST_REASON
-from heedful.web import members
+from heedful.store.names import LONGEST_ID, LONGEST_REASON
+from heedful.web import analysis, labelling, members
 from heedful.web.access import Admitted, Number
 from heedful.web.api import project_router, store_of
 from heedful.web.bodies import Body, Plain
+from heedful.web.rendering import as_json
 
 router = project_router()
 
@@ -51,6 +54,12 @@ class Decision(Body):
     labeler: Plain = Field(max_length=200)
     quarantined: StrictBool
     why: StrictStr = Field(min_length=1, max_length=LONGEST_REASON)
+
+
+class Settled(Body):
+    """A prompt that others left undecided."""
+
+    prompt_id: Plain = Field(max_length=LONGEST_ID)
 
 
 @router.get("/people")
@@ -93,6 +102,22 @@ def set_kind(request: Request, visitor: Admitted, number: Number, body: Kind) ->
     """Say whether a person or a program judges, so that an AI judge is not counted among people."""
     members.set_kind(store_of(request), visitor, number, body.kind)
     return {"kind": body.kind}
+
+
+@router.get("/undecided")
+def undecided(request: Request, visitor: Admitted) -> Response:
+    """The prompts that the newest figures left undecided, the least sure (``p``) first; ``met``: the token's owner was asked before."""
+    store = store_of(request)
+    found = analysis.newest(store, visitor.asked.name)
+    return as_json(analysis.to_settle(store, visitor.asked.name, found, visitor.user.labeler_id) if found else [])
+
+
+@router.post("/undecided")
+def settle(request: Request, visitor: Admitted, body: Settled) -> Response:
+    """Take one of them to judge it, which settles it; the answer is submitted like any other."""
+    store = store_of(request)
+    task = ask_about(store, visitor.asked.name, visitor.user.labeler, body.prompt_id)
+    return as_json({"task": labelling.task_json(task, store.clock())})
 
 
 @router.post("/quarantine")

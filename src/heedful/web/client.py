@@ -153,6 +153,16 @@ class Client:
         """Let them count again."""
         self._call("POST", f"/projects/{project}/quarantine", {"labeler": labeler, "quarantined": False, "why": why})
 
+    def undecided(self, project: int) -> list[dict[str, Any]]:
+        """What the newest figures left undecided: ``prompt_id``, how sure they are (``p``), and whether one was asked before (``met``)."""
+        found: list[dict[str, Any]] = self._call("GET", f"/projects/{project}/undecided")
+        return found
+
+    def settle(self, project: int, prompt_id: str) -> dict[str, Any]:
+        """A task on an undecided prompt; to submit its answer settles it."""
+        found: dict[str, Any] = self._call("POST", f"/projects/{project}/undecided", {"prompt_id": prompt_id})["task"]
+        return found
+
     def findings(self, project: int) -> dict[str, Any]:
         """What was worked out last."""
         found: dict[str, Any] = self._call("GET", f"/projects/{project}/findings")

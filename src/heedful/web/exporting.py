@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from heedful import __version__
-from heedful.errors import DataProblem, StoreProblem
+from heedful.errors import DataProblem, FileProblem, StoreProblem
 from heedful.feedback import findings
 from heedful.feedback.agreed import DECIDED, ConsensusPair
 from heedful.feedback.labels import share_up
@@ -94,7 +94,10 @@ def ready(store: Store, worker: Worker, project: str, name: str, state: str) -> 
 def make(store: Store, project: str, name: str, state: str) -> Path:
     """Work a file out, and let go of older ones."""
     path = _kept(store, project, name, state)
-    WRITERS[name](store, project, path)
+    try:
+        WRITERS[name](store, project, path)
+    except (DataProblem, FileProblem) as problem:  # whoever takes the file away knows it by its name, not by where it is kept
+        raise type(problem)(problem.what.replace(str(path), name), problem.next_step) from problem
     for other in path.parent.glob(f"{path.name.partition('-')[0]}-*-{name}"):
         if other != path:
             other.unlink(missing_ok=True)

@@ -87,6 +87,8 @@ ACCESS: dict[str, str] = {
     "POST /api/v1/projects/{project}/people/{number}/pause": "manage",
     "POST /api/v1/projects/{project}/people/{number}/kind": "manage",
     "POST /api/v1/projects/{project}/quarantine": "manage",
+    "GET /api/v1/projects/{project}/undecided": "adjudicate",
+    "POST /api/v1/projects/{project}/undecided": "adjudicate",
     "GET /api/v1/projects/{project}/instructions": "label",
     "POST /api/v1/projects/{project}/acknowledge": "label",
     "GET /api/v1/projects/{project}/check": "label",
