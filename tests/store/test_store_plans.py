@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from heedful.feedback.asking import ask_about
 from heedful.records import Labeler, Ranking
-from heedful.store import Store, importing, tasks
+from heedful.store import Store, importing, reading, tasks
 from postgres import create_database
 from stores import Clock, answer, items, next_task, ready, work
 
@@ -105,7 +105,7 @@ def test_status_walks_through_one_index_once(store: Store) -> None:
     ]
 
 
-def test_a_large_import_into_postgresql_looks_each_row_up(
+def test_a_large_import_into_postgresql_and_the_reading_of_it_go_by_index(
     postgres_server: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever refers to a place that is filled is looked for by index, though the tables were empty when PostgreSQL first planned that."""
@@ -120,8 +120,14 @@ def test_a_large_import_into_postgresql_looks_each_row_up(
         assert importing.add_judgements(connection, "helpful", rows, "a test", "test", store.clock()).stored == 2100
         return int(connection.execute(read).scalar_one())
 
+    def turn_a_page(connection: sa.Connection) -> int:
+        assert len(reading.hashes_page(connection, 1, 1000, after=4000, limit=100)) == 100
+        assert len(reading.page(connection, 1, "helpfulness", 1000, False, after=4000, limit=100)) == 100
+        return int(connection.execute(read).scalar_one())
+
     with Store.open(postgres_server.format("large_import")) as store:
         ready(store, prompts=0, labelers=0, overlap=3)
         store.add_prompts("helpful", texts)
         assert store.write(work) < 200_000, "and 2,100,000 with a walk through all that is there for every place"
+        assert store.read(turn_a_page) == 0, "a page of what was said is found by index, however much there is"
         assert store.check().problem == ""

@@ -61,7 +61,7 @@ def page(
 
     ``only_random``: only tasks that were drawn uniformly at random.
     """
-    found = _said(project_id, as_of).where(slot.c.id > after).limit(limit)
+    found = _said(project_id, as_of).where(*_beyond(after)).limit(limit)
     rows = connection.execute(found.where(slot.c.at_random) if only_random else found).all()
     names = external_ids(connection, (row.prompt_id for row in rows))
     return [(row.id, _records(row, names, criterion)) for row in rows]
@@ -82,7 +82,7 @@ def everything_page(
 
 def hashes_page(connection: sa.Connection, project_id: int, as_of: int, after: int, limit: int) -> list[tuple[int, Hashed]]:
     """The next judged slots after a slot, each with what a snapshot hashes of its latest revision up to an event."""
-    found = _latest(sa.select(slot.c.id, _R.number, _R.sha256), project_id, as_of).where(slot.c.id > after).limit(limit)
+    found = _latest(sa.select(slot.c.id, _R.number, _R.sha256), project_id, as_of).where(*_beyond(after)).limit(limit)
     return [(row.id, (row.id, row.number, row.sha256)) for row in connection.execute(found)]
 
 
@@ -92,6 +92,11 @@ def _said(project_id: int, as_of: int) -> sa.Select[Any]:
     found = _latest(sa.select(*columns, prompt.c.external_id, labeler.c.name, instructions.c.version), project_id, as_of)
     found = found.join(prompt, prompt.c.id == slot.c.prompt_id).join(labeler, labeler.c.id == slot.c.labeler_id)
     return found.join(instructions, instructions.c.id == _R.instructions_id)
+
+
+def _beyond(after: int) -> tuple[sa.ColumnElement[bool], ...]:
+    """Slots after one. Said of both tables: PostgreSQL does not infer it of the second, and would go through all of that for every page."""
+    return slot.c.id > after, _R.slot_id > after
 
 
 def _latest(found: sa.Select[Any], project_id: int, as_of: int) -> sa.Select[Any]:
