@@ -107,7 +107,7 @@ def test_consensus(heed: Heed, source: str, tmp_path: Path) -> None:
     assert sum(pair["p"] >= 0.55 for pair in pairs) == found["decided"]
     assert (tmp_path / "figures/calibration.svg").read_text().startswith("<svg")
     [without] = heed("consensus", source, "--exclude", "guesser", "--exclude", "reversed", "--method", "majority", "--json")
-    assert (without["method"], without["labelers"], without["left_out"]) == ("majority", 8, ["guesser", "reversed"])
+    assert (without["method"], without["labelers"], without["excluded"]) == ("majority", 8, ["guesser", "reversed"])
     assert without["input_sha256"] != found["input_sha256"]
     shown = heed("consensus", source)
     assert "Model: 10 labelers" in shown
@@ -205,14 +205,14 @@ def answer(texts: list[str], turned: bool) -> Answer:
 def test_quarantine_and_reinstate(heed: Heed, full: str) -> None:
     [row] = heed("quarantine", full, "reversed", "--why", "reads it upside down", "--by", "manager", "--json")
     assert (row["quarantined"], row["decided_by"], row["why"]) == (True, "manager", "reads it upside down")
-    assert heed("consensus", full, "--json")[0]["left_out"] == ["reversed"]
-    assert {r["labeler"]: r["set_aside"] for r in heed("labelers", full, "--json")}["reversed"] == "reads it upside down"
+    assert heed("consensus", full, "--json")[0]["quarantined"] == ["reversed"]
+    assert {r["labeler"]: r["quarantined"] for r in heed("labelers", full, "--json")}["reversed"] == "reads it upside down"
     assert heed("agreement", full, "--json")[0]["labelers"] == 9
     assert "upside down (quarantined)" in heed("labelers", full)
     assert "Quarantined: reads it upside down." in heed("labelers", full)
     history = heed("reinstate", full, "reversed", "--why", "we talked")
     assert [word for word in history.split() if word in ("quarantined", "reinstated")] == ["quarantined", "reinstated"]
-    assert heed("consensus", full, "--json")[0]["left_out"] == []
+    assert heed("consensus", full, "--json")[0]["quarantined"] == []
     with Store.open(full) as store:
         assert store.read(lambda c: labelers.decisions(c, "helpful"))[1]["decided_by"]
         assert len(list(store.judgements("helpful"))) == 400
@@ -250,6 +250,9 @@ def test_thumbs_have_a_consensus_too(heed: Heed, where: str) -> None:
             work(store, name, how=lambda task: Answer(thumbs=[text.startswith("answer a") for text in task.completions]))
     [found] = heed("consensus", where, "--json")
     assert (found["thumbs"], found["completions"], found["up"], found["down"]) == (18, 6, 3, 3)
+    [without] = heed("consensus", where, "--exclude", "l0", "--json")
+    assert (without["thumbs"], without["excluded"], without["quarantined"]) == (12, ["l0"], [])
+    assert heed("consensus", where, "--method", "model", "--json")[0]["right"].keys() == {"l0", "l1", "l2"}
     assert heed("coverage", where, "--json")[0]["overlap"] == {"3": 3}
     before = {name: found[name] for name in ("thumbs", "up", "down", "input_sha256")}
     heed("export", where, "thumbs.jsonl")

@@ -133,9 +133,9 @@ class FeedbackSettings(Section):
     question: str = Field(default="", description="The question that labelers answer; empty takes the criterion's own.")
     higher_is: Literal["better", "worse"] = Field(default="better", description="Whether more of the criterion is wanted.")
     labelers_per_prompt: int = Field(default=3, ge=1, description="How many labelers judge the same prompt.")
-    leave_out_flagged: bool = Field(
+    exclude_flagged: bool = Field(
         default=False,
-        description="Where there is too little for the consensus's model and the majority decides: leave out whom a person should look at, "
+        description="Where there is too little for the consensus's model and the majority decides: exclude whom a person should look at, "
         "without asking anybody.",
     )
 

@@ -133,7 +133,7 @@ def test_everything_that_is_learnt_keeps_to_a_ruling() -> None:
 
 HELPFUL = CRITERIA["helpfulness"]
 THREE = ("ann", "ben", "uma")
-ASKED = Said("lab", HELPFUL, [Ranking("p0", who, FORWARDS, [1, 2, 3], "helpfulness", "v") for who in THREE], set_aside={"uma": "guesses"})
+ASKED = Said("lab", HELPFUL, [Ranking("p0", who, FORWARDS, [1, 2, 3], "helpfulness", "v") for who in THREE], quarantined={"uma": "guesses"})
 
 
 def test_who_is_in_quarantine_may_be_excluded_besides() -> None:
@@ -147,7 +147,7 @@ def test_who_is_in_quarantine_may_be_excluded_besides() -> None:
 def test_where_everybody_is_in_quarantine_that_is_said(look: Callable[[Said], object]) -> None:
     thumbs = [Thumb("p0", who, "p0:a", True) for who in THREE]
     with pytest.raises(DataProblem, match=r"everybody who judged lab is in quarantine \(ann, ben, uma\)"):
-        look(replace(ASKED, thumbs=thumbs, set_aside=dict.fromkeys(THREE, "asleep")))
+        look(replace(ASKED, thumbs=thumbs, quarantined=dict.fromkeys(THREE, "asleep")))
 
 
 def test_the_thumbs_of_an_excluded_labeler_do_not_count() -> None:

@@ -128,7 +128,7 @@ def test_a_late_label_does_not_change_what_a_run_has_named(where: str, tmp_path:
     assert source.fingerprint() == before
 
 
-def test_who_was_set_aside_is_left_out_and_named(where: str, tmp_path: Path) -> None:
+def test_whose_work_is_in_quarantine_does_not_count_and_is_named(where: str, tmp_path: Path) -> None:
     with pytest.raises(DataProblem):
         collect(workspace("store", where), tmp_path, HELPFUL)
     judge(where)
@@ -136,10 +136,10 @@ def test_who_was_set_aside_is_left_out_and_named(where: str, tmp_path: Path) -> 
         store.write(lambda c: labelers.decide(c, "run", "ben", True, "manager", "guesses", store.clock()))
     found = collect(workspace("store", where), tmp_path, HELPFUL)
     assert {row.labeler for row in found.counted} == {"ann"}
-    assert found.set_aside == {"ben": "guesses"}
+    assert found.quarantined == {"ben": "guesses"}
     with Store.open(where) as store:
         store.write(lambda c: labelers.decide(c, "run", "ann", True, "manager", "guesses", store.clock()))
-    with pytest.raises(DataProblem, match="set aside are ann, ben"):
+    with pytest.raises(DataProblem, match="in quarantine are ann, ben"):
         collect(workspace("store", where), tmp_path, HELPFUL)
 
 

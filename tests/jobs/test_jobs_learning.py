@@ -124,12 +124,12 @@ def test_a_run_learns_what_an_adjudicator_ruled(store: Store, where: str, tmp_pa
     assert learnt(pairs) == learnt(exported(store)), "one source for the run and for the app"
 
 
-def test_a_run_and_the_app_leave_the_same_people_out(store: Store, where: str, tmp_path: Path) -> None:
+def test_a_run_and_the_app_count_the_same_people(store: Store, where: str, tmp_path: Path) -> None:
     rows = judged(store)
     store.write(lambda c: labelers.decide(c, "helpful", "uma", True, "mia", "reads it upside down", store.clock()))
     pairs, found = run(where, tmp_path, rows)
     assert {(pair.n_for, pair.n_against) for pair in pairs} == {(2, 0)}
-    assert found["judgements"]["set_aside"] == ["uma"]
+    assert found["judgements"]["quarantined"] == ["uma"]
     assert found["rankings"] == 16
     assert learnt(pairs) == learnt(exported(store))
 
@@ -163,17 +163,17 @@ def test_a_run_learns_from_corrections_alone(store: Store, where: str, tmp_path:
     assert "consensus" not in found
 
 
-def test_nobody_is_left_out_but_by_a_person_or_where_the_settings_say_so(store: Store, where: str, tmp_path: Path) -> None:
+def test_nobody_is_excluded_but_where_the_settings_say_so(store: Store, where: str, tmp_path: Path) -> None:
     """With ten rankings each the majority decides, and the one who reads the scale upside down is found."""
     rows = judged(store, 10, {"ann": False, "ben": False, "cleo": False, "uma": True})
     pairs, found = run(where, tmp_path / "as it is", rows)
     assert found["consensus"]["method"] == "majority"
     assert found["labelers_flagged"] == ["uma"]
-    assert found["left_out"] == []
+    assert found["excluded"] == []
     assert {(pair.n_for, pair.n_against) for pair in pairs} == {(3, 1)}
     assert found["agreement"]["agreement"] == 0.5, "three of six pairs of labelers agree: a figure of all who count"
-    pairs, found = run(where, tmp_path / "as one may ask", rows, leave_out_flagged=True)
-    assert found["left_out"] == ["uma"]
+    pairs, found = run(where, tmp_path / "as one may ask", rows, exclude_flagged=True)
+    assert found["excluded"] == ["uma"]
     assert {(pair.n_for, pair.n_against) for pair in pairs} == {(3, 0)}
 
 

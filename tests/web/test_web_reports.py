@@ -140,7 +140,7 @@ def test_nobody_is_set_aside_but_by_a_person(manager: Browser, judged: Store, he
     assert judged.read(lambda c: labelers.quarantined(c, "helpful")) == {}
     assert manager.fill("/projects/1/quarantine", labeler="uma", quarantined="yes", why="we will talk").status_code == 303
     assert judged.read(lambda c: labelers.quarantined(c, "helpful")) == {"uma": "we will talk"}
-    assert {row["labeler"]: row["set_aside"] for row in heed("labelers", judged.database.where)}["uma"] == "we will talk"
+    assert {row["labeler"]: row["quarantined"] for row in heed("labelers", judged.database.where)}["uma"] == "we will talk"
     assert "we will talk" in on_the_page(manager.get("/projects/1/people").text)["uma"][1]
 
 

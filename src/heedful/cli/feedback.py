@@ -88,8 +88,8 @@ def labelers(
         return
     table("Labelers", [_labeler_row(row) for row in rows], as_json=False)
     for row in rows:
-        if row["verdict"] not in ("fine", "unsure") or row["set_aside"]:
-            quarantine = f" Quarantined: {row['set_aside']}." if row["set_aside"] else ""
+        if row["verdict"] not in ("fine", "unsure") or row["quarantined"]:
+            quarantine = f" Quarantined: {row['quarantined']}." if row["quarantined"] else ""
             typer.echo(f"{row['labeler']}: {row['evidence']} {row['recommendation']}{quarantine}")
 
 
@@ -253,7 +253,7 @@ def _labeler_row(row: Mapping[str, Any]) -> dict[str, Any]:
     interval = {"estimate": row["agreement"], "low": row["low"], "high": row["high"]} if row["pairs"] else None
     return {
         "labeler": row["labeler"],
-        "verdict": row["verdict"].replace("_", " ") + (" (quarantined)" if row["set_aside"] else ""),
+        "verdict": row["verdict"].replace("_", " ") + (" (quarantined)" if row["quarantined"] else ""),
         "tasks": row["tasks"],
         "shared": row["shared_tasks"],
         "agreement": _percents(interval),

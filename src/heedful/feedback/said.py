@@ -23,7 +23,7 @@ class Said:
     """What was said by one criterion, in a store's project or in a file.
 
     ``words``: how many each completion has whose text is known; ``gold``: rankings that are known to be right.
-    ``set_aside``: whose judgements are in quarantine, by a person's decision, and why. ``snapshot`` names what was
+    ``quarantined``: whose judgements are in quarantine, by a person's decision, and why. ``snapshot`` names what was
     taken from a store.
     """
 
@@ -35,7 +35,7 @@ class Said:
     labelers: list[Labeler] = field(default_factory=list)
     words: Mapping[str, int] = field(default_factory=dict)
     gold: list[Ranking] = field(default_factory=list)
-    set_aside: Mapping[str, str] = field(default_factory=dict)
+    quarantined: Mapping[str, str] = field(default_factory=dict)
     snapshot: Snapshot | None = None
 
     @property
@@ -50,11 +50,11 @@ class Said:
 
     def counting(self, rows: Iterable[Told]) -> list[Told]:
         """Those of some judgements whose labeler is not in quarantine."""
-        return [row for row in rows if row.labeler not in self.set_aside]
+        return [row for row in rows if row.labeler not in self.quarantined]
 
     def not_quarantined(self, names: Iterable[str]) -> list[str]:
         """Those of some labelers who are not in quarantine."""
-        return [name for name in names if name not in self.set_aside]
+        return [name for name in names if name not in self.quarantined]
 
     def refuse_if_none_counts(self, rows: Sequence[Told]) -> None:
         """Raises DataProblem where there are some judgements, and everybody who made them is in quarantine."""

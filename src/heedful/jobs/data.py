@@ -67,7 +67,7 @@ def sample(ws: Workspace, folder: Path) -> dict[str, Any]:
 def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
     """What people said and, of rankings or else of thumbs, their consensus; of who ranks also what there is to say of them.
 
-    Who is set aside by a person's decision does not count, and what somebody ruled on is settled, as in the app and
+    Whose work is in quarantine by a person's decision does not count, and what somebody ruled on is settled, as in the app and
     for ``heed feedback``.
     """
     from heedful.pairs.formats import rankings
@@ -83,7 +83,7 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
         "line": f"{told} by {people} labelers; to look at: {', '.join(found['labelers_flagged']) or 'none'}",
         **counts,
         "labelers": people,
-        "judgements": {"event": said.snapshot.event, "sha256": said.snapshot.sha256, "set_aside": sorted(said.set_aside)},
+        "judgements": {"event": said.snapshot.event, "sha256": said.snapshot.sha256, "quarantined": sorted(said.quarantined)},
         "ruled_on": len(said.ruled_on),
         **found,
     }
@@ -92,8 +92,8 @@ def judge(ws: Workspace, folder: Path) -> dict[str, Any]:
 def _rankings(ws: Workspace, said: Said, folder: Path) -> dict[str, Any]:
     """The consensus of rankings, and what is to be said of each labeler.
 
-    The consensus's model weighs everybody by what they are worth, so nobody has to be left out; where there is too
-    little for it and the majority decides, those in doubt are left out only if the settings say so.
+    The consensus's model weighs everybody by what they are worth, so nobody has to be excluded; where there is too
+    little for it and the majority decides, those in doubt are excluded only if the settings say so.
     """
     from heedful.feedback import findings
     from heedful.feedback.agreement import panel_agreement
@@ -102,16 +102,16 @@ def _rankings(ws: Workspace, said: Said, folder: Path) -> dict[str, Any]:
 
     fit = FitOnce()
     reports = findings.report_all(said, fit)
-    in_doubt = [name for name in flagged(reports) if name not in said.set_aside]
+    in_doubt = [name for name in flagged(reports) if name not in said.quarantined]
     agreed = findings.agree(said, fit=fit)
-    if agreed.method == "majority" and ws.settings.feedback.leave_out_flagged:
+    if agreed.method == "majority" and ws.settings.feedback.exclude_flagged:
         agreed = findings.agree(said, exclude=in_doubt)
     write_jsonl(folder / "labelers.jsonl", reports)
     keep(ws, folder, said, agreed, reports)
     return {
         **_consensus_of("rankings", agreed, folder),
         "labelers_flagged": in_doubt,
-        "left_out": agreed.excluded,
+        "excluded": agreed.excluded,
         "decided_pairs": len(agreed.decided),
         "agreement": panel_agreement(said.counted, said.criterion).to_dict(),
     }

@@ -27,7 +27,7 @@ def export_said(
 ) -> dict[str, int]:
     """Write what was asked and said in a project as JSON lines, one prompt in memory at a time; returns counts by kind.
 
-    A row says whether it is a ruling, but not whether somebody set its labeler's work aside: what is set aside is left
+    A row says whether it is a ruling, but not whether its labeler's work is in quarantine: what is in quarantine is left
     out, so that the file teaches what the store does. ``everybody``: that, too, and whoever reads it has to decide again.
     ``strata``: also which groups of the population labelers stand for, which is personal.
     """
@@ -35,10 +35,10 @@ def export_said(
     from heedful.store import labelers
 
     counts: Counter[str] = Counter()
-    aside = {} if everybody else store.read(lambda c: labelers.quarantined(c, project))
+    quarantined = {} if everybody else store.read(lambda c: labelers.quarantined(c, project))
 
     def items() -> Iterator[Item]:
-        for item in _items(store, project, as_of, strata, aside):
+        for item in _items(store, project, as_of, strata, quarantined):
             counts[type(item).__name__.lower()] += 1
             yield item
 
@@ -106,14 +106,14 @@ def check_blindness(source: str, project: str = "", prompts: Path | None = None,
     return blindness(found.prompts.values(), found.completions.values())
 
 
-def _items(store: Store, project: str, as_of: int | None, strata: bool, aside: Collection[str]) -> Iterator[Item]:
-    """Everything but the judgements of those whose work is set ``aside``."""
+def _items(store: Store, project: str, as_of: int | None, strata: bool, quarantined: Collection[str]) -> Iterator[Item]:
+    """Everything but the judgements of those whose work is ``quarantined``."""
     for labeler in store.labelers():
         yield labeler if strata else Labeler(labeler.name, labeler.kind)
     for prompt, completions, judgements in store.everything(project, as_of):
         yield prompt
         yield from completions
-        yield from (row for row in judgements if row.labeler not in aside)
+        yield from (row for row in judgements if row.labeler not in quarantined)
 
 
 def _together(found: Gathered, where: str) -> list[Named]:

@@ -36,7 +36,7 @@ def agree(
     from heedful.pairs.build import for_review
 
     if said.on_thumbs:
-        return _agree_on_thumbs(said, method, save_in, folder)
+        return _agree_on_thumbs(said, exclude, method, save_in, folder)
     if save_in and not said.snapshot:
         raise SettingProblem(f"{said.name} is a file, and a consensus is kept in a store", "Leave --save out, or name a store.")
     fit = FitOnce()
@@ -46,7 +46,8 @@ def agree(
         **_how(agreed),
         "rankings": len(said.settled),
         "labelers": len(agreed.labelers),
-        "left_out": sorted({*agreed.excluded, *said.set_aside}),
+        "excluded": agreed.excluded,
+        "quarantined": sorted(said.quarantined),
         "prompts": len({row.prompt_id for row in said.settled}),
         "pairs": len(agreed.pairs),
         "decided": len(agreed.decided),
@@ -63,7 +64,7 @@ def agree(
 
 
 def report_labelers(said: Said, folder: Path | None = None) -> list[dict[str, Any]]:
-    """A report of every labeler, those who are set aside too; ``folder`` gets a figure of their agreement.
+    """A report of every labeler, those in quarantine too; ``folder`` gets a figure of their agreement.
 
     Raises DataProblem where nothing was ranked.
     """
@@ -75,7 +76,7 @@ def report_labelers(said: Said, folder: Path | None = None) -> list[dict[str, An
         from heedful.report.feedback_figures import labeler_agreement
 
         _draw(folder / "labelers.svg", labeler_agreement(findings.labeler_rows(reports)))
-    return [{**report.to_dict(), "flagged": report.flagged, "set_aside": said.set_aside.get(report.labeler, "")} for report in reports]
+    return [{**report.to_dict(), "flagged": report.flagged, "quarantined": said.quarantined.get(report.labeler, "")} for report in reports]
 
 
 def agreements(said: Said, folder: Path | None = None) -> tuple[list[dict[str, Any]], str]:
@@ -121,19 +122,24 @@ def _how(agreed: Consensus | LabelConsensus) -> dict[str, Any]:
     return {"method": agreed.method, "why": agreed.reason, "algorithm": f"{agreed.algorithm}, version {agreed.version}"}
 
 
-def _agree_on_thumbs(said: Said, method: Literal["auto", "model", "majority"], save_in: str, folder: Path | None) -> dict[str, Any]:
+def _agree_on_thumbs(
+    said: Said, exclude: Collection[str], method: Literal["auto", "model", "majority"], save_in: str, folder: Path | None
+) -> dict[str, Any]:
     from heedful.feedback import findings
 
     if save_in:
         raise SettingProblem(f"{said.name} holds thumbs, and only a consensus of rankings is kept in a store", "Leave --save out.")
-    agreed = findings.agree_on_thumbs(said, method)
+    agreed = findings.agree_on_thumbs(said, method, exclude)
     labels = Counter(item.label or "undecided" for item in agreed.items)
     facts = {
         **_name(said),
         **_how(agreed),
-        "thumbs": len(said.counting(said.thumbs)),
+        "thumbs": sum(sum(item.votes.values()) for item in agreed.items),
+        "excluded": sorted(said.not_quarantined(exclude)),
+        "quarantined": sorted(said.quarantined),
         "completions": len(agreed.items),
         **{name: labels[name] for name in ("up", "down", "undecided")},
+        "right": agreed.right,
         "input_sha256": agreed.input_sha256,
     }
     if folder:

@@ -39,9 +39,9 @@ def collect(ws: Workspace, folder: Path, criterion: Criterion) -> Said:
             _keep(store, project, ws.source.rankings(asked, completions), criterion, ws.source.labelers())
         said = said_in(store, project).about({c.id for c in completions})
     if not said.counting(said.judgements):
-        aside = f"; set aside are {', '.join(sorted(said.set_aside))}" if said.judgements else ""
+        quarantined = f"; in quarantine are {', '.join(sorted(said.quarantined))}" if said.judgements else ""
         raise DataProblem(
-            f"nobody who counts has judged this run's completions yet (project {project!r} in {store.database.where}{aside})",
+            f"nobody who counts has judged this run's completions yet (project {project!r} in {store.database.where}{quarantined})",
             "Let people judge them there, then go on with --resume.",
         )
     return said
