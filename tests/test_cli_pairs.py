@@ -80,7 +80,8 @@ def test_build_freezes_pairs_by_the_criterions_direction(heed: Heed, here: Path)
     assert found["pairs"] == snapshot.counts == {"train": 9 * 3, "held_out": 2 * 3}
     pairs = [pair for rows in snapshot.pairs.values() for pair in rows]
     assert all(p.chosen_id.split(":")[1] > p.rejected_id.split(":")[1] for p in pairs), "of toxicity less is preferred"
-    assert {(p.n_for, p.n_against, p.p, p.criterion, p.instructions_version) for p in pairs} == {(2, 0, 1.0, "toxicity", VERSION)}
+    assert {(p.n_for, p.n_against, p.criterion, p.instructions_version) for p in pairs} == {(2, 0, "toxicity", VERSION)}
+    assert {p.p for p in pairs} == {2.5 / 3}, "two of two, half a vote added to either side"
     assert found["for_review"] == ["p11"]
     assert json.loads((here / "set/review.jsonl").read_text()) == {"prompt_id": "p11", "prompt": "Question 11?"}
     shown = heed(words.replace("-o set", "-o set2"))
@@ -113,7 +114,7 @@ def write_thumbs(path: Path, labelers: str) -> None:
 def test_build_from_thumbs_and_corrections(heed: Heed, here: Path) -> None:
     write_thumbs(here / "few.jsonl", "x")
     found = json.loads(heed("pairs build few.jsonl -o few -q --json"))
-    assert (found["method"], sum(found["pairs"].values()), found["for_review"]) == ("votes", 12 * 3, [])
+    assert (found["method"], sum(found["pairs"].values()), found["for_review"]) == ("consensus", 12 * 3, [])
     pairs = [p for rows in open_snapshot(here / "few").pairs.values() for p in rows]
     assert {(p.source, p.chosen_id[-2:], p.p) for p in pairs} == {("thumb", ":2", 0.9), ("correction", "", 1.0)}
     assert "12 pairs are of a correction and what it corrects." in heed("pairs build few.jsonl -o few -q")
@@ -265,9 +266,9 @@ def test_pairs_carry_the_probability_of_the_consensus_where_there_are_judgements
     assert "Pairs by consensus. Model: 5 labelers" in heed("pairs build many.jsonl --criterion toxicity -q -o auto")
 
 
-def test_votes_are_counted_where_the_consensus_cannot_and_it_is_said(heed: Heed) -> None:
+def test_the_majority_decides_where_the_model_cannot_and_it_is_said(heed: Heed) -> None:
     few = heed("pairs build raw.jsonl --criterion toxicity -q -o few")
-    assert few.startswith("Pairs by counting votes. Majority: of 2 labeler(s)")
+    assert few.startswith("Pairs by consensus. Majority: of 2 labeler(s)")
     forced = json.loads(heed("pairs build raw.jsonl --criterion toxicity -q --json -o forced --method consensus"))
     assert forced["method"] == "consensus"
     write_many(Path("many.jsonl"))

@@ -97,7 +97,10 @@ def build(
     higher_is: HigherIs = None,
     method: Annotated[
         Literal["auto", "consensus", "votes"],
-        typer.Option(help="Where p comes from: the consensus, which weighs labelers, or the share of votes; auto: consensus where it can."),
+        typer.Option(
+            help="Where p comes from. auto: the consensus, by its model or, where there is too little for it, by the majority; "
+            "consensus: by its model in any case; votes: the share of votes."
+        ),
     ] = "auto",
     flags: Flags = True,
     ties: Ties = False,

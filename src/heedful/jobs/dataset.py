@@ -38,8 +38,8 @@ def build_dataset(
     """Freeze the pairs of a file of judgements in ``folder``, split by prompt, and say what is odd about them.
 
     Prompts and completions that the file does not hold itself come from ``prompts`` and
-    ``completions``. ``method``: whether a pair's ``p`` is the consensus's or the share of votes;
-    ``auto`` takes the consensus where there are judgements enough for its model. Prompts whose every
+    ``completions``. ``method``: ``auto`` takes the consensus, by its model or, where there is too little for it, by the
+    majority; ``consensus`` takes its model in any case, ``votes`` the share of votes. Prompts whose every
     completion got an F are listed in ``review.jsonl``.
 
     Raises DataProblem, FileProblem and SettingProblem as reading, building and freezing do.
@@ -114,7 +114,7 @@ def _make_pairs(found: Gathered, criterion: Criterion, choices: Choices, method:
 
 
 def _from_rankings(found: Gathered, criterion: Criterion, choices: Choices, method: Method) -> _Made:
-    """By consensus, or by counting votes where that is asked for or there are too few judgements."""
+    """What the consensus prefers, by its model or by the majority, as in a run and in the app; or what more votes prefer, if asked."""
     from heedful.feedback.consensus import consensus
     from heedful.pairs.build import from_consensus, from_rankings, versions_read
 
@@ -124,15 +124,14 @@ def _from_rankings(found: Gathered, criterion: Criterion, choices: Choices, meth
         raise SettingProblem(
             "--ties and --no-flags are about votes, and --method is 'consensus'", "Choose --method votes, or leave them out."
         )
-    reason = "They were asked for." if method == "votes" else "--ties and --no-flags are about votes."
-    if method != "votes" and not only_votes:
-        agreed = consensus(found.rankings, criterion, method="auto" if method == "auto" else "model")
-        if agreed.method == "model":
-            pairs = from_consensus(agreed, *texts, criterion.name, versions_read(found.rankings))
-            return _Made("consensus", f"Pairs by consensus. {agreed.reason}", pairs, agreed.parameters, agreed.algorithm, agreed.version)
-        reason = agreed.reason
-    pairs = from_rankings(found.rankings, *texts, criterion, flags=choices.flags, ties=choices.ties)
-    return _Made("votes", f"Pairs by counting votes. {reason}", pairs, {"flags": choices.flags, "ties": choices.ties})
+    if method == "votes" or only_votes:
+        reason = "They were asked for." if method == "votes" else "--ties and --no-flags are about votes."
+        pairs = from_rankings(found.rankings, *texts, criterion, flags=choices.flags, ties=choices.ties)
+        return _Made("votes", f"Pairs by counting votes. {reason}", pairs, {"flags": choices.flags, "ties": choices.ties})
+    agreed = consensus(found.rankings, criterion, method="auto" if method == "auto" else "model")
+    versions = versions_read(row for row in found.rankings if row.criterion == criterion.name)
+    pairs = from_consensus(agreed, *texts, criterion.name, versions)
+    return _Made("consensus", f"Pairs by consensus. {agreed.reason}", pairs, agreed.parameters, agreed.algorithm, agreed.version)
 
 
 def _from_thumbs(said: Said, found: Gathered, method: Method) -> _Made:
@@ -146,8 +145,8 @@ def _from_thumbs(said: Said, found: Gathered, method: Method) -> _Made:
     agreed = findings.agree_on_thumbs(said, asked_for[method])
     texts, up = (found.prompts.values(), found.completions.values()), share_up(agreed)
     pairs = pairs_from_thumbs(said.counting(said.thumbs), *texts, said.criterion.name, up, least=DECIDED)
-    kind: Literal["consensus", "votes"] = "consensus" if agreed.method == "model" else "votes"
-    sentence = f"Pairs of a thumb up and a thumb down, by {'consensus' if kind == 'consensus' else 'counting votes'}. {agreed.reason}"
+    kind: Literal["consensus", "votes"] = "votes" if method == "votes" else "consensus"
+    sentence = f"Pairs of a thumb up and a thumb down, by {'counting votes' if kind == 'votes' else kind}. {agreed.reason}"
     return _Made(kind, sentence, pairs, {**agreed.parameters, "decided": DECIDED, "of": "thumbs"}, agreed.algorithm, agreed.version)
 
 
