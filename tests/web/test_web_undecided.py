@@ -111,7 +111,7 @@ def test_an_adjudicator_settles_it_by_thumbs(app: Any, store: Store, owner: Brow
     assert up == {"question 0": "a", "question 1": "b", "question 2": "a"}, "adam's word alone holds for question 1"
     store.write(lambda c: labelers.decide(c, "helpful", "adam", True, "test", "asleep", store.clock()))
     findings(app, owner)
-    assert [text for text, _ in listed(owner)] == ["question 1"], "whose work is set aside settles nothing"
+    assert [text for text, _ in listed(owner)] == ["question 1"], "whose work is in quarantine settles nothing"
     assert store.check().problem == ""
 
 

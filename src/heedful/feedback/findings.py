@@ -53,7 +53,7 @@ def agree_on_thumbs(said: Said, method: Method | Literal["auto"] = "auto", exclu
 
 
 def agree_each_on_thumbs(said: Said) -> dict[str, Row]:
-    """Of each labeler how well their thumbs agree with the others', those who are set aside too: ``{pairs, agreement, low, high}``."""
+    """Of each labeler how well their thumbs agree with the others', those in quarantine too: ``{pairs, agreement, low, high}``."""
     each = agreement_with_others(said.thumbs)
     return {name: {"pairs": n, "agreement": share.estimate, "low": share.low, "high": share.high} for name, (share, n) in each.items()}
 

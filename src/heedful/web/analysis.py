@@ -1,7 +1,7 @@
 """What the judgements of a project say together: worked out when somebody asks for it, kept in the store, shown at once.
 
 What is found is found by :mod:`heedful.feedback.findings`, as from the command line. Judgements that a person
-set aside do not count. Where an adjudicator has ruled on a prompt that the others left undecided, that decides it.
+put into quarantine do not count. Where an adjudicator has ruled on a prompt that the others left undecided, that decides it.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ def add_prompts(request: Request, visitor: Admitted, body: NewPrompts) -> dict[s
 
 @one.get("/judgements", response_class=StreamingResponse, responses={200: {"content": {"application/x-ndjson": {}}}})
 def read_judgements(request: Request, visitor: Admitted) -> StreamingResponse:
-    """What was said by those who are not set aside, a line of JSON each."""
+    """What was said by those who are not in quarantine, a line of JSON each."""
     return StreamingResponse(exporting.judgement_lines(store_of(request), visitor.asked.name), media_type="application/x-ndjson")
 
 

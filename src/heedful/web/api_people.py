@@ -49,7 +49,7 @@ class Kind(Body):
 
 
 class Decision(Body):
-    """Whether a labeler's judgements are set aside, and why."""
+    """Whether a labeler's judgements are in quarantine, and why."""
 
     labeler: Plain = Field(max_length=200)
     quarantined: StrictBool
@@ -122,6 +122,6 @@ def settle(request: Request, visitor: Admitted, body: Settled) -> Response:
 
 @router.post("/quarantine")
 def quarantine(request: Request, visitor: Admitted, body: Decision) -> dict[str, bool]:
-    """Set somebody's judgements aside, or let them count again."""
+    """Quarantine somebody's judgements, or let them count again."""
     members.decide(store_of(request), visitor, body.labeler, body.quarantined, body.why)
     return {"quarantined": body.quarantined}

@@ -146,7 +146,7 @@ class Client:
         self._call("POST", f"/projects/{project}/people/{account}/kind", {"kind": kind})
 
     def quarantine(self, project: int, labeler: str, why: str) -> None:
-        """Set somebody's judgements aside."""
+        """Quarantine somebody's judgements."""
         self._call("POST", f"/projects/{project}/quarantine", {"labeler": labeler, "quarantined": True, "why": why})
 
     def reinstate(self, project: int, labeler: str, why: str) -> None:

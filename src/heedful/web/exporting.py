@@ -59,7 +59,7 @@ PATIENCE = 5.0
 
 
 def judgement_lines(store: Store, project: str) -> Iterator[bytes]:
-    """What was said by those who are not set aside, a line of JSON each, in constant memory."""
+    """What was said by those who are not in quarantine, a line of JSON each, in constant memory."""
     aside = store.read(lambda c: labelers.quarantined(c, project))
     for row in (row for row in store.judgements(project) if row.labeler not in aside):
         yield json.dumps({"record": type(row).__name__.lower(), **row.to_dict()}).encode() + b"\n"

@@ -52,7 +52,7 @@ def add_judge(store: Store, visitor: Visitor, name: str, days: int) -> str:
 
 
 def decide(store: Store, visitor: Visitor, labeler: str, aside: bool, why: str) -> None:
-    """Set somebody's judgements aside, or let them count again. Raises DataProblem for whoever could not have judged here."""
+    """Quarantine somebody's judgements, or let them count again. Raises DataProblem for whoever could not have judged here."""
     known = {m.account.labeler for m in store.read(lambda c: accounts.members(c, visitor.project_id))}
     found = analysis.newest(store, visitor.asked.name)
     if labeler not in known | {one.labeler for one in (found.labelers if found else [])}:

@@ -97,7 +97,7 @@ def set_kind(request: Request, visitor: Admitted, number: Number, came: Form) ->
 
 @router.post("/quarantine")
 def quarantine(request: Request, visitor: Admitted, came: Form) -> Response:
-    """Set somebody's judgements aside, or let them count again; with a reason."""
+    """Quarantine somebody's judgements, or let them count again; with a reason."""
     store: Store = request.app.state.store
     name, aside, why = text(came.form, "labeler"), text(came.form, "quarantined") == "yes", text(came.form, "why")
     try:
