@@ -59,7 +59,8 @@ def make_instruct(name: ArchitectureName, folder: Path, progress: Progress, seed
     network = LanguageNetwork(new_model(name, seed), tokenizer, roles=("policy",))
     optimiser = Optimiser(recipe.learning_rate, warmup_steps=recipe.warmup_steps, schedule="linear", total_steps=recipe.steps)
     learner = LocalLearner(network, "policy", optimiser)
-    prompts, completions = encode_examples(World(seed).examples(recipe.examples, "sft"), tokenizer, network.encoder_decoder)
+    examples = World(seed, recipe.rude_share).examples(recipe.examples, "sft")
+    prompts, completions = encode_examples(examples, tokenizer, network.encoder_decoder)
     train_sft(
         learner,
         prompts,
