@@ -31,12 +31,15 @@ class Recipe:
     """Supervised fine-tuning from random weights, on completion tokens alone, each example once.
 
     ``learning_rate`` is reached after ``warmup_steps`` and falls in a line to 0 at the last step.
+    ``rude_share`` is that of the examples. What the model then writes should lie below a half and
+    above 0.4: with r of the answers rude before, and none after, at most 0.5 + r / 2 are won.
     """
 
     steps: int
     batch_size: int
     learning_rate: float
     warmup_steps: int
+    rude_share: float
 
     @property
     def examples(self) -> int:
@@ -97,13 +100,19 @@ def seq2seq_config() -> Any:
 
 
 ARCHITECTURES: dict[ArchitectureName, Architecture] = {
-    "causal": Architecture("causal", causal_config, Recipe(steps=1500, batch_size=64, learning_rate=3e-3, warmup_steps=50)),
-    "seq2seq": Architecture("seq2seq", seq2seq_config, Recipe(steps=3000, batch_size=64, learning_rate=2e-3, warmup_steps=150)),
+    "causal": Architecture(
+        "causal", causal_config, Recipe(steps=1500, batch_size=64, learning_rate=3e-3, warmup_steps=50, rude_share=0.49)
+    ),
+    "seq2seq": Architecture(
+        "seq2seq", seq2seq_config, Recipe(steps=3000, batch_size=64, learning_rate=2e-3, warmup_steps=150, rude_share=0.455)
+    ),
 }
 """Measured on 2048 test dialogues at temperature 1 (in brackets: at temperature 1.2):
 
     causal    facts held 0.994 (0.962)   nonsense 0.006 (0.038)   rude 0.488 (0.492)
-    seq2seq   facts held 0.982 (0.927)   nonsense 0.018 (0.073)   rude 0.519 (0.516)
+    seq2seq   facts held 0.983 (0.912)   nonsense 0.017 (0.088)   rude 0.488 (0.496)
+
+On examples of which 0.49 were rude, seq2seq was rude in 0.519 of what it wrote.
 
 With half the steps seq2seq held 0.96 of the facts; a learning rate of 4e-3 taught it the sentences but not who speaks.
 """
