@@ -58,14 +58,9 @@ def make_instruct(name: ArchitectureName, folder: Path, progress: Progress, seed
     recipe, tokenizer = ARCHITECTURES[name].recipe, build_tokenizer()
     network = LanguageNetwork(new_model(name, seed), tokenizer, roles=("policy",))
     optimiser = Optimiser(recipe.learning_rate, warmup_steps=recipe.warmup_steps, schedule="linear", total_steps=recipe.steps)
-<<<<<<< HEAD
     learner = LocalLearner(network, "policy", optimiser, say=progress.say)
-    prompts, completions = encode_examples(World(seed).examples(recipe.examples, "sft"), tokenizer, network.encoder_decoder)
-=======
-    learner = LocalLearner(network, "policy", optimiser)
     examples = World(seed, recipe.rude_share).examples(recipe.examples, "sft")
     prompts, completions = encode_examples(examples, tokenizer, network.encoder_decoder)
->>>>>>> share
     train_sft(
         learner,
         prompts,
