@@ -18,26 +18,28 @@ from heedful.engines.padding import rounded
 from heedful.engines.tap import Frontier
 
 Work = Callable[[], Frontier]
-Recorder = Callable[[Work], Work]
-"""From work over tensors that stay where they are to the same work, asked for all at once; it may do the work meanwhile, or not."""
+Recorder = Callable[[Work, torch.device], tuple[Callable[[], None], Frontier]]
+"""From work over tensors of a device that stay where they are to the same work, asked for all at once, and where it leaves what
+it found. A recorder may do the work meanwhile, or not."""
 
 REACH = 64
 """How many more tokens a recording is made for at most."""
 PLAIN = 2
 """Steps that are not recorded after rows came or went: they ready what a recording may not, and rows that end soon need none."""
+PATIENCE = 0.5
+"""Rows that have ended stay until this share of all has: when rows go, what is recorded is of no use any more."""
 
 
-def cuda_graph(work: Work) -> Work:
+def cuda_graph(work: Work, device: torch.device) -> tuple[Callable[[], None], Frontier]:
     """A CUDA graph: its kernels start one after the other without Python in between."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        found = work()
-
-    def replay() -> Frontier:
-        graph.replay()
-        return found
-
-    return replay
+    with torch.cuda.device(device):  # what runs on another device than the current one would not be recorded
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph):
+                found = work()
+        finally:
+            torch.cuda.set_stream(stream)  # where recording fails, torch stays on the one that it recorded on
+    return graph.replay, found
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
@@ -64,7 +66,12 @@ class Replay:
         self._most: int | None = None
         """How many tokens the longest row has written, or one that ended could have."""
         self._reach, self._taken = 0, 0
-        self._recorded: Work | None = None
+        self._recorded: tuple[Callable[[], None], Frontier] | None = None
+
+    @property
+    def patience(self) -> float:
+        """What share of the rows may have ended and yet stay."""
+        return 0.0 if self.refused else PATIENCE
 
     def __call__(self, tokens: Tensor) -> Frontier:
         """Every row reads one more token, ``[n]``."""
@@ -80,7 +87,9 @@ class Replay:
         if self._recorded is None:
             return self._record(tokens)
         self._tokens.copy_(tokens)
-        return self._recorded()
+        again, found = self._recorded
+        again()
+        return found
 
     def _plain(self, tokens: Tensor) -> Frontier:
         return self.step(tokens, self.cache.turn(self._reach))
@@ -90,7 +99,8 @@ class Replay:
         before = self.cache.written.clone()
         expected, after = self._plain(tokens), self.cache.written.clone()
         self._tokens = tokens.clone()
-        self.refused = not self._agrees(before, expected)
+        if not self._agrees(before, expected):
+            self.refused, self._recorded = True, None
         self.cache.written.copy_(after)
         return expected
 
@@ -100,9 +110,10 @@ class Replay:
         step, cache, tokens, reach = self.step, self.cache, self._tokens, self._reach
         cache.written.copy_(before)
         try:
-            self._recorded = self.recorder(lambda: step(tokens, cache.turn(reach)))
+            again, found = self._recorded = self.recorder(lambda: step(tokens, cache.turn(reach)), cache.device)
+            found.logits.zero_()  # what recording left there must not pass for what replaying finds
             cache.written.copy_(before)
-            found = self._recorded()
+            again()
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise

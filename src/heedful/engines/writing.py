@@ -25,7 +25,7 @@ from heedful.engines.layout import lay_out_texts
 from heedful.engines.narrow import computing
 from heedful.engines.networks import LanguageNetwork
 from heedful.engines.padding import pad_left, with_positions
-from heedful.engines.replay import Replay, recorder_for
+from heedful.engines.replay import Recorder, Replay, recorder_for
 from heedful.engines.tap import Frontier, near, no_token, tapped_head
 
 
@@ -35,8 +35,10 @@ class Writer(Protocol):
     refills: bool
     """May rows come in while others write?"""
 
-    patience: float
-    """What share of the rows may have ended and yet stay: to let them go may cost more than to compute them for a while."""
+    @property
+    def patience(self) -> float:
+        """What share of the rows may have ended and yet stay: to let them go may cost more than to compute them for a while."""
+        ...
 
     head: Head | None
     """From states to logits, where that is one linear layer."""
@@ -66,9 +68,14 @@ def writer_of(network: LanguageNetwork, role: Role, places: int, room: int) -> I
         return
     decoder = decoder_of(model, adapter, network.precision, places)
     assert decoder is not None
-    writer = DecoderWriter(network, model, adapter, decoder, places, room)  # its head is kept longer than the rollout
-    with torch.inference_mode():
-        yield writer
+    recorder = recorder_for(network.device) if network.replays else None
+    writer = DecoderWriter(network, model, adapter, decoder, places, room, recorder)  # its head is kept longer than the rollout
+    try:
+        with torch.inference_mode():
+            yield writer
+    finally:
+        network.replays = network.replays and not (writer.replay and writer.replay.refused)
+        writer.replay = None  # it refers to the writer, so that a GPU's memory would wait for Python to look for such circles
 
 
 @torch.no_grad()
@@ -90,14 +97,26 @@ class DecoderWriter:
 
     refills = True
 
-    def __init__(self, network: LanguageNetwork, model: Any, adapter: str | None, decoder: Decoder, places: int, room: int) -> None:
+    def __init__(
+        self,
+        network: LanguageNetwork,
+        model: Any,
+        adapter: str | None,
+        decoder: Decoder,
+        places: int,
+        room: int,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.network, self.model, self.adapter, self.decoder = network, model, adapter, decoder
         self.copies = network.copies if decoder.dtype == network.precision else Copies(decoder.dtype)
         self.head = network.head_of(model)
         self.cache = Cache(places, room, network.device)
-        recorder = recorder_for(network.device) if network.replays else None
         self.replay = Replay(self._step, self.cache, recorder) if recorder else None
-        self.patience = 0.5 if recorder else 0.0
+
+    @property
+    def patience(self) -> float:
+        """See :class:`Writer`."""
+        return self.replay.patience if self.replay else 0.0
 
     def admit(self, prompts: Sequence[Sequence[int]]) -> Frontier:
         """Causal: prompts are read packed; the state after its last token is where each of its rows begins.
@@ -127,11 +146,7 @@ class DecoderWriter:
 
     def read(self, tokens: Tensor) -> Frontier:
         """One step."""
-        if self.replay is None:
-            return self._step(tokens, self.cache.turn())
-        found = self.replay(tokens)
-        self.network.replays = not self.replay.refused
-        return found
+        return self.replay(tokens) if self.replay else self._step(tokens, self.cache.turn())
 
     def _step(self, tokens: Tensor, turn: Turn) -> Frontier:
         if isinstance(self.decoder, CrossDecoder):
@@ -162,7 +177,8 @@ class _WithModules:
 class PackedWriter(_WithModules):
     """Rows with a cache of our own."""
 
-    refills, patience = True, 0.0
+    refills = True
+    patience = 0.0
 
     def __init__(self, network: LanguageNetwork, model: Any, places: int, room: int) -> None:
         super().__init__(network, model, places, room)
@@ -195,7 +211,8 @@ class PackedWriter(_WithModules):
 class PaddedWriter(_WithModules):
     """Rows with the model's own cache, all as far as each other."""
 
-    refills, patience = False, 0.0
+    refills = False
+    patience = 0.0
 
     def admit(self, prompts: Sequence[Sequence[int]]) -> Frontier:
         """A new batch; there are no other rows."""
