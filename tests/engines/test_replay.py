@@ -163,6 +163,6 @@ def test_what_wrote_is_gone_when_it_has_written(recorded):
         caches = [weakref.ref(r.cache) for r in made]
         assert made.pop().recordings
         del made[:]
-        assert not any(cache() for cache in caches)
+        assert [cache() for cache in caches] == [None]
     finally:
         gc.enable()
