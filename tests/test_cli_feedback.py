@@ -120,6 +120,7 @@ def test_labelers(heed: Heed, source: str, tmp_path: Path) -> None:
     drawn = (tmp_path / "figures/labelers.svg").read_text()
     assert "guesser (40)" in drawn
     assert "to look at" in drawn, "the two stand out"
+    assert (tmp_path / "figures/reliability.svg").read_text().startswith("<svg")
     shown = heed("labelers", source)
     assert "reversed: Agrees with the others on" in shown
     assert "careful 0: " not in shown, "only who is to be looked at is told of at length"

@@ -28,7 +28,7 @@ def weights(folder):
     return (folder / "model.safetensors").read_bytes()
 
 
-def test_a_model_is_kept_while_it_is_whole_and_what_was_asked_for(tmp_path):
+def test_a_model_is_kept_while_it_is_whole_and_what_was_asked_for(tmp_path, monkeypatch):
     folder = train(tmp_path / "instruct")
     first, made = weights(folder), (folder / "instruct.json").stat().st_mtime_ns
     train(folder)
@@ -36,6 +36,10 @@ def test_a_model_is_kept_while_it_is_whole_and_what_was_asked_for(tmp_path):
     (folder / "model.safetensors").write_bytes(first[:1000])
     assert weights(train(folder)) == first, "half a file is made again"
     assert weights(train(folder, seed=1)) != first, "another seed is another model"
+    recipe = replace(ARCHITECTURES["causal"].recipe, rude_share=0.1)
+    monkeypatch.setitem(ARCHITECTURES, "causal", replace(ARCHITECTURES["causal"], recipe=recipe))
+    second = weights(folder)
+    assert weights(train(folder, seed=1)) != second, "and so is another recipe"
     train(folder, name="seq2seq")
     assert json.loads((folder / "config.json").read_text())["model_type"] == "t5"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["instruct"], "nothing is left beside it"

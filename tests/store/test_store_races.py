@@ -127,6 +127,7 @@ def test_no_place_is_added_beyond_the_most_that_a_project_wants(store: Store) ->
     def add() -> list[int]:
         return store.write(lambda c: slots.add_places(c, 1, [1], "test", store.clock()))
 
+    assert store.write(lambda c: slots.add_places(c, 1, range(2, 70_002), "test", store.clock())) == [], "more than one statement may name"
     assert add() == [1]
     store.write(lambda c: projects.change(c, "helpful", "test", store.clock(), max_overlap=3))
     assert add() == [], "one still waits to be filled"

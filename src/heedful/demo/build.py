@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from heedful.checkpoints import damage, file_sha256, folder_checksums
 from heedful.demo.architectures import ARCHITECTURES, ArchitectureName, new_model
@@ -54,7 +56,8 @@ def make_instruct(name: ArchitectureName, folder: Path, progress: Progress, seed
     from heedful.engines.networks import LanguageNetwork
     from heedful.policy.sft import train_sft
 
-    training = folder.with_name(f"{folder.name}.{name}-{seed}.training")
+    made = _made(name, seed)
+    training = folder.with_name(f"{folder.name}.{name}-{seed}-{crc32(json.dumps(made).encode()):08x}.training")
     recipe, tokenizer = ARCHITECTURES[name].recipe, build_tokenizer()
     network = LanguageNetwork(new_model(name, seed), tokenizer, roles=("policy",))
     optimiser = Optimiser(recipe.learning_rate, warmup_steps=recipe.warmup_steps, schedule="linear", total_steps=recipe.steps)
@@ -72,16 +75,22 @@ def make_instruct(name: ArchitectureName, folder: Path, progress: Progress, seed
         log=lambda _step, _metrics: None,
         progress=progress,
     )
-    _replace(folder, lambda new: _save_made(network, new, {"architecture": name, "seed": seed}))
+    _replace(folder, lambda new: _save_made(network, new, made))
     shutil.rmtree(training, ignore_errors=True)
     progress.say(f"instruct: {recipe.examples} examples learnt in {recipe.steps} steps, {folder}")
 
 
+def _made(name: ArchitectureName, seed: int) -> dict[str, Any]:
+    """What an instruct model follows from."""
+    return {"architecture": name, "seed": seed, "recipe": asdict(ARCHITECTURES[name].recipe)}
+
+
 def _is_made(name: ArchitectureName, folder: Path, seed: int) -> bool:
-    """Whether ``folder`` holds the whole instruct model of this architecture and seed."""
+    """Whether ``folder`` holds the whole instruct model of this architecture, seed and recipe."""
     try:
         made = json.loads((folder / MADE).read_text())
-        return (made["architecture"], made["seed"]) == (name, seed) and not damage(folder, made["files"])
+        files = made.pop("files")
+        return bool(made == _made(name, seed) and not damage(folder, files))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -123,6 +132,7 @@ def ship(names: list[ArchitectureName], progress: Progress) -> None:
     checksums = {}
     for name in names:
         make_instruct(name, SHIPPED / name, progress)
+        (SHIPPED / name / MADE).unlink()  # the list of checksums is all that is shipped of it
         checksums[name] = folder_checksums(SHIPPED / name)
     write_atomically(SHIPPED / "sha256.json", (json.dumps(checksums, indent=1) + "\n").encode())
 

@@ -27,7 +27,7 @@ SPLIT_PERCENT: dict[Split, tuple[int, int]] = {"sft": (0, 60), "feedback": (60, 
 """The hash of an example's facts, from 0 to 99, says which split it belongs to."""
 
 RUDE_SHARE = 0.49
-"""Share of rude reference summaries; at temperature 1 the instruct model repeats it."""
+"""Share of rude reference summaries where a recipe does not say otherwise; at temperature 1 a model repeats it, more or less."""
 
 RUDE_PENALTY = 1.0
 """What rudeness costs in :func:`quality`: a rude summary that holds all facts is worth less than a polite one that holds any."""

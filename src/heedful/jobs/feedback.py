@@ -64,7 +64,7 @@ def agree(
 
 
 def report_labelers(said: Said, folder: Path | None = None) -> list[dict[str, Any]]:
-    """A report of every labeler, those in quarantine too; ``folder`` gets a figure of their agreement.
+    """A report of every labeler, those in quarantine too; ``folder`` gets figures of their agreement and their reliability.
 
     Raises DataProblem where nothing was ranked.
     """
@@ -73,9 +73,11 @@ def report_labelers(said: Said, folder: Path | None = None) -> list[dict[str, An
     findings.refuse_without_rankings(said)
     reports = findings.report_all(said)
     if folder:
-        from heedful.report.feedback_figures import labeler_agreement
+        from heedful.report.feedback_figures import labeler_agreement, labeler_reliability
 
-        _draw(folder / "labelers.svg", labeler_agreement(findings.labeler_rows(reports)))
+        rows = findings.labeler_rows(reports)
+        _draw(folder / "labelers.svg", labeler_agreement(rows))
+        _draw(folder / "reliability.svg", labeler_reliability(rows))
     return [{**report.to_dict(), "flagged": report.flagged, "quarantined": said.quarantined.get(report.labeler, "")} for report in reports]
 
 

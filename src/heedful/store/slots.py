@@ -34,6 +34,9 @@ from heedful.store.schema import concern, judgement_revision, labeler, project, 
 DRAWS = 32
 """How many prompts are drawn before one goes through all that are free."""
 
+LOT = 5_000
+"""So many prompts are named in one statement: databases take some 32,000 values at most."""
+
 _S = slot.c
 _MET = sa.alias(slot, "met")
 _GONE = sa.alias(prompt, "gone")
@@ -213,8 +216,14 @@ def add_places(connection: sa.Connection, project_id: int, prompt_ids: Iterable[
     None gets more than the project's ``max_overlap``, or a second one while a place still waits to be filled. A prompt
     that somebody else is changing right now is left for the next time.
     """
+    ids = sorted(prompt_ids)
+    lots = (ids[start : start + LOT] for start in range(0, len(ids), LOT))
+    return [number for lot in lots for number in _add_places(connection, project_id, lot, actor, now)]
+
+
+def _add_places(connection: sa.Connection, project_id: int, prompt_ids: list[int], actor: str, now: datetime) -> list[int]:
     p = prompt.c
-    wanted = sa.select(p.id).where(p.project_id == project_id, p.id.in_(list(prompt_ids))).order_by(p.id)
+    wanted = sa.select(p.id).where(p.project_id == project_id, p.id.in_(prompt_ids)).order_by(p.id)
     held = connection.execute(wanted.with_for_update(key_share=True, skip_locked=True)).scalars().all()
     # Looked at again now that nobody else can change them: a moment ago somebody may have opened a place.
     most = sa.select(project.c.max_overlap).where(project.c.id == project_id).scalar_subquery()
