@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import combinations
+from typing import get_args
 
 import pytest
 
 from heedful.errors import DataProblem, SettingProblem
 from heedful.feedback.assign import assign, shown_order
-from heedful.feedback.criteria import CRITERIA, Criterion, criterion_named
+from heedful.feedback.criteria import CRITERIA, Criterion, criterion_named, usual_questions
 from heedful.feedback.instructions import Instructions, instructions_for
+from heedful.store.projects import TaskType
 
 
 @pytest.mark.parametrize(
@@ -98,3 +100,14 @@ def test_shown_order_is_random_but_blind_to_the_stored_order() -> None:
     assert all(2325 < first[i] < 2675 for i in ids)  # 4 standard deviations around 2500
     for changed in [(1, "ada"), (0, "ben")]:
         assert any(shown_order(*changed, f"p{i}", ids) != shown_order(0, "ada", f"p{i}", ids) for i in range(20))
+
+
+def test_a_usual_question_is_worded_for_its_task() -> None:
+    for name, criterion in CRITERIA.items():
+        asked = usual_questions(name)
+        assert list(asked) == list(get_args(TaskType))
+        assert asked["ranking"] == criterion.question
+        assert [text.split()[0] for text in asked.values()][::2] == ["Which", "What"]
+        assert asked["thumbs"].startswith(("Is this completion", "Does this completion")), "it can be answered by yes or no"
+    assert "free of" in usual_questions("toxicity")["thumbs"], "a thumb up is for what is wanted"
+    assert usual_questions("brevity") == {}

@@ -147,7 +147,7 @@ def test_the_api_lets_in_whom_the_tables_let_in(place: tuple[Any, Store, dict[st
         wrong = []
         for key in API:
             method, path = address(key, 1 if own else 2, 1)
-            body = {} if method == "GET" else {"json": MINIMAL.get(key.rpartition("/")[2], {})}
+            body = {} if method == "GET" else {"json": MINIMAL.get("/".join(key.split("/")[-2:]), MINIMAL.get(key.rpartition("/")[2], {}))}
             answer = Browser(app).request(method, path, headers={"authorization": f"Bearer {token}"}, **body)
             may = expected(key, role, own) and SCOPE[ACCESS[key]] in scopes
             if refused(answer) == may or answer.status_code >= 500:
@@ -165,6 +165,7 @@ MINIMAL: dict[str, Any] = {
     "submit": {"token": "x", "key": "k", "version": "v", "answer": {}},
     "reopen": {"token": "x"},
     "check": {"answers": []},
+    "{number}/check": {"decision": "passed", "why": "x"},
     "invitations": {"role": "labeler"},
     "judges": {"name": " "},
     "undecided": {"prompt_id": "x"},
@@ -185,12 +186,19 @@ def test_people_of_another_project_cannot_be_touched(place: tuple[Any, Store, di
     app, store, people = place
     browser = Browser(app).sign_in(store, people["manager"])
     stranger = people["stranger"].id
-    forms = {"role": {"role": "viewer"}, "pause": {"paused": "yes"}, "check": {"decision": "passed", "why": "x"}, "kind": {"kind": "ai"}}
+    forms = {
+        "role": {"role": "viewer"},
+        "pause": {"paused": "yes"},
+        "check": {"decision": "passed", "why": "x"},
+        "kind": {"kind": "ai"},
+        "token": {},
+    }
     for path, fields in forms.items():
         assert browser.fill(f"/projects/1/people/{stranger}/{path}", **fields).status_code == 404
     token = store.write(lambda c: api_tokens.make(c, people["manager"], "x", ["manage"], 1, store.clock()))
     headers = {"authorization": f"Bearer {token}"}
-    for path, body in (("pause", {"paused": True}), ("kind", {"kind": "ai"})):
+    decided = {"decision": "passed", "why": "x"}
+    for path, body in (("pause", {"paused": True}), ("kind", {"kind": "ai"}), ("check", decided), ("token", {"days": 2})):
         assert Browser(app).post(f"/api/v1/projects/1/people/{stranger}/{path}", json=body, headers=headers).status_code == 404
     aside = {"labeler": "stranger", "quarantined": True, "why": "x"}
     assert Browser(app).post("/api/v1/projects/1/quarantine", json=aside, headers=headers).status_code == 422

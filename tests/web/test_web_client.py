@@ -134,6 +134,81 @@ def test_a_program_is_let_in_by_its_token_and_counts_as_one(listening: tuple[str
     assert store.check().problem == ""
 
 
+def test_thumbs_and_corrections_are_taken_away_by_a_program(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project = owner.create_project("support", "helpfulness", "Does it help?", task="thumbs", overlap=1)
+    owner.publish(project, "Thumbs.")
+    owner.add_prompts(project, [{"id": "p", "prompt": "q", "completions": ["good", "bad"]}])
+    for nothing in (owner.unpaired, owner.demonstrations):
+        with pytest.raises(ApiProblem, match="nothing to put into this file") as empty:
+            list(nothing(project))
+        assert empty.value.status == 422
+    labeler = client_of(url, store, "ann", "labeler", project, "label", "read", "manage")
+    labeler.acknowledge(project)
+    task = labeler.next_task(project)
+    assert task is not None
+    texts = [completion["text"] for completion in task["completions"]]
+    answer = {"thumbs": [text == "good" for text in texts], "corrections": {str(texts.index("bad")): "better"}}
+    labeler.submit(project, task, answer)
+    unpaired = [(row["prompt"], row["completion"], row["label"]) for row in owner.unpaired(project)]
+    assert sorted(unpaired) == [("q", "bad", False), ("q", "good", True)]
+    assert [(row["prompt"], row["completion"]) for row in owner.demonstrations(project)] == [("q", "better")]
+    for refused in (labeler.unpaired, labeler.demonstrations):
+        with pytest.raises(ApiProblem) as problem:
+            list(refused(project))
+        assert problem.value.status == 403
+
+
+def test_a_program_decides_on_who_used_up_their_tries(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project = owner.create_project("support", "helpfulness", "Which helps most?")
+    owner.publish(project, "Rank them.", QUESTIONS)
+    ann = client_of(url, store, "ann", "labeler", project, "label", "manage")
+    ann.acknowledge(project)
+    [row] = owner.people(project)
+    assert row["waiting"] is None
+    for state, decision in (("open", "try_again"), ("passed", "passed")):
+        for _ in range(2):
+            ann.answer_check(project, [0])
+        assert owner.people(project)[0]["waiting"] == [0], "what they answered last"
+        with pytest.raises(ApiProblem) as refused:
+            ann.decide_check(project, row["account"], "passed", "me")
+        assert refused.value.status == 403
+        with pytest.raises(ApiProblem):
+            owner.decide_check(project, row["account"], "maybe", "we talked")
+        owner.decide_check(project, row["account"], decision, "we talked")
+        assert (ann.check(project)["state"], owner.people(project)[0]["waiting"]) == (state, None)
+    assert store.check().problem == ""
+
+
+def test_a_judge_gets_another_token_and_nobody_else_does(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project = owner.create_project("support", "helpfulness", "Which helps most?")
+    old = Client(url, owner.add_judge(project, "hal", days=2), pause=lambda _: None)
+    mia = client_of(url, store, "mia", "manager", project, "manage", "read")
+    person(store, "ann", "labeler", project)
+    numbers = {row["labeler"]: row["account"] for row in owner.people(project)}
+    assert old.check(project)["state"] == "none", "it is let in"
+    with pytest.raises(ApiProblem):
+        mia.renew_token(project, numbers["hal"], days=1000)
+    assert old.check(project)["state"] == "none", "nothing was done"
+    new = Client(url, mia.renew_token(project, numbers["hal"], days=2), pause=lambda _: None)
+    assert new.check(project)["state"] == "none"
+    with pytest.raises(ApiProblem, match="not valid"):
+        old.check(project)
+    with pytest.raises(ApiProblem, match="lacks the scope"):
+        new.people(project)
+    mia.set_kind(project, numbers["ann"], "ai")
+    for name in ("ann", "mia"):
+        with pytest.raises(ApiProblem, match="no program that acts by a token alone") as refused:
+            mia.renew_token(project, numbers[name])
+        assert refused.value.status == 422
+    assert store.check().problem == ""
+
+
 def test_an_adjudicator_settles_what_is_undecided(listening: tuple[str, Store, Any]) -> None:
     url, store, app = listening
     owner = client_of(url, store, "olga", "owner", None, "read", "manage")
@@ -185,6 +260,7 @@ def test_who_leads_a_project_invites_pauses_and_decides(listening: tuple[str, St
     [row] = owner.people(project)
     assert row == {
         "account": who.id, "labeler": "hal", "kind": "ai", "role": "labeler", "paused": True, "state": "active", "set_aside": "it guesses",
+        "waiting": None,
     }  # fmt: skip
     owner.pause(project, who.id, False)
     owner.reinstate(project, "hal", "another model by now")

@@ -14,7 +14,7 @@ import pytest
 from apps import PASSWORD, Browser, person
 
 from heedful.feedback.asking import ask
-from heedful.store import Answer, Store, accounts, comprehension, instructions, invitations, labelers, projects
+from heedful.store import Answer, Store, accounts, api_tokens, comprehension, instructions, invitations, labelers, projects
 from heedful.web import uploads
 from stores import Clock, answer, items, project
 
@@ -127,6 +127,25 @@ def test_somebody_who_has_an_account_joins_one_more_project(app: Any, store: Sto
 
 
 KINDS = {"higher_is": "better", "task": "ranking", "tie_policy": "free"}
+
+
+@pytest.mark.parametrize(
+    ("task", "asked"),
+    [
+        ("ranking", "Which completion helps most with what was asked?"),
+        ("thumbs", "Does this completion help with what was asked?"),
+        ("correction", "What would have helped most with what was asked?"),
+    ],
+)
+def test_a_project_without_a_question_asks_what_is_usual_for_its_task(store: Store, owner: Browser, task: str, asked: str) -> None:
+    form = owner.get("/projects/new").text
+    assert asked in form, "it stands there to be read before"
+    assert re.search('id="question" name="question" value="" (?!required)', form), "no wording of another task is suggested"
+    kinds = KINDS | {"task": task, "criterion": "helpfulness"}
+    for name, typed in (("usual", " "), ("own", "Is it kind?")):
+        assert owner.fill("/projects/new", **kinds, name=name, question=typed).status_code == 303
+    made = [store.read(lambda c, n=name: projects.find(c, n))[1] for name in ("usual", "own")]  # type: ignore[misc]
+    assert [(one.task, one.question) for one in made] == [(task, asked), (task, "Is it kind?")]
 
 
 @pytest.mark.parametrize(
@@ -527,6 +546,27 @@ def test_a_program_gets_a_token_that_judges_here_and_nothing_else(app: Any, stor
     assert Browser(app).get("/api/v1/projects/1", headers=by_token).status_code == 403
     clock.turn(days=3)
     assert Browser(app).post("/api/v1/projects/1/next", headers=by_token).status_code == 401
+    assert store.check().problem == ""
+
+
+def test_a_program_whose_token_ended_gets_another_one_on_the_people_page(app: Any, store: Store, clock: Clock, owner: Browser) -> None:
+    store.create_project(project())
+    first = re.findall(r"heed_[\w-]{43}", owner.fill("/projects/1/judges", name="hal", days="3").text)
+    clock.turn(days=4)
+    boss = Browser(app).sign_in(store, person(store, "mia", "manager"))
+    ann = person(store, "ann", "labeler")
+    [hal] = [who for who in store.read(accounts.everybody) if who.name == "hal"]
+    people = boss.get("/projects/1/people").text
+    assert re.findall(r"/people/(\d+)/token", people) == [str(hal.id)], "people sign in and make their own"
+    tokens = first + re.findall(r"heed_[\w-]{43}", boss.fill(f"/projects/1/people/{hal.id}/token").text)
+    tokens += re.findall(r"heed_[\w-]{43}", boss.fill(f"/projects/1/people/{hal.id}/token").text)
+    assert "heed_" not in boss.get("/projects/1/people").text, "it is shown once"
+    answers = [Browser(app).get("/api/v1/projects/1/check", headers={"authorization": f"Bearer {t}"}).status_code for t in tokens]
+    assert answers == [401, 401, 200], "the last one alone works"
+    boss.fill(f"/projects/1/people/{ann.id}/kind", kind="ai")
+    told = boss.fill(f"/projects/1/people/{ann.id}/token")
+    assert (told.status_code, "no program that acts by a token alone" in told.text) == (422, True)
+    assert store.read(lambda c: api_tokens.of_account(c, ann.id)) == []
     assert store.check().problem == ""
 
 

@@ -52,6 +52,26 @@ CRITERIA: dict[str, Criterion] = {
 }
 """The built-in criteria, by name."""
 
+TASKS = ("ranking", "thumbs", "correction")
+_QUESTIONS: dict[str, tuple[str, str]] = {
+    "helpfulness": ("Does this completion help with what was asked?", "What would have helped most with what was asked?"),
+    "honesty": (
+        "Is this completion truthful, and plain about what it does not know?",
+        "What would have been truthful, and plain about what it does not know?",
+    ),
+    "harmlessness": ("Is this completion free of harm to anybody?", "What would have done no harm to anybody?"),
+    "toxicity": (
+        "Is this completion free of anything rude, hateful, threatening or demeaning?",
+        "What would have answered this with nothing rude, hateful, threatening or demeaning?",
+    ),
+}
+"""What thumbs and corrections are asked for. A thumb up is for what is wanted, whichever way a criterion points."""
+
+
+def usual_questions(name: str) -> dict[str, str]:
+    """What labelers are usually asked by a built-in criterion, by type of task; nothing for any other criterion."""
+    return dict(zip(TASKS, (CRITERIA[name].question, *_QUESTIONS[name]), strict=True)) if name in CRITERIA else {}
+
 
 def criterion_named(name: str) -> Criterion:
     """The built-in criterion of that name; raises SettingProblem where there is none."""

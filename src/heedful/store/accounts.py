@@ -19,7 +19,7 @@ from heedful.store import labelers
 from heedful.store.audit import record
 from heedful.store.columns import add_row
 from heedful.store.schema import labeler, project
-from heedful.store.schema_access import ROLES, account, api_token, membership, session
+from heedful.store.schema_access import ROLES, account, api_token, identity, membership, session
 
 _A = account.c
 
@@ -144,6 +144,13 @@ def members(connection: sa.Connection, project_id: int) -> list[Member]:
     m = membership.c
     found = _rows(m.role, m.paused).join(membership, m.account_id == _A.id).where(m.project_id == project_id)
     return [Member(_account(row), row.role, row.paused) for row in connection.execute(found.order_by(_A.id))]
+
+
+def by_token_alone(connection: sa.Connection, project_id: int) -> set[int]:
+    """The numbers of the programs in a project as which nobody can sign in: all that they do, they do by a token."""
+    mine = (membership.c.project_id == project_id, labeler.c.kind == "ai", _A.state == "active", ~_A.owner)
+    unseen = (_A.password.is_(None), ~sa.exists().where(identity.c.account_id == _A.id))
+    return {row.id for row in connection.execute(_rows().join(membership, membership.c.account_id == _A.id).where(*mine, *unseen))}
 
 
 def set_role(connection: sa.Connection, number: int, project_id: int, role: str | None, actor: str, now: datetime) -> None:

@@ -38,8 +38,8 @@ class ApiToken:
     revoked_at: datetime | None
 
 
-def make(connection: sa.Connection, who: Account, name: str, scopes: Sequence[str], days: int, now: datetime) -> str:
-    """A new token; it is returned once and stands nowhere else."""
+def make(connection: sa.Connection, who: Account, name: str, scopes: Sequence[str], days: int, now: datetime, by: str = "") -> str:
+    """A new token; it is returned once and stands nowhere else. ``by``: who made it, where that is not whose it is."""
     refuse_bad_name("token", name)
     for scope in scopes:
         if scope not in SCOPES:
@@ -51,7 +51,7 @@ def make(connection: sa.Connection, who: Account, name: str, scopes: Sequence[st
     secret = PREFIX + new_secret()
     values = {"sha256": hashed(secret), "account_id": who.id, "name": name, "scopes": sorted(set(scopes))}
     number = add_row(connection, api_token, **values, made_at=now, expires_at=now + timedelta(days=days))
-    record(connection, "token.made", who.actor, now, token=number, scopes=sorted(set(scopes)))
+    record(connection, "token.made", by or who.actor, now, token=number, scopes=sorted(set(scopes)))
     return secret
 
 
@@ -82,3 +82,11 @@ def revoke(connection: sa.Connection, who: Account, number: int, now: datetime) 
     mine = (_T.id == number, _T.account_id == who.id, _T.revoked_at.is_(None))
     if connection.execute(sa.update(api_token).where(*mine).values(revoked_at=now)).rowcount:
         record(connection, "token.revoked", who.actor, now, token=number)
+
+
+def revoke_all(connection: sa.Connection, who: Account, by: str, now: datetime) -> None:
+    """Let none of somebody's tokens work any more."""
+    live = sa.select(_T.id).where(_T.account_id == who.id, _T.revoked_at.is_(None)).order_by(_T.id).with_for_update()
+    for number in connection.execute(live).scalars().all():
+        connection.execute(sa.update(api_token).where(_T.id == number).values(revoked_at=now))
+        record(connection, "token.revoked", by, now, token=number)

@@ -18,7 +18,7 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr
 from heedful.store import Project, Store, accounts, comprehension, instructions, projects, prompts, status
 from heedful.store.comprehension import Question
 from heedful.web import analysis, exporting, uploads
-from heedful.web.access import MAY, Admitted, Door
+from heedful.web.access import MAY, Admitted, Door, Visitor
 from heedful.web.bodies import Body
 
 LARGEST_PROMPTS = 16 * 2**20
@@ -205,13 +205,30 @@ class Making(Body):
     as_: StrictStr = Field(alias="as")
 
 
-_PAIRS: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-ndjson": {}}}, 202: {"model": Making}}
+_ROWS: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-ndjson": {}}}, 202: {"model": Making}}
+State = Annotated[str, Query(alias="as", pattern="^([0-9a-f]{24})?$")]
 
 
-@one.get("/pairs", response_class=FileResponse, responses=_PAIRS)
-def read_pairs(request: Request, visitor: Admitted, as_: Annotated[str, Query(alias="as", pattern="^([0-9a-f]{24})?$")] = "") -> Response:
+@one.get("/pairs", response_class=FileResponse, responses=_ROWS)
+def read_pairs(request: Request, visitor: Admitted, as_: State = "") -> Response:
     """Preferences by consensus, preferred first, a line of JSON each; 202 while they are being worked out."""
-    path, state = exporting.ready(store_of(request), request.app.state.worker, visitor.asked.name, "pairs.jsonl", as_)
+    return _file(request, visitor, "pairs.jsonl", as_)
+
+
+@one.get("/unpaired", response_class=FileResponse, responses=_ROWS)
+def read_unpaired(request: Request, visitor: Admitted, as_: State = "") -> Response:
+    """Completions that are wanted or not, from thumbs and Fs, a line of JSON each; 202 while they are being worked out."""
+    return _file(request, visitor, "unpaired.jsonl", as_)
+
+
+@one.get("/demonstrations", response_class=FileResponse, responses=_ROWS)
+def read_demonstrations(request: Request, visitor: Admitted, as_: State = "") -> Response:
+    """Prompts with what should have been answered, from corrections, a line of JSON each; 202 while they are being worked out."""
+    return _file(request, visitor, "demonstrations.jsonl", as_)
+
+
+def _file(request: Request, visitor: Visitor, name: str, state: str) -> Response:
+    path, state = exporting.ready(store_of(request), request.app.state.worker, visitor.asked.name, name, state)
     if path is None:
         return JSONResponse({"ready": False, "as": state}, 202, {"retry-after": "2"})
     return FileResponse(path, media_type="application/x-ndjson")

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
 from heedful.feedback.asking import ask_about
-from heedful.store import accounts, api_tokens, labelers
+from heedful.store import accounts, api_tokens, comprehension, labelers
 from heedful.store.names import LONGEST_ID, LONGEST_REASON
 from heedful.web import analysis, labelling, members
 from heedful.web.access import Admitted, Number
@@ -29,11 +29,16 @@ class Invited(Body):
     days: StrictInt = Field(7, ge=1, le=members.LONGEST_INVITATION)
 
 
-class NewJudge(Body):
-    """A program that judges under a name of its own, with a token that works for so many days."""
+class Renewal(Body):
+    """A judge's token that works for so many days."""
+
+    days: StrictInt = Field(members.JUDGES_FOR, ge=1, le=api_tokens.LONGEST_DAYS)
+
+
+class NewJudge(Renewal):
+    """A program that judges under a name of its own, with a token."""
 
     name: Plain = Field(min_length=1, max_length=100)
-    days: StrictInt = Field(members.JUDGES_FOR, ge=1, le=api_tokens.LONGEST_DAYS)
 
 
 class Paused(Body):
@@ -46,6 +51,13 @@ class Kind(Body):
     """Who judges under an account: a person, or a program."""
 
     kind: Literal["person", "ai"]
+
+
+class CheckDecision(Body):
+    """Whether somebody who used up their tries at the questions is let in, or gets two more, and why."""
+
+    decision: Literal["passed", "try_again"]
+    why: StrictStr = Field(min_length=1, max_length=LONGEST_REASON)
 
 
 class Decision(Body):
@@ -64,13 +76,18 @@ class Settled(Body):
 
 @router.get("/people")
 def people(request: Request, visitor: Admitted) -> list[dict[str, Any]]:
-    """Everybody in the project: ``account`` is their number, ``labeler`` the name of what they say, ``set_aside`` why it does not count."""
+    """Everybody in the project: ``account`` is their number, ``labeler`` the name of what they say, ``set_aside`` why it does not count.
+
+    ``waiting``: what they last answered to the questions, where somebody is to decide on them.
+    """
 
     def look(c: sa.Connection) -> list[dict[str, Any]]:
         aside = labelers.quarantined(c, visitor.asked.name)
+        waiting = {one.labeler_id: one.answers for one in comprehension.waiting(c, visitor.project_id)}
         return [
             {"account": m.account.id, "labeler": m.account.labeler, "kind": m.account.kind, "role": m.role}
             | {"paused": m.paused, "state": m.account.state, "set_aside": aside.get(m.account.labeler)}
+            | {"waiting": waiting.get(m.account.labeler_id)}
             for m in accounts.members(c, visitor.project_id)
         ]
 
@@ -90,11 +107,24 @@ def add_judge(request: Request, visitor: Admitted, body: NewJudge) -> dict[str, 
     return {"token": members.add_judge(store_of(request), visitor, body.name, body.days)}
 
 
+@router.post("/people/{number}/token", status_code=201)
+def renew_token(request: Request, visitor: Admitted, number: Number, body: Renewal) -> dict[str, str]:
+    """Give a program another token, told now and never again; those that it had work no longer."""
+    return {"token": members.renew_token(store_of(request), visitor, number, body.days)}
+
+
 @router.post("/people/{number}/pause")
 def pause(request: Request, visitor: Admitted, number: Number, body: Paused) -> dict[str, bool]:
     """Ask somebody nothing new, or let them go on; what they have begun is kept."""
     members.pause(store_of(request), visitor, number, body.paused)
     return {"paused": body.paused}
+
+
+@router.post("/people/{number}/check")
+def decide_check(request: Request, visitor: Admitted, number: Number, body: CheckDecision) -> dict[str, str]:
+    """Decide on somebody who has used up their tries at the questions."""
+    members.decide_check(store_of(request), visitor, number, body.decision, body.why)
+    return {"decision": body.decision}
 
 
 @router.post("/people/{number}/kind")

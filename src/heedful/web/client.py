@@ -112,15 +112,15 @@ class Client:
 
     def pairs(self, project: int) -> Iterator[dict[str, Any]]:
         """Preferences by consensus, one at a time, once they are worked out. Raises ApiProblem where that takes more than an hour."""
-        path = f"/projects/{project}/pairs"
-        for _ in range(MOST_LOOKS):
-            with self._open("GET", path, None) as answer:
-                if answer.status == 200:
-                    yield from map(json.loads, answer)
-                    return
-                path = f"/projects/{project}/pairs?as={json.load(answer)['as']}"
-            self._pause(LOOK_AGAIN)
-        raise ApiProblem(0, "slow", "the pairs were not worked out in time")
+        return self._rows(project, "pairs")
+
+    def unpaired(self, project: int) -> Iterator[dict[str, Any]]:
+        """Completions that are wanted or not (``label``), from thumbs and Fs, in the way of :meth:`pairs`."""
+        return self._rows(project, "unpaired")
+
+    def demonstrations(self, project: int) -> Iterator[dict[str, Any]]:
+        """Prompts with what should have been answered, from corrections, in the way of :meth:`pairs`."""
+        return self._rows(project, "demonstrations")
 
     def people(self, project: int) -> list[dict[str, Any]]:
         """Everybody in a project; ``account`` is their number."""
@@ -137,9 +137,17 @@ class Client:
         """A token for a program that judges under a name of its own; it is told only now."""
         return str(self._call("POST", f"/projects/{project}/judges", {"name": name, "days": days})["token"])
 
+    def renew_token(self, project: int, account: int, days: int = 90) -> str:
+        """Another token for a program that has nothing but one; those that it had work no longer. It is told only now."""
+        return str(self._call("POST", f"/projects/{project}/people/{account}/token", {"days": days})["token"])
+
     def pause(self, project: int, account: int, paused: bool = True) -> None:
         """Ask somebody nothing new, or let them go on."""
         self._call("POST", f"/projects/{project}/people/{account}/pause", {"paused": paused})
+
+    def decide_check(self, project: int, account: int, decision: str, why: str) -> None:
+        """Let somebody in who used up their tries at the questions (``passed``), or give them two more (``try_again``)."""
+        self._call("POST", f"/projects/{project}/people/{account}/check", {"decision": decision, "why": why})
 
     def set_kind(self, project: int, account: int, kind: str) -> None:
         """Say whether a ``person`` or a program (``ai``) judges."""
@@ -208,6 +216,17 @@ class Client:
     def skip(self, project: int, task: Mapping[str, Any], reason: str = "") -> None:
         """Leave a task to somebody else."""
         self._call("POST", f"/projects/{project}/skip", {"token": task["token"], "reason": reason})
+
+    def _rows(self, project: int, what: str) -> Iterator[dict[str, Any]]:
+        path = f"/projects/{project}/{what}"
+        for _ in range(MOST_LOOKS):
+            with self._open("GET", path, None) as answer:
+                if answer.status == 200:
+                    yield from map(json.loads, answer)
+                    return
+                path = f"/projects/{project}/{what}?as={json.load(answer)['as']}"
+            self._pause(LOOK_AGAIN)
+        raise ApiProblem(0, "slow", f"the {what} were not worked out in time")
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         # Sent again only where that changes nothing: reading, answers, which carry a key, and what came too often to be done.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heedful.errors import SettingProblem
+from heedful.feedback.criteria import usual_questions
 from heedful.store.comprehension import Question
 from heedful.store.projects import CHANGEABLE, Project
 from heedful.web.access import text
@@ -18,8 +19,9 @@ MINUTES = {"lease": 60, "repeat_after": 3600}
 
 
 def project_of(form: Any) -> Project:
-    """A new project. Raises SettingProblem for what does not make one."""
+    """A new project; without a question it asks what is usual. Raises SettingProblem for what does not make one."""
     named = {name: text(form, name) for name in ("name", "criterion", "question", "higher_is", "task", "tie_policy")}
+    named["question"] = named["question"] or usual_questions(named["criterion"]).get(named["task"], "")
     if not named["question"]:
         raise SettingProblem("the project asks nothing", "Write the question that labelers answer.")
     return Project(**named, **numbers(form, WHOLE), **_changeable(form), coverage=coverage_of(text(form, "coverage")))  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from heedful.errors import DataProblem, SettingProblem
-from heedful.store import Store, accounts, api_tokens, invitations, labelers
+from heedful.store import Store, accounts, api_tokens, comprehension, invitations, labelers
 from heedful.store.accounts import Member
 from heedful.store.names import refuse_bad_name
 from heedful.web import analysis
@@ -46,7 +46,25 @@ def add_judge(store: Store, visitor: Visitor, name: str, days: int) -> str:
     def work(c: sa.Connection) -> str:
         judge = accounts.create(c, name, None, False, {}, by, now, kind="ai")
         accounts.set_role(c, judge.id, visitor.project_id, "labeler", by, now)
-        return api_tokens.make(c, judge, "to judge", ["label"], days, now)
+        return api_tokens.make(c, judge, "to judge", ["label"], days, now, by)
+
+    return store.write(work)
+
+
+def renew_token(store: Store, visitor: Visitor, number: int, days: int) -> str:
+    """Another token for a program that has nothing but one; those that it had work no longer. It is told only now.
+
+    Raises DataProblem for anybody who can sign in: with their token one would judge in their name, elsewhere too.
+    SettingProblem for a token that should last too long.
+    """
+    judge, by, now = member(store, visitor.project_id, number).account, visitor.user.actor, store.clock()
+
+    def work(c: sa.Connection) -> str:
+        accounts.hold(c, judge.id)  # so that of two who do this at once, the second one's token is the one that works
+        if judge.id not in accounts.by_token_alone(c, visitor.project_id):
+            raise DataProblem(f"{judge.labeler} is no program that acts by a token alone", "Whoever can sign in makes their own tokens.")
+        api_tokens.revoke_all(c, judge, by, now)
+        return api_tokens.make(c, judge, "to judge", ["label"], days, now, by)
 
     return store.write(work)
 
@@ -58,6 +76,13 @@ def decide(store: Store, visitor: Visitor, labeler: str, aside: bool, why: str) 
     if labeler not in known | {one.labeler for one in (found.labelers if found else [])}:
         raise DataProblem("there is no such labeler in this project", "Check the name.")
     store.write(lambda c: labelers.decide(c, visitor.asked.name, labeler, aside, visitor.user.actor, why, store.clock()))
+
+
+def decide_check(store: Store, visitor: Visitor, number: int, decision: str, why: str) -> None:
+    """Decide on somebody who has used up their tries at the questions. Raises SettingProblem for no decision, or none that has a reason."""
+    who = member(store, visitor.project_id, number).account
+    what = (visitor.project_id, who.labeler_id, decision, visitor.user.actor, why)
+    store.write(lambda c: comprehension.decide(c, *what, store.clock()))
 
 
 def pause(store: Store, visitor: Visitor, number: int, paused: bool) -> None:

@@ -95,6 +95,17 @@ def set_kind(request: Request, visitor: Admitted, number: Number, came: Form) ->
     return go(f"{visitor.manage}/people", "saved")
 
 
+@router.post("/people/{number}/token")
+def renew_token(request: Request, visitor: Admitted, number: Number) -> Response:
+    """Give a program another token, shown now and never again."""
+    store: Store = request.app.state.store
+    try:
+        token = members.renew_token(store, visitor, number, members.JUDGES_FOR)
+    except HeedfulError as problem:
+        return _people(request, visitor, status=422, problem=sentence(problem))
+    return _people(request, visitor, token=token)
+
+
 @router.post("/quarantine")
 def quarantine(request: Request, visitor: Admitted, came: Form) -> Response:
     """Quarantine somebody's judgements, or let them count again; with a reason."""
@@ -111,10 +122,8 @@ def quarantine(request: Request, visitor: Admitted, came: Form) -> Response:
 def decide_check(request: Request, visitor: Admitted, number: Number, came: Form) -> Response:
     """Decide on somebody who has used up their tries at the questions."""
     store: Store = request.app.state.store
-    labeler_id = members.member(store, visitor.project_id, number).account.labeler_id
-    decision, why = text(came.form, "decision"), text(came.form, "why")
     try:
-        store.write(lambda c: comprehension.decide(c, visitor.project_id, labeler_id, decision, visitor.user.actor, why, store.clock()))
+        members.decide_check(store, visitor, number, text(came.form, "decision"), text(came.form, "why"))
     except HeedfulError as problem:
         return _people(request, visitor, status=422, problem=sentence(problem))
     return go(f"{visitor.manage}/people", "decided")
@@ -128,6 +137,7 @@ def _people(request: Request, visitor: Visitor, **more: Any) -> Response:
         waiting = {one.labeler_id: one for one in comprehension.waiting(c, visitor.project_id)}
         return {
             "members": accounts.members(c, visitor.project_id),
+            "by_token_alone": accounts.by_token_alone(c, visitor.project_id),
             "invited": invitations.of_project(c, visitor.project_id, now),
             "waiting": waiting,
             "questions": comprehension.current(c, visitor.project_id),

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from starlette.datastructures import UploadFile
 
 from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
-from heedful.feedback.criteria import CRITERIA
+from heedful.feedback.criteria import CRITERIA, usual_questions
 from heedful.feedback.instructions import instructions_for
 from heedful.records import plain_text
 from heedful.store import Project, Store, comprehension, instructions, projects, prompts, slots, status
@@ -26,6 +26,7 @@ from heedful.web.worker import Worker
 router = APIRouter(prefix="/projects", route_class=Door)
 LONGEST_INSTRUCTIONS = 50_000
 USUALLY_SHOWN = "4"
+USUAL = {name: usual_questions(name) for name in CRITERIA}
 
 
 @router.get("/new")
@@ -33,9 +34,10 @@ def new_form(request: Request, visitor: Admitted) -> Response:
     """The form of a new project."""
     fields = forms.as_fields(Project("a project", "helpfulness", CRITERIA["helpfulness"].question)) | {
         "name": "",
+        "question": "",
         "max_shown": USUALLY_SHOWN,
     }
-    return page(request, visitor, "manage/new.html", fields=fields, criteria=list(CRITERIA.values()))
+    return page(request, visitor, "manage/new.html", fields=fields, usual=USUAL)
 
 
 @router.post("/new")
@@ -54,8 +56,7 @@ def new(request: Request, visitor: Admitted, came: Form) -> Response:
 
         number = store.write(work)
     except HeedfulError as problem:
-        shown = {"fields": dict(came.form), "criteria": list(CRITERIA.values())}
-        return page(request, visitor, "manage/new.html", status=422, problem=sentence(problem), **shown)
+        return page(request, visitor, "manage/new.html", status=422, problem=sentence(problem), fields=dict(came.form), usual=USUAL)
     return go(f"/projects/{number}/instructions", "added")
 
 
