@@ -260,6 +260,9 @@ def test_thumbs_have_a_consensus_too(heed: Heed, where: str) -> None:
     assert heed("import", "again.db", "thumbs.jsonl", "--json")[0]["judgements"] == 9
     [again] = heed("consensus", "again.db", "--json")
     assert {name: again[name] for name in before} == before, "out, in, and the same is thought of them"
+    [everybody] = heed("agreement", where, "--json", "-o", "figures")
+    assert (everybody["of"], everybody["labelers"], everybody["agreement"]["estimate"]) == ("all", 3, 1.0)
+    assert "Labelers agree on 100% of 18 shared thumbs" in heed("agreement", where)
     assert heed("labelers", where) == (2, "heed: helpful holds thumbs only, and no rankings by 'helpfulness'. Collect rankings first.\n")
 
 

@@ -10,6 +10,7 @@ import torch
 import tiny
 from heedful.engines.base import Batch, Sampling
 from heedful.engines.local import LocalLearner, Optimiser
+from heedful.engines.sampling import LocalSampler
 from heedful.policy.sft import SFTLoss
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator that torch sees")]
@@ -64,6 +65,34 @@ def test_the_step_after_loading_on_the_gpu_is_the_step_without(tmp_path: Path) -
     step(second)
     for name, parameter in first.parameters.items():
         torch.testing.assert_close(second.parameters[name], parameter, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_recorded_steps_write_what_plain_steps_write_and_leave_no_memory(kind: str) -> None:
+    """Rows that end and others that take their places, prompts alone and shared; once more with other weights."""
+    prompts, there = [*tiny.prompts(6), *tiny.prompts(4)], tiny.network(kind).cuda()
+    there.end_ids = [5]
+
+    def drawn(replays: bool) -> list[list[int]]:
+        there.replays = replays
+        found = LocalSampler(there, batch_tokens=4 * 110).sample(prompts, Sampling(90, 3.0), range(10))
+        assert there.replays == replays, "a recording failed or differed"
+        return [one.token_ids for one in found]
+
+    for _ in range(2):
+        expected = drawn(False)
+        before = torch.cuda.memory_allocated()
+        assert drawn(True) == expected
+        assert torch.cuda.memory_allocated() <= before + 2**20
+        tiny.shake(there, "policy")
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_steps_are_recorded_in_bfloat16(kind: str) -> None:
+    there = tiny.network(kind, precision=torch.bfloat16).cuda()
+    there.end_ids = [999]
+    LocalSampler(there).sample(tiny.prompts(6), Sampling(90), range(6))
+    assert there.replays, "a recording failed or differed"
 
 
 @pytest.mark.parametrize("kind", ["llama", "t5"])

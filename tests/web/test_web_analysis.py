@@ -27,7 +27,7 @@ def test_a_run_names_the_consensus_that_it_was_made_by(store: Store) -> None:
     found = analysis.newest(store, "helpful")
     assert found
     assert found.run.algorithm not in ("majority", "none"), "there is enough for the model of the panel"
-    assert found.run.parameters["set_aside"] == []
+    assert found.run.parameters["quarantined"] == []
 
 
 def test_where_there_is_little_it_names_the_majority(store: Store) -> None:

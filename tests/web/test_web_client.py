@@ -259,13 +259,14 @@ def test_who_leads_a_project_invites_pauses_and_decides(listening: tuple[str, St
     owner.quarantine(project, "hal", "it guesses")
     [row] = owner.people(project)
     assert row == {
-        "account": who.id, "labeler": "hal", "kind": "ai", "role": "labeler", "paused": True, "state": "active", "set_aside": "it guesses",
+        "account": who.id, "labeler": "hal", "kind": "ai", "role": "labeler", "paused": True,
+        "state": "active", "quarantined": "it guesses",
         "waiting": None,
     }  # fmt: skip
     owner.pause(project, who.id, False)
     owner.reinstate(project, "hal", "another model by now")
     [row] = owner.people(project)
-    assert (row["paused"], row["set_aside"]) == (False, None)
+    assert (row["paused"], row["quarantined"]) == (False, None)
     with pytest.raises(ApiProblem, match="no such labeler") as refused:
         owner.quarantine(project, "somebody", "x")
     assert refused.value.status == 422

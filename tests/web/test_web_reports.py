@@ -136,7 +136,7 @@ def test_reliability_has_its_interval_in_the_table_the_picture_and_the_file(mana
     assert "Reliability of" not in seen, "how reliable somebody is, is for whoever leads the project"
 
 
-def test_nobody_is_set_aside_but_by_a_person(manager: Browser, judged: Store, heed: Told) -> None:
+def test_nobody_is_quarantined_but_by_a_person(manager: Browser, judged: Store, heed: Told) -> None:
     assert judged.read(lambda c: labelers.quarantined(c, "helpful")) == {}
     assert manager.fill("/projects/1/quarantine", labeler="uma", quarantined="yes", why="we will talk").status_code == 303
     assert judged.read(lambda c: labelers.quarantined(c, "helpful")) == {"uma": "we will talk"}

@@ -66,6 +66,7 @@ def agreement_rows(said: Said) -> tuple[list[Row], PanelAgreement]:
     Of thumbs there is one row, of all.
     """
     if said.on_thumbs:
+        said.refuse_if_none_counts(said.thumbs)
         thumbs = thumb_agreement(said.counting(said.thumbs))
         return [_row("all", "all", thumbs)], thumbs
     rankings, criterion = said.counted, said.criterion

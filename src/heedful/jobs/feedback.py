@@ -84,11 +84,12 @@ def report_labelers(said: Said, folder: Path | None = None) -> list[dict[str, An
 def agreements(said: Said, folder: Path | None = None) -> tuple[list[dict[str, Any]], str]:
     """Agreement of all who count, of groups and of labelers with themselves, and a sentence; ``folder`` gets a figure of all.
 
-    Raises DataProblem where nothing was ranked.
+    Raises DataProblem where nothing was ranked, and no thumbs were given.
     """
     from heedful.feedback import findings
 
-    findings.refuse_without_rankings(said)
+    if not said.on_thumbs:
+        findings.refuse_without_rankings(said)
     rows, everybody = findings.agreement_rows(said)
     if folder:
         from heedful.report.feedback_figures import group_agreement

@@ -69,7 +69,7 @@ def work_out(store: Store, name: str) -> int:
         "panel": everybody.to_dict() if everybody else None,
         "agreements": agreements,
         "judgements": sum(one.details["judgements"] for one in found),
-        "set_aside": sorted(said.quarantined),
+        "quarantined": sorted(said.quarantined),
         "undecided": [{"prompt_id": prompt_id, "p": p} for prompt_id, p in islice(undecided.items(), MOST_UNDECIDED)],
         "figures": _figures(agreements, reports, found, covered),
     }
@@ -110,7 +110,7 @@ def _keep(
     assert said.snapshot is not None
     made_from, pairs = said.snapshot, [_derived(pair) for pair in open_pairs]
     algorithm, version = (agreed.algorithm, agreed.version) if agreed else ("none", "0")
-    stamp = (algorithm, version, {**(agreed.parameters if agreed else {}), "set_aside": sorted(said.quarantined)})
+    stamp = (algorithm, version, {**(agreed.parameters if agreed else {}), "quarantined": sorted(said.quarantined)})
     return store.write(lambda c: derived.save(c, said.name, made_from, *stamp, pairs, found, store.clock(), summary))
 
 

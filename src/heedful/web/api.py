@@ -240,7 +240,7 @@ def read_findings(request: Request, visitor: Admitted) -> dict[str, Any]:
     found = analysis.newest(store_of(request), visitor.asked.name)
     if found is None:
         return {"run": None}
-    summary = {name: value for name, value in found.summary.items() if name not in ("figures", "set_aside")}
+    summary = {name: value for name, value in found.summary.items() if name not in ("figures", "quarantined")}
     shown: dict[str, Any] = {"run": found.run.id, "made_at": found.run.made_at.isoformat(), "as_of": found.run.as_of, **summary}
     if visitor.may("manage"):
         shown["labelers"] = [{"labeler": one.labeler, "verdict": one.verdict, **one.details} for one in found.labelers]

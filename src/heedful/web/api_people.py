@@ -76,7 +76,7 @@ class Settled(Body):
 
 @router.get("/people")
 def people(request: Request, visitor: Admitted) -> list[dict[str, Any]]:
-    """Everybody in the project: ``account`` is their number, ``labeler`` the name of what they say, ``set_aside`` why it does not count.
+    """Everybody in the project: ``account`` is their number, ``labeler`` the name of what they say, ``quarantined`` why it does not count.
 
     ``waiting``: what they last answered to the questions, where somebody is to decide on them.
     """
@@ -86,7 +86,7 @@ def people(request: Request, visitor: Admitted) -> list[dict[str, Any]]:
         waiting = {one.labeler_id: one.answers for one in comprehension.waiting(c, visitor.project_id)}
         return [
             {"account": m.account.id, "labeler": m.account.labeler, "kind": m.account.kind, "role": m.role}
-            | {"paused": m.paused, "state": m.account.state, "set_aside": aside.get(m.account.labeler)}
+            | {"paused": m.paused, "state": m.account.state, "quarantined": aside.get(m.account.labeler)}
             | {"waiting": waiting.get(m.account.labeler_id)}
             for m in accounts.members(c, visitor.project_id)
         ]
