@@ -77,16 +77,15 @@ def of_account(connection: sa.Connection, account_id: int) -> list[ApiToken]:
     return [ApiToken(r.id, r.name, r.scopes, r.made_at, r.expires_at, r.used_at, r.revoked_at) for r in rows]
 
 
-def revoke(connection: sa.Connection, who: Account, number: int, now: datetime) -> None:
-    """Let one of somebody's own tokens no longer work."""
+def revoke(connection: sa.Connection, who: Account, number: int, now: datetime, by: str = "") -> None:
+    """Let one of somebody's own tokens no longer work. ``by``: who wants it so, where that is not whose it is."""
     mine = (_T.id == number, _T.account_id == who.id, _T.revoked_at.is_(None))
     if connection.execute(sa.update(api_token).where(*mine).values(revoked_at=now)).rowcount:
-        record(connection, "token.revoked", who.actor, now, token=number)
+        record(connection, "token.revoked", by or who.actor, now, token=number)
 
 
 def revoke_all(connection: sa.Connection, who: Account, by: str, now: datetime) -> None:
     """Let none of somebody's tokens work any more."""
     live = sa.select(_T.id).where(_T.account_id == who.id, _T.revoked_at.is_(None)).order_by(_T.id).with_for_update()
     for number in connection.execute(live).scalars().all():
-        connection.execute(sa.update(api_token).where(_T.id == number).values(revoked_at=now))
-        record(connection, "token.revoked", by, now, token=number)
+        revoke(connection, who, number, now, by)

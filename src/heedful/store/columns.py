@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+
+Row = TypeVar("Row")
 
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -100,3 +104,10 @@ def reference(column: str, **options: Any) -> sa.ForeignKey:
 def partial(name: str, *columns: str, where: str, unique: bool = False) -> sa.Index:
     """An index of the rows for which ``where`` holds."""
     return sa.Index(name, *columns, unique=unique, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
+def lots(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Rows in lists of at most ``size``, one list in memory at a time: databases take only so many values in a statement."""
+    remaining = iter(rows)
+    while some := list(islice(remaining, size)):
+        yield some

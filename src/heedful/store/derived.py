@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,12 +16,12 @@ import sqlalchemy as sa
 from heedful.errors import DataProblem
 from heedful.store import labelers, projects
 from heedful.store.audit import record
-from heedful.store.columns import add_row
+from heedful.store.columns import add_row, lots
 from heedful.store.reading import Snapshot
 from heedful.store.schema import completion_origin, derived_labeler, derived_pair, derived_run, judgement_revision, labeler, prompt, slot
 from heedful.store.slots import waits, word
 
-_PAIRS_AT_ONCE = 5000
+_AT_ONCE = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +79,7 @@ def save(
     values |= {"as_of": made_from.event, "input_sha256": made_from.sha256, "made_at": now}
     values |= {"summary": None if summary is None else dict(summary)}
     run_id = add_row(connection, derived_run, **values)
-    remaining = iter(pairs)
-    while some := list(islice(remaining, _PAIRS_AT_ONCE)):
+    for some in lots(pairs, _AT_ONCE):
         _save_pairs(connection, project_id, run_id, some)
     _save_reports(connection, run_id, list(reports))
     details = {"run": run_id, "algorithm": algorithm, "version": version, "input_sha256": made_from.sha256}
@@ -165,12 +163,14 @@ def undecided(connection: sa.Connection, project_name: str) -> list[int]:
 def open_to_more(connection: sa.Connection, project_name: str, prompt_ids: Iterable[str]) -> list[int]:
     """Of some prompts that a run leaves undecided, those that may be shown to one more labeler; see :func:`undecided`."""
     run = latest(connection, project_name)
-    found: list[int] = []
-    remaining = iter(prompt_ids)
-    while run and (some := list(islice(remaining, _PAIRS_AT_ONCE))):
-        which = sa.select(prompt.c.id).where(prompt.c.external_id.in_(some), *_open(connection, project_name, run))
-        found += connection.execute(which).scalars()
-    return found
+    if run is None:
+        return []
+    which = sa.select(prompt.c.id).where(*_open(connection, project_name, run))
+    return [
+        number
+        for some in lots(prompt_ids, _AT_ONCE)
+        for number in connection.execute(which.where(prompt.c.external_id.in_(some))).scalars()
+    ]
 
 
 def _open(connection: sa.Connection, project_name: str, run: DerivedRun) -> list[sa.ColumnElement[bool]]:

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from heedful.errors import DataProblem, nearest
 from heedful.records import Correction, Labeler, Ranking, Thumb, read_jsonl
 from heedful.store import answers, instructions, labelers, projects
 from heedful.store.audit import Digest, hold_chain, record
+from heedful.store.columns import lots
 from heedful.store.database import take_stock
 from heedful.store.grouping import Given, Named, answers_in, problem
 from heedful.store.judgements import IMPORTED, seal
@@ -76,8 +76,7 @@ def add_judgements(connection: sa.Connection, project_name: str, rows: Iterable[
         connection.execute(sa.text("LOCK TABLE slot IN SHARE ROW EXCLUSIVE MODE"))
     project_id, asked = projects.find(connection, project_name, lock=True)
     adder = _Adder(connection, project_id, now)
-    remaining = answers_in(rows, asked)
-    while some := list(islice(remaining, _AT_ONCE)):
+    for some in lots(answers_in(rows, asked), _AT_ONCE):
         adder.add(some)
     if adder.digest.count:
         details = {"source": source, "new_labelers": adder.new_labelers, "stored_judgements": adder.digest.details()}

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +14,7 @@ from heedful.errors import DataProblem
 from heedful.records import Completion, Prompt
 from heedful.store import labelers, projects
 from heedful.store.audit import Digest, hold_chain, prompt_sha256, record
-from heedful.store.columns import canonical
+from heedful.store.columns import canonical, lots
 from heedful.store.database import take_stock
 from heedful.store.names import LONGEST_ID, refuse_bad_name
 from heedful.store.projects import MOST_COMPLETIONS, Project
@@ -48,8 +47,7 @@ def add(
     project_id, asked = projects.find(connection, project_name, lock=True)
     asked = asked if max_shown is None else replace(asked, max_shown=max_shown)
     adder = _Adder(connection, project_id, asked, calibration, again, event=hold_chain(connection))
-    remaining = iter(items)
-    while some := list(islice(remaining, _AT_ONCE)):
+    for some in lots(items, _AT_ONCE):
         adder.add(some)
     if adder.digest.count:
         details = {"calibration": calibration, "stored_prompts": adder.digest.details()}
@@ -122,8 +120,7 @@ def unknown(connection: sa.Connection, project_id: int, items: Iterable[Item]) -
     said of those is not about these.
     """
     found: list[Item] = []
-    remaining = iter(items)
-    while some := list(islice(remaining, _AT_ONCE)):
+    for some in lots(items, _AT_ONCE):
         ids = [p.id for p, _ in some]
         known = sa.select(prompt.c.external_id, prompt.c.content).where(prompt.c.project_id == project_id, prompt.c.external_id.in_(ids))
         there = {row.external_id: row.content for row in connection.execute(known)}

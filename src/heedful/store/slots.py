@@ -28,14 +28,14 @@ import sqlalchemy as sa
 
 from heedful.errors import NoSuchTask
 from heedful.store.audit import record, row_sha256
+from heedful.store.columns import lots
 from heedful.store.prompts import open_place
 from heedful.store.schema import concern, judgement_revision, labeler, project, prompt, slot
 
 DRAWS = 32
 """How many prompts are drawn before one goes through all that are free."""
 
-LOT = 5_000
-"""So many prompts are named in one statement: databases take some 32,000 values at most."""
+_AT_ONCE = 5_000
 
 _S = slot.c
 _MET = sa.alias(slot, "met")
@@ -216,9 +216,7 @@ def add_places(connection: sa.Connection, project_id: int, prompt_ids: Iterable[
     None gets more than the project's ``max_overlap``, or a second one while a place still waits to be filled. A prompt
     that somebody else is changing right now is left for the next time.
     """
-    ids = sorted(prompt_ids)
-    lots = (ids[start : start + LOT] for start in range(0, len(ids), LOT))
-    return [number for lot in lots for number in _add_places(connection, project_id, lot, actor, now)]
+    return [number for some in lots(sorted(prompt_ids), _AT_ONCE) for number in _add_places(connection, project_id, some, actor, now)]
 
 
 def _add_places(connection: sa.Connection, project_id: int, prompt_ids: list[int], actor: str, now: datetime) -> list[int]:
