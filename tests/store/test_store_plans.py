@@ -113,17 +113,23 @@ def test_a_large_import_into_postgresql_and_the_reading_of_it_go_by_index(
     create_database(postgres_server, "large_import", postgres_template)
     texts = items(700)
     given = [Ranking(p.id, who, [c.id for c in cs], [1, 2, 3], "helpfulness", "v") for p, cs in texts for who in ("ann", "ben", "cleo")]
-    read = sa.text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'judgement_revision'")
+    counter = sa.text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'judgement_revision'")
+
+    def walked(connection: sa.Connection) -> int:
+        """Rows read by walking, counted by this server process: what it has not reported yet of earlier transactions is in it."""
+        return int(connection.execute(counter).scalar_one())
 
     def work(connection: sa.Connection) -> int:
+        before = walked(connection)
         rows = [(f"record {number}", row) for number, row in enumerate(given)]
         assert importing.add_judgements(connection, "helpful", rows, "a test", "test", store.clock()).stored == 2100
-        return int(connection.execute(read).scalar_one())
+        return walked(connection) - before
 
     def turn_a_page(connection: sa.Connection) -> int:
+        before = walked(connection)
         assert len(reading.hashes_page(connection, 1, 1000, after=4000, limit=100)) == 100
         assert len(reading.page(connection, 1, "helpfulness", 1000, False, after=4000, limit=100)) == 100
-        return int(connection.execute(read).scalar_one())
+        return walked(connection) - before
 
     with Store.open(postgres_server.format("large_import")) as store:
         ready(store, prompts=0, labelers=0, overlap=3)
