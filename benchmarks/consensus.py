@@ -42,7 +42,7 @@ from heedful.records import Completion, Prompt, Ranking
 
 CRITERION = criterion_named("helpfulness")
 COMPLETIONS, OVERLAP = 4, 3
-GUESSERS, REVERSED = 0.10, 0.07
+RANDOM, UPSIDE_DOWN = 0.10, 0.07
 LABELERS = 30
 DIFFICULTIES = {"hard": (1.15, 0.33), "InstructGPT-like": (0.77, 0.27)}
 """Noise and tie width in standard deviations of quality: good labelers then agree on 67 and 76 % of pairs and tie 12 % of them."""
@@ -66,7 +66,7 @@ class Figures:
 def panel_of(noise: float, ties: float, seed: int) -> list[SimulatedLabeler]:
     """Thirty labelers: three guess, two read the scale upside down, the others are careful, some more than others."""
     chance = Random(f"panel {seed}")
-    guessing, turned = round(GUESSERS * LABELERS), round(REVERSED * LABELERS)
+    guessing, turned = round(RANDOM * LABELERS), round(UPSIDE_DOWN * LABELERS)
     shares: list[tuple[Kind, int]] = [("random", guessing), ("upside_down", turned), ("careful", LABELERS - guessing - turned)]
     kinds = [kind for kind, count in shares for _ in range(count)]
     return [SimulatedLabeler(f"{kind}-{n:02}", kind, noise * chance.lognormvariate(0, VARIETY), ties) for n, kind in enumerate(kinds)]

@@ -43,7 +43,7 @@ def test_a_majority_of_fs_puts_a_completion_below_all_others() -> None:
         judged("z", {"a": 2, "b": 1, "c": None}),
     ]
     agreed = consensus(rows, HELPFULNESS)
-    assert agreed.flagged == {"p": ["b"]}
+    assert agreed.completions_f == {"p": ["b"]}
     found = {(pair.chosen_id, pair.rejected_id): pair for pair in agreed.pairs}
     # a against b: y says a, z says b, x says nothing. Two of three Fs decide: (2 + 0.5) / (3 + 1).
     assert found["a", "b"] == ConsensusPair("p", "a", "b", 0.625, 1, 1, 0, by_flag=True)
@@ -59,7 +59,7 @@ def test_two_flagged_completions_make_no_pair_and_half_is_no_majority() -> None:
     votes = [judged("x", {"a": None, "b": 1}), judged("y", {"a": None, "b": None}), judged("z", {"a": 1, "b": None})]
     assert consensus(votes, HELPFULNESS).pairs == []
     half = consensus([judged("x", {"a": None, "b": 1}), judged("y", {"a": 1, "b": 2})], HELPFULNESS)
-    assert half.flagged == {}
+    assert half.completions_f == {}
     assert half.decided == []
 
 

@@ -97,13 +97,13 @@ def test_fs_have_a_consensus_of_their_own() -> None:
     lavish = SimulatedLabeler("lee", "all_f")
     there = world(5, prompts=150, nonsense=0.1)
     agreed = consensus(judgements(there, [*panel()[:4], lavish], 5, overlap=3), HELPFULNESS, method="model")
-    flagged = {i for ids in agreed.flagged.values() for i in ids}
+    with_f = {i for ids in agreed.completions_f.values() for i in ids}
     nonsense = {i for i, quality in there[1].items() if quality is None}
-    assert len(flagged & nonsense) / len(nonsense) > 0.85
-    assert len(flagged & nonsense) / len(flagged) > 0.95
+    assert len(with_f & nonsense) / len(nonsense) > 0.85
+    assert len(with_f & nonsense) / len(with_f) > 0.95
     sides = [pair for pair in agreed.pairs if pair.by_flag]
     assert sides
-    assert all(pair.rejected_id in flagged and pair.chosen_id not in flagged and pair.p > 0.5 for pair in sides)
+    assert all(pair.rejected_id in with_f and pair.chosen_id not in with_f and pair.p > 0.5 for pair in sides)
 
 
 @pytest.mark.parametrize(("overlap", "noise"), [(2, 0.25), (2, 0.75), (3, 0.5), (3, 1.0)])

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
 from heedful.maths.davidson import probabilities
-from heedful.maths.panel import SIGNS, PanelPrior, accuracy, accuracy_draws, evidence_by_ranking, fit, log_posterior, predicted
+from heedful.maths.panel import (
+    DRAWS,
+    SIGNS,
+    Panel,
+    PanelPrior,
+    accuracy,
+    accuracy_draws,
+    evidence_by_ranking,
+    fit,
+    log_posterior,
+    predicted,
+)
 from heedful.maths.utilities import Block, Worth, pairs_of, posterior, prior
 
 TRUE = Worth(np.array([3.0, 1.5, 1.5, 0.0, -2.0, 1.5, 2.0, 1.0]), np.array([0, 0, 0, 0, 0, 0, 1.5, 0]), np.full(8, -1.0))
@@ -71,7 +85,7 @@ def test_known_labelers_are_found_again() -> None:
     assert 0.87 < (np.abs(mean - true) < norm.ppf(0.95) * np.sqrt(variance)).mean() < 0.93
 
 
-def test_a_reversed_labeler_counts_as_much_as_a_careful_one() -> None:
+def test_an_upside_down_reader_counts_as_much_as_a_careful_one() -> None:
     """Turning all votes of one labeler round must change nothing but their sign."""
     block, _ = drawn(3, 300, true=TRUE._replace(habit=np.zeros(8)))
     block = Block(block.size, block.prompt, block.labeler, block.outcome, block.lead * 0, block.weight)
@@ -83,7 +97,7 @@ def test_a_reversed_labeler_counts_as_much_as_a_careful_one() -> None:
 
 
 def test_nobody_is_turned_round_by_an_accident_of_the_start() -> None:
-    """Three of four reversed labelers among eight careful ones are still found, whoever is numbered first."""
+    """Three of four upside-down readers among eight careful ones are still found, whoever is numbered first."""
     true = Worth(np.array([-2.0, -2.0, -2.0] + [2.0] * 8), np.zeros(11), np.full(11, -1.0))
     for seed in range(3):
         panel = fit([drawn(4, 200, seed=seed, true=true)[0]], 11)
@@ -99,7 +113,7 @@ def test_who_has_not_voted_is_what_was_assumed() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_few_noisy_labelers_do_not_confirm_themselves(seed: int) -> None:
-    """Four who mostly guess, two to a prompt: nobody may come out as nearly always right, and nobody as surely reversed."""
+    """Four who mostly guess, two to a prompt: nobody may come out as nearly always right, and nobody as surely upside down."""
     true = Worth(np.array([0.5, 0.5, 0.5, 0.0]), np.zeros(4), np.full(4, -2.0))
     panel = fit([drawn(4, 120, each=2, seed=seed, true=true)[0]], 4)
     assert panel.converged
@@ -137,6 +151,32 @@ def test_accuracy_against_numerical_integration() -> None:
         assert accuracy(np.array([reliability, -reliability])) == pytest.approx([exact, 1 - exact], abs=2e-3)
 
 
+def all_draws(panel: Panel, at_once: int = 500_000) -> np.ndarray:
+    return np.concatenate(list(accuracy_draws(panel, at_once)))
+
+
+def test_what_an_accuracy_may_be_does_not_depend_on_the_lots_it_is_drawn_in() -> None:
+    panel = fit([drawn(4, 20)[0]], 9)
+    whole = all_draws(panel, DRAWS * 9)
+    assert whole.shape == (DRAWS, 9)
+    assert len(np.unique(whole[:, 8])) > 0.9 * DRAWS, "no number is drawn twice"
+    for at_once in (1, 100, 1000 * 9):
+        assert (all_draws(panel, at_once) == whole).all()
+
+
+def test_what_an_accuracy_may_be_takes_little_memory_with_many_labelers() -> None:
+    """A lot of 50,000 numbers at a time: 4 MiB at most, where all 4,000,000 at once took 156."""
+    panel, many = fit([drawn(4, 20)[0]], 9), 2000
+    crowd = dataclasses.replace(
+        panel, odds=panel.odds[:, [8] * many], spread=panel.spread[:, [8] * many], parameters=panel.parameters[:, [8] * many]
+    )
+    tracemalloc.start()
+    assert sum(len(lot) for lot in accuracy_draws(crowd, 50_000)) == DRAWS
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4 * 2**20
+
+
 def test_what_an_accuracy_may_be_holds_the_true_one() -> None:
     """Twelve panels drawn from what is assumed of one: of 96 labelers about 95 % lie between the outer quantiles of their draws."""
     random, assumed = np.random.default_rng(5), PanelPrior()
@@ -145,7 +185,7 @@ def test_what_an_accuracy_may_be_holds_the_true_one() -> None:
         sign = random.choice(SIGNS, 8, p=assumed.hypotheses)
         strength = np.exp(random.normal(assumed.reliability, assumed.reliability_sd, 8))
         true = Worth(sign * strength, np.zeros(8), np.full(8, -1.0))
-        low, high = np.quantile(accuracy_draws(fit([drawn(4, 60, seed=seed, true=true)[0]], 8)), [0.025, 0.975], axis=0)
+        low, high = np.quantile(all_draws(fit([drawn(4, 60, seed=seed, true=true)[0]], 8)), [0.025, 0.975], axis=0)
         inside += ((low - 1e-9 <= accuracy(true.reliability)) & (accuracy(true.reliability) <= high + 1e-9)).tolist()
     assert 0.89 <= np.mean(inside) <= 0.99  # either side is passed by chance once in a hundred
 
@@ -153,7 +193,7 @@ def test_what_an_accuracy_may_be_holds_the_true_one() -> None:
 def test_the_more_somebody_judged_the_less_their_accuracy_may_be_anything() -> None:
     widths = []
     for prompts in (40, 160, 640):
-        low, high = np.quantile(accuracy_draws(fit([drawn(4, prompts)[0]], 9)), [0.025, 0.975], axis=0)
+        low, high = np.quantile(all_draws(fit([drawn(4, prompts)[0]], 9)), [0.025, 0.975], axis=0)
         widths.append(high - low)
     few, some, many = (width[:8] for width in widths)
     assert (few > some).all()

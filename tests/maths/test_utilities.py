@@ -80,7 +80,7 @@ def test_at_the_posterior_the_slope_balances_the_prior() -> None:
     assert np.linalg.inv(precision) == pytest.approx(found.covariance, abs=2e-3)
 
 
-def test_who_is_reversed_says_the_opposite_and_who_guesses_nothing() -> None:
+def test_who_reads_upside_down_says_the_opposite_and_who_guesses_nothing() -> None:
     said, turned = random_block(), random_block()
     turned = Block(turned.size, turned.prompt, turned.labeler, -turned.outcome, turned.lead * 0, turned.weight)
     said = Block(said.size, said.prompt, said.labeler, said.outcome, said.lead * 0, said.weight)

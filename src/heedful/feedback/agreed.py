@@ -63,15 +63,16 @@ class ConsensusPair(Record):
 
 @dataclass(frozen=True, slots=True)
 class Consensus:
-    """All pairs of all prompts, decided or not; completions that are F; who counted, how much, and who was excluded.
+    """All pairs of all prompts, decided or not; who counted, how much, and who was excluded.
 
-    ``reliability`` per labeler: 1 is always right, 0 guesses, below 0 reads the scale upside down; empty of a
-    majority. ``algorithm``, ``version``, ``parameters`` and ``input_sha256``, the hash of the rankings that
-    counted, say how to make the same consensus again; ``reason`` says why this method was used.
+    ``completions_f``: by prompt, the completions that probably deserve their F. ``reliability`` per labeler: 1 is
+    always right, 0 guesses, below 0 reads the scale upside down; empty of a majority. ``algorithm``, ``version``,
+    ``parameters`` and ``input_sha256``, the hash of the rankings that counted, say how to make the same consensus
+    again; ``reason`` says why this method was used.
     """
 
     pairs: list[ConsensusPair]
-    flagged: dict[str, list[str]]
+    completions_f: dict[str, list[str]]
     labelers: list[str]
     excluded: list[str]
     method: Method = "majority"

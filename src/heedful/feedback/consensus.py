@@ -80,11 +80,11 @@ def consensus(
     reason = lacking or _enough(judged)
     stamp = {"criterion": criterion.to_dict(), "exclude": sorted(exclude), "decided": DECIDED, "least_rankings": least_rankings}
     if chosen == "majority":
-        pairs, flagged = by_majority.majority(rows, criterion)
+        pairs, completions_f = by_majority.majority(rows, criterion)
         parameters = {**stamp, "smoothing": by_majority.SMOOTHING}
         return Consensus(
             pairs,
-            flagged,
+            completions_f,
             judged.labelers,
             sorted(exclude),
             "majority",
@@ -131,7 +131,7 @@ def _modelled(fitted: FittedPanel, excluded: list[str], reason: str, stamp: dict
     }
     return Consensus(
         sorted((pair for pairs in found for pair in pairs), key=lambda pair: pair.prompt_id),
-        dict(sorted(flagged for part, f in zip(judged.parts, flags, strict=True) for flagged in _flagged(part, f))),
+        dict(sorted(found_f for part, f in zip(judged.parts, flags, strict=True) for found_f in _completions_f(part, f))),
         judged.labelers,
         excluded,
         "model",
@@ -144,7 +144,7 @@ def _modelled(fitted: FittedPanel, excluded: list[str], reason: str, stamp: dict
     )
 
 
-def _flagged(part: Part, flags: Any) -> Iterator[tuple[str, list[str]]]:
+def _completions_f(part: Part, flags: Any) -> Iterator[tuple[str, list[str]]]:
     """Prompts with completions that probably deserve their F."""
     for prompt_id, ids, row in zip(part.prompt_ids, part.completion_ids, flags >= 0.5, strict=True):
         if row.any():

@@ -49,13 +49,13 @@ Array = NDArray[np.float64]
 BAD: tuple[LabelerVerdict, ...] = ("random", "upside_down")
 FLAGGED: tuple[LabelerVerdict, ...] = (*BAD, "careless")
 """At whose work a person should look."""
-EARLY_TASKS, EARLY_TURNED, EARLY_CAREFUL = 2, 3.0, 0.05
+EARLY_TASKS, EARLY_UPSIDE_DOWN, EARLY_CAREFUL = 2, 3.0, 0.05
 """From so many shared tasks there is an alert if the votes are 20 times (``exp(3)``) as probable from an upside-down reader as
 from a careful one, or the labeler is careful with at most this probability;"""
-TASKS, TURNED, CAREFUL = 10, 0.7, 0.2
+TASKS, UPSIDE_DOWN, CAREFUL = 10, 0.7, 0.2
 """from so many, if they are twice as probable (``exp(0.7)``), or with this one. Chosen for at most 1 % false alarms per good labeler
 at any number of tasks, see docs/algorithms/consensus.md."""
-GUESSING_CLEARLY = 2.0
+RANDOM_CLEARLY = 2.0
 """By how much (nats) guessing must explain the votes better than reading upside down for the second not to be named."""
 SOME_TASKS, EXPECTED_AGREEMENT = 4, 0.65
 """From so many, who is rather not careful and surely agrees less than this is an alert, too: published labelers agree on 65 to 77 %."""
@@ -74,7 +74,7 @@ class LabelerReport(Record):
     ``agreement`` with its 95 % interval ``low`` to ``high`` is over ``pairs`` that both decided, in ``shared_tasks``
     prompts; ``prompts_for`` and ``prompts_against`` count prompts with more agreement or more
     disagreement; ``p_guessing`` is how often guessing is as far from even. ``odds``: the probabilities of
-    ``careful``, ``guessing`` and ``upside_down``. ``reliability``: 1 always right, 0 guesses, below 0 upside
+    ``careful``, ``random`` and ``upside_down``. ``reliability``: 1 always right, 0 guesses, below 0 upside
     down; with 95 % probability it lies between ``reliability_low`` and ``reliability_high``. ``earlier_share``: how
     often what was shown earlier is preferred. ``consistency``: how often a prompt shown again is decided as the
     first time; ``gold``: how often pairs with a known answer are decided rightly; ``None`` where there are no such
@@ -221,7 +221,7 @@ class _Reading:
 
     @property
     def odds(self) -> Array:
-        """The probabilities of careful, guessing and reversed."""
+        """The probabilities of careful, random and upside down."""
         from scipy.special import softmax
 
         from heedful.maths.panel import PanelPrior
@@ -232,9 +232,9 @@ class _Reading:
         """What agreement alone says."""
         if self.tasks < EARLY_TASKS:
             return "unsure"
-        careful, guessing, turned = self.evidence
-        least_turned, most_careful = (TURNED, CAREFUL) if self.tasks >= TASKS else (EARLY_TURNED, EARLY_CAREFUL)
-        if turned - careful >= least_turned and guessing - turned < GUESSING_CLEARLY:
+        careful, random, upside_down = self.evidence
+        least_upside_down, most_careful = (UPSIDE_DOWN, CAREFUL) if self.tasks >= TASKS else (EARLY_UPSIDE_DOWN, EARLY_CAREFUL)
+        if upside_down - careful >= least_upside_down and random - upside_down < RANDOM_CLEARLY:
             return "upside_down"
         p_careful = self.odds[0]
         if p_careful <= most_careful or (p_careful < 0.5 and self.tasks >= SOME_TASKS and self.share.high < EXPECTED_AGREEMENT):
@@ -260,7 +260,7 @@ def _report(
     whole, *versions = readings = compared.readings(number)
     worst = _worst(readings) if panel >= LEAST_LABELERS else whole
     verdict = _verdict(worst, panel, seen, people)
-    odds = dict(zip(("careful", "guessing", "upside_down"), whole.odds.round(6).tolist(), strict=True))
+    odds = dict(zip(("careful", "random", "upside_down"), whole.odds.round(6).tolist(), strict=True))
     return LabelerReport(
         labeler=name,
         verdict=verdict,

@@ -39,12 +39,12 @@ def majority(
     by_prompt: dict[str, list[Ranking]] = defaultdict(list)
     for row in sorted(rankings, key=lambda r: (r.prompt_id, r.labeler)):
         by_prompt[row.prompt_id].append(row)
-    flagged = {prompt_id: found for prompt_id, judged in by_prompt.items() if (found := _flagged(judged, weight))}
-    pairs = [pair for prompt_id, judged in by_prompt.items() for pair in _pairs(judged, criterion, weight, flagged.get(prompt_id, {}))]
-    return pairs, {prompt_id: sorted(found) for prompt_id, found in flagged.items()}
+    with_f = {prompt_id: found for prompt_id, judged in by_prompt.items() if (found := _completions_f(judged, weight))}
+    pairs = [pair for prompt_id, judged in by_prompt.items() for pair in _pairs(judged, criterion, weight, with_f.get(prompt_id, {}))]
+    return pairs, {prompt_id: sorted(found) for prompt_id, found in with_f.items()}
 
 
-def _flagged(judged: list[Ranking], weight: Mapping[str, float]) -> dict[str, float]:
+def _completions_f(judged: list[Ranking], weight: Mapping[str, float]) -> dict[str, float]:
     """Completions with an F from more than half of the weight, and the smoothed share that gave it."""
     flags: dict[str, float] = defaultdict(float)
     total: dict[str, float] = defaultdict(float)
@@ -55,29 +55,29 @@ def _flagged(judged: list[Ranking], weight: Mapping[str, float]) -> dict[str, fl
     return {i: _smoothed(flags[i], total[i]) for i in total if flags[i] > total[i] / 2}
 
 
-def _pairs(judged: list[Ranking], criterion: Criterion, weight: Mapping[str, float], flagged: Mapping[str, float]) -> list[ConsensusPair]:
+def _pairs(judged: list[Ranking], criterion: Criterion, weight: Mapping[str, float], with_f: Mapping[str, float]) -> list[ConsensusPair]:
     """The pairs of one prompt."""
     cast: dict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
     for row in judged:
         for two, vote in votes(row, criterion).items():
             cast[two].append((vote, weight[row.labeler]))
     ids = sorted({i for row in judged for i in row.completion_ids})
-    together = [two for two in combinations(ids, 2) if two in cast and not set(two) <= flagged.keys()]
-    return [_pair(judged[0].prompt_id, two, cast[two], flagged) for two in together]
+    together = [two for two in combinations(ids, 2) if two in cast and not set(two) <= with_f.keys()]
+    return [_pair(judged[0].prompt_id, two, cast[two], with_f) for two in together]
 
 
-def _pair(prompt_id: str, two: tuple[str, str], cast: list[tuple[int, float]], flagged: Mapping[str, float]) -> ConsensusPair:
+def _pair(prompt_id: str, two: tuple[str, str], cast: list[tuple[int, float]], with_f: Mapping[str, float]) -> ConsensusPair:
     """Count the votes on two completions and put the preferred one first."""
     first, second = two
     p = _smoothed(sum(w * (1 + vote) / 2 for vote, w in cast), sum(w for _, w in cast))
-    if second in flagged:
-        p = max(p, flagged[second])
-    elif first in flagged:
-        p = min(p, 1 - flagged[first])
+    if second in with_f:
+        p = max(p, with_f[second])
+    elif first in with_f:
+        p = min(p, 1 - with_f[first])
     if abs(p - 0.5) < 1e-9:  # weights add up with rounding errors
         p = 0.5
     counts = {side: sum(vote == side for vote, _ in cast) for side in (1, 0, -1)}
-    by_flag = first in flagged or second in flagged
+    by_flag = first in with_f or second in with_f
     if p < 0.5:
         return ConsensusPair(prompt_id, second, first, 1 - p, counts[-1], counts[1], counts[0], by_flag)
     return ConsensusPair(prompt_id, first, second, p, counts[1], counts[-1], counts[0], by_flag)

@@ -51,10 +51,14 @@ class FittedPanel:
 
     def reliability_intervals(self) -> dict[str, Interval]:
         """The same, and between which two numbers it lies with 95 % probability, after what was judged so far."""
-        from heedful.maths.panel import accuracy_draws
+        from heedful.maths.panel import DRAWS, accuracy_draws
         from heedful.maths.statistics import Interval
 
-        low, high = np.quantile(self._by_labeler(2 * accuracy_draws(self.panel) - 1), [0.025, 0.975], axis=0).tolist()
+        draws, done = np.empty((DRAWS, len(self.table.labelers))), 0
+        for lot in accuracy_draws(self.panel):
+            draws[done : done + len(lot)] = self._by_labeler(2 * lot - 1)
+            done += len(lot)
+        low, high = np.quantile(draws, [0.025, 0.975], axis=0, overwrite_input=True).tolist()
         return {name: Interval(found, *ends) for (name, found), *ends in zip(self.reliability().items(), low, high, strict=True)}
 
     def _by_labeler(self, values: Array) -> Array:

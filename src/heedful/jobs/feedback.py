@@ -51,7 +51,7 @@ def agree(
         "prompts": len({row.prompt_id for row in said.settled}),
         "pairs": len(agreed.pairs),
         "decided": len(agreed.decided),
-        "completions_F": sum(map(len, agreed.flagged.values())),
+        "completions_F": sum(map(len, agreed.completions_f.values())),
         "prompts_for_review": len(for_review(said.settled, said.criterion)),
         "reliability": agreed.reliability,
         "input_sha256": agreed.input_sha256,

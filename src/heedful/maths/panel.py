@@ -1,7 +1,7 @@
 """Whom to believe: the reliability of every labeler of a panel, found together with the utilities.
 
-Of every labeler there are three hypotheses: *careful*, reliability ``exp(l)``; *guessing*,
-reliability 0; *reversed*, reliability ``-exp(l)``, the scale read upside down. Each has a prior
+Of every labeler there are three hypotheses: *careful*, reliability ``exp(l)``; *random*,
+reliability 0, who guesses; *upside down*, reliability ``-exp(l)``, the scale read the wrong way round. Each has a prior
 probability, so that nobody's sign is turned by an accident of the start: it takes evidence from
 other people's judgements. Beside ``l`` a labeler has a habit ``h`` (to prefer what is shown
 earlier) and a log tie parameter ``t``, all with normal priors; see :mod:`heedful.maths.utilities`.
@@ -25,7 +25,7 @@ nothing is random.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,7 @@ from heedful.maths.utilities import STEP, Block, Utilities, Worth, posterior, pr
 
 Array = NDArray[np.float64]
 
-CAREFUL, GUESSING, REVERSED = 0, 1, 2
+CAREFUL, RANDOM, UPSIDE_DOWN = 0, 1, 2
 SIGNS = (1.0, 0.0, -1.0)
 """The sign of the reliability under each hypothesis."""
 LIMITS = ((-4.0, 1.8), (-5.0, 5.0), (-10.0, 7.0))
@@ -55,7 +55,7 @@ SWEEPS = 3
 class PanelPrior:
     """What is assumed before anybody has judged. Reliabilities are slopes per standard deviation of utility.
 
-    ``hypotheses``: prior probabilities of careful, guessing and reversed. ``reliability`` and ``tie``:
+    ``hypotheses``: prior probabilities of careful, random and upside down. ``reliability`` and ``tie``:
     means over the panel of log reliability and log tie parameter, which the panel's own work moves
     (``mean_sd`` says how easily); ``*_sd``: how far single labelers are from these means.
     """
@@ -121,7 +121,7 @@ def fit(blocks: Sequence[Block], labelers: int, assumed: PanelPrior | None = Non
         # Part of the way only: two labelers who share most of their work would otherwise swing around each other.
         worth = Worth(*(old + STEP * (new - old) for old, new in zip(worth, found, strict=True)))
     utilities = [posterior(block, worth, prior(block)) for block in blocks]
-    spread = np.stack([_spread(number, parameters, blocks, others, typical, assumed) for number in (CAREFUL, GUESSING, REVERSED)])
+    spread = np.stack([_spread(number, parameters, blocks, others, typical, assumed) for number in (CAREFUL, RANDOM, UPSIDE_DOWN)])
     return Panel(utilities, others, parameters, spread, evidence, odds, worth, typical, turn, converged)
 
 
@@ -158,7 +158,7 @@ def _spread(
 
     Nobody guesses so perfectly that their reliability is 0 and not something near it.
     """
-    if hypothesis == GUESSING:
+    if hypothesis == RANDOM:
         return np.asarray(_information_at_zero(parameters[hypothesis], blocks, others) ** -0.5)
     _, _, information = log_posterior(parameters[hypothesis], SIGNS[hypothesis], blocks, others, typical, assumed)
     return np.asarray(np.sqrt(np.linalg.inv(information)[:, 0, 0]))
@@ -241,19 +241,23 @@ def accuracy(reliability: Array) -> Array:
     return np.asarray(expit(np.multiply.outer(reliability, difference)).mean(axis=-1))
 
 
-def accuracy_draws(panel: Panel) -> Array:
-    """What :func:`accuracy` may be of each labeler, ``[DRAWS, labelers]``: a hypothesis by its odds, under it a reliability.
+def accuracy_draws(panel: Panel, at_once: int = 500_000) -> Iterator[Array]:
+    """What :func:`accuracy` may be of each labeler: a hypothesis by its odds, under it a reliability.
 
-    The same panel gives the same draws.
+    In lots ``[draws, labelers]`` of about ``at_once`` numbers, ``DRAWS`` draws in all. The same panel gives the same draws,
+    whatever the lots.
     """
-    random = np.random.default_rng(0)
     labelers = np.arange(panel.odds.shape[1])
-    hypothesis = (random.random((DRAWS, 1, len(labelers))) > np.cumsum(panel.odds, axis=0)[:-1]).sum(axis=1)
-    away = panel.spread[hypothesis, labelers] * random.standard_normal(hypothesis.shape)
-    log_reliability = np.clip(panel.parameters[hypothesis, labelers, 0] + away, *LIMITS[0])
-    drawn = np.where(hypothesis == GUESSING, away, np.array(SIGNS)[hypothesis] * np.exp(log_reliability))
+    which, how_far = (np.random.Generator(np.random.PCG64(0).advance(drawn)) for drawn in (0, DRAWS * len(labelers)))
     steps = np.linspace(-np.exp(LIMITS[0][1]), np.exp(LIMITS[0][1]), 401)  # close enough for a straight line between two
-    return np.asarray(np.interp(drawn, steps, accuracy(steps)))
+    rows = max(1, at_once // max(1, len(labelers)))
+    for first in range(0, DRAWS, rows):
+        shape = min(rows, DRAWS - first), len(labelers)
+        hypothesis = (which.random(shape)[:, None] > np.cumsum(panel.odds, axis=0)[:-1]).sum(axis=1)
+        away = panel.spread[hypothesis, labelers] * how_far.standard_normal(shape)
+        log_reliability = np.clip(panel.parameters[hypothesis, labelers, 0] + away, *LIMITS[0])
+        drawn = np.where(hypothesis == RANDOM, away, np.array(SIGNS)[hypothesis] * np.exp(log_reliability))
+        yield np.interp(drawn, steps, accuracy(steps))
 
 
 def _odds(evidence: Array, assumed: PanelPrior) -> Array:
@@ -277,6 +281,6 @@ def _means(parameters: Array, careful: Array, assumed: PanelPrior) -> Array:
 
 
 def _worth(parameters: Array, odds: Array) -> Worth:
-    """Parameters averaged over the hypotheses: who may as well be reversed counts nothing."""
+    """Parameters averaged over the hypotheses: who may as well read upside down counts nothing."""
     reliability = (odds * np.array(SIGNS)[:, None] * np.exp(parameters[:, :, 0])).sum(axis=0)
     return Worth(reliability, (odds * parameters[:, :, 1]).sum(axis=0), (odds * parameters[:, :, 2]).sum(axis=0))
