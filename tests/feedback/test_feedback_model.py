@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations, permutations
 from random import Random
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from test_feedback_labelers import World, judgements, world
 
 from heedful.errors import SettingProblem
-from heedful.feedback.agreed import Consensus
+from heedful.feedback.agreed import Consensus, ConsensusPair
 from heedful.feedback.consensus import consensus
 from heedful.feedback.criteria import CRITERIA
 from heedful.feedback.panel import fit_panel
@@ -62,6 +63,25 @@ def test_the_same_rankings_in_any_order_give_the_same_consensus(rankings: list[R
     assert changed.input_sha256 != first.input_sha256
     assert Consensus.from_dict(json.loads(json.dumps(first.to_dict()))) == first
     assert (first.algorithm[:5], first.version, first.parameters["converged"]) == ("panel", "1", True)
+
+
+def test_the_order_is_the_one_that_contradicts_fewest_votes_unless_it_is_nearly_even() -> None:
+    """Among equally good labelers Kemeny's order, by going through all of a prompt's, is turned only where hardly anything is preferred."""
+    equals = [SimulatedLabeler(name, "careful", 0.5) for name in ("ada", "ben", "cleo", "dan", "eve")]
+    there = world(5, prompts=60, nonsense=0.0)
+    agreed = consensus(judgements(there, equals, 5, 5), HELPFULNESS, method="model")
+    by_prompt: dict[str, list[ConsensusPair]] = {}
+    for pair in agreed.pairs:
+        by_prompt.setdefault(pair.prompt_id, []).append(pair)
+    for pairs in by_prompt.values():
+        votes = {(p.chosen_id, p.rejected_id): p.votes_for for p in pairs} | {(p.rejected_id, p.chosen_id): p.votes_against for p in pairs}
+        orders = [
+            (sum(votes[worse, better] for better, worse in combinations(order, 2)), order) for order in permutations({a for a, _ in votes})
+        ]
+        fewest = min(contradicted for contradicted, _ in orders)
+        best = [set(combinations(order, 2)) for contradicted, order in orders if contradicted == fewest]
+        assert any(all((p.chosen_id, p.rejected_id) in order for p in pairs if p.p > 0.7) for order in best), pairs
+    assert sum(p.p > 0.7 for p in agreed.pairs) > 0.8 * len(agreed.pairs)
 
 
 def test_turning_the_criterion_and_all_ranks_changes_nothing(there: World) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from heedful.feedback import asking
 from heedful.feedback.asking import ask_about
+from heedful.feedback.assign import Kind
 from heedful.records import Labeler, Ranking
 from heedful.store import Store, importing, reading, tasks
 from postgres import create_database
-from stores import Clock, answer, items, next_task, ready, work
+from stores import Clock, answer, items, join, next_task, ready, work
 
 LARGE = {"slot", "prompt", "completion", "completion_origin", "judgement_revision", "event"}
 
@@ -137,3 +139,50 @@ def test_a_large_import_into_postgresql_and_the_reading_of_it_go_by_index(
         assert store.write(work) < 200_000, "and 2,100,000 with a walk through all that is there for every place"
         assert store.read(turn_a_page) == 0, "a page of what was said is found by index, however much there is"
         assert store.check().problem == ""
+
+
+@pytest.mark.parametrize("name", ["dan", "eve"])
+@pytest.mark.parametrize("kind", ["random", "calibration", "repeat", "directed"])
+def test_what_is_read_for_a_task_in_postgresql_does_not_grow_with_what_others_judged(judged: Store, kind: Kind, name: str) -> None:
+    """Nobody waits while the database goes through 1,600 filled places to the few that are open, or to the few that somebody filled."""
+    counter = sa.text(
+        "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname IN ('slot', 'judgement_revision')"
+    )
+
+    def rows_read(connection: sa.Connection) -> int:
+        """Rows read so far, with those of earlier transactions that this server process has not reported yet."""
+        return int(connection.execute(counter).scalar_one())
+
+    def work(connection: sa.Connection) -> int:
+        before = rows_read(connection)
+        asking._Asking(connection, "helpful", name, judged.clock()).finders[kind]()
+        read.append(rows_read(connection) - before)
+        raise Undo
+
+    read: list[int] = []
+    with pytest.raises(Undo):
+        judged.write(work)
+    assert read[0] < 400
+
+
+class Undo(Exception):
+    """Leaves the store as it was."""
+
+
+@pytest.fixture(scope="module")
+def judged(postgres_server: str, postgres_template: str) -> Iterator[Store]:
+    """PostgreSQL: 500 prompts that three have judged, some of them dan and eve, too; twenty that wait; one place each kept for natives."""
+    create_database(postgres_server, "judged", postgres_template)
+    texts = items(500)
+    whose = {"ann": texts, "ben": texts, "cleo": texts, "dan": texts[:5], "eve": texts[:100]}
+    given = [Ranking(p.id, who, [c.id for c in cs], [1, 2, 3], "helpfulness", "v") for who, own in whose.items() for p, cs in own]
+    rows = [(f"record {number}", row) for number, row in enumerate(sorted(given, key=lambda row: row.prompt_id))]
+    with Store.open(postgres_server.format("judged"), clock=Clock()) as store:
+        version = ready(store, prompts=0, labelers=0, overlap=3, coverage={"language": {"native": 1}}, repeat_after=0)
+        join(store, "dan", version, language="native")
+        join(store, "eve", version)
+        store.add_prompts("helpful", texts)
+        store.write(lambda c: importing.add_judgements(c, "helpful", rows, "a test", "test", store.clock()))
+        store.add_prompts("helpful", items(20, first=1000))
+        store.add_prompts("helpful", items(5, first=2000), calibration=True)
+        yield store

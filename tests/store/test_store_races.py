@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
-from heedful.feedback.asking import ask_more
+from heedful.feedback import asking
+from heedful.feedback.asking import ask, ask_more
 from heedful.store import Store, accounts, comprehension, derived, identities, invitations, projects, slots
 from heedful.store.accounts import Account
 from heedful.store.comprehension import Question
@@ -42,6 +43,24 @@ def meanwhile(store: Store, first: Callable[[sa.Connection], object], second: Ca
     thread.join(20)
     assert not thread.is_alive()
     return heard
+
+
+def test_who_asks_while_another_is_given_a_place_gets_the_next_one_and_in_postgresql_waits_for_nobody(store: Store) -> None:
+    ready(store, prompts=2, labelers=2, overlap=1, random_share=0.2)
+    given: dict[str, Any] = {}
+    in_between: list[str] = []
+
+    def first(connection: sa.Connection) -> None:
+        given["l0"] = asking._ask(connection, "helpful", "l0", store.clock())
+        thread.start()
+        thread.join(LONG_ENOUGH)
+        in_between.extend(given)
+
+    thread = threading.Thread(target=lambda: given.update(l1=ask(store, "helpful", "l1")))
+    store.write(first)
+    thread.join(20)
+    assert {task.prompt for task in given.values()} == {"question 0", "question 1"}
+    assert in_between == (["l0", "l1"] if store.database.file is None else ["l0"])
 
 
 def owner(store: Store, name: str) -> Account:

@@ -39,8 +39,12 @@ _AT_ONCE = 5_000
 
 _S = slot.c
 _MET = sa.alias(slot, "met")
-_GONE = sa.alias(prompt, "gone")
+_ITS = sa.alias(prompt, "its")
+_WITHDRAWN = sa.select(_ITS.c.withdrawn).where(_ITS.c.id == _S.prompt_id).scalar_subquery()
 _FOR_ANYBODY = _S.stratum_id.is_(None)
+_IN_ORDER = (_S.stratum_id, _S.prompt_id, _S.k)
+"""Of the places of a project that are for anybody, or for one stratum, the order of their prompts: as in the index ix_slot_places. Only
+where the stratum is named, too, does PostgreSQL see that it may walk through that index and stop at the first place."""
 TAKEABLE = sa.text("slot.state IN ('open', 'leased')")  # literally the condition of the index ix_slot_places
 
 
@@ -78,8 +82,13 @@ def first_place(connection: sa.Connection, who: Seeker, kept: bool, beyond: bool
     ``kept``: one that is kept for a stratum of theirs, or else one that is for anybody.
     ``beyond``: one beyond the project's overlap, added where people did not agree, or else one within.
     """
-    found = _free(who).where(_kept_for(who) if kept else _FOR_ANYBODY, _S.k > who.overlap if beyond else _S.k <= who.overlap)
-    return _taken_hold_of(connection, found.order_by(_S.prompt_id, _S.k))
+    free = _free(who).where(_S.k > who.overlap if beyond else _S.k <= who.overlap).order_by(*_IN_ORDER)
+    if not kept:
+        return _taken_hold_of(connection, free.where(_FOR_ANYBODY))
+    # One stratum after the other, as an index can be walked in the order of prompts for each, but not for all at once.
+    firsts = [connection.execute(free.where(_S.stratum_id == stratum).limit(1)).first() for stratum in who.strata]
+    first = min((row for row in firsts if row), key=lambda row: (row.prompt_id, row.k), default=None)
+    return first and _taken_hold_of(connection, free.where(_S.stratum_id == first.stratum_id))
 
 
 def random_place(connection: sa.Connection, who: Seeker, chance: Random) -> Any:
@@ -103,17 +112,11 @@ def calibration_prompt(connection: sa.Connection, project_id: int, labeler_id: i
 
 def repeat_of(connection: sa.Connection, project_id: int, labeler_id: int, before: datetime) -> Any:
     """A labeler's first slot, judged ``before``, that they were not asked about again; ``None`` where there is none."""
-    again, first = _MET.c, judgement_revision.c
-    asked = sa.exists().where(again.prompt_id == _S.prompt_id, again.labeler_id == labeler_id, again.purpose == word("repeat"))
-    found = (
-        sa.select(slot)
-        .join(judgement_revision, (first.slot_id == _S.id) & (first.number == 1))
-        .join(prompt, (prompt.c.id == _S.prompt_id) & ~prompt.c.withdrawn)
-        .where(_S.project_id == project_id, _S.labeler_id == labeler_id, _S.state == word("judged"))
-        .where(first.judged_at <= before, ~asked)
-        .order_by(_S.id)
-        .limit(1)
-    )
+    first = judgement_revision.c
+    judged_at = sa.select(first.judged_at).where(first.slot_id == _S.id, first.number == 1).scalar_subquery()
+    not_asked = _no_slot(_MET.c.prompt_id == _S.prompt_id, _MET.c.labeler_id == labeler_id, _MET.c.purpose == word("repeat"))
+    mine = (_S.project_id == project_id, _S.labeler_id == labeler_id, _S.state == word("judged"))
+    found = sa.select(slot).where(*mine, judged_at <= before, not_asked, ~_WITHDRAWN).order_by(_S.id).limit(1)
     # One purpose after the other: the index ix_slot_labeler then gives them in the order of their ids.
     rows = [connection.execute(found.where(_S.purpose == word(purpose))).first() for purpose in ("overlap", "calibration")]
     return min((row for row in rows if row), key=lambda row: row.id, default=None)
@@ -257,10 +260,9 @@ def _lease(labeler_id: int, shown: list[int], now: datetime, seconds: int) -> di
 
 def _free(who: Seeker) -> sa.Select[Any]:
     """Places that are open, or whose lease ran out, at prompts that this labeler has not met and that are not withdrawn."""
-    withdrawn = sa.exists().where(_GONE.c.id == _S.prompt_id, _GONE.c.withdrawn)
     free = sa.or_(_S.state == word("open"), _S.lease_until <= who.now)
     found = sa.select(slot).where(_S.project_id == who.project_id, TAKEABLE, _S.k.is_not(None), free)
-    return found.where(_not_met(_S.prompt_id, who.labeler_id), ~withdrawn)
+    return found.where(_not_met(_S.prompt_id, who.labeler_id), ~_WITHDRAWN)
 
 
 def _kept_for(who: Seeker) -> sa.ColumnElement[bool]:
@@ -274,8 +276,18 @@ def _taken_hold_of(connection: sa.Connection, places: sa.Select[Any]) -> Any:
 
 def _not_met(prompt_id: sa.ColumnElement[int], labeler_id: int) -> sa.ColumnElement[bool]:
     """The labeler has no voice at the prompt yet; literally the condition of the index uq_slot_voice."""
-    voice = sa.text("met.purpose <> 'repeat' AND met.state <> 'lapsed'")
-    return ~sa.exists().where(_MET.c.prompt_id == prompt_id, _MET.c.labeler_id == labeler_id, voice)
+    return _no_slot(
+        _MET.c.prompt_id == prompt_id, _MET.c.labeler_id == labeler_id, sa.text("met.purpose <> 'repeat' AND met.state <> 'lapsed'")
+    )
+
+
+def _no_slot(*conditions: sa.ColumnElement[bool] | sa.TextClause) -> sa.ColumnElement[bool]:
+    """No slot, by the name of ``met``, fulfils the conditions.
+
+    They are counted, for one row of the query after the other and by index. NOT EXISTS is something that PostgreSQL may turn
+    into a join with all that a labeler has judged, for which it goes through the whole table.
+    """
+    return sa.select(sa.func.count()).select_from(_MET).where(*conditions).scalar_subquery() < 1
 
 
 def _drawn(connection: sa.Connection, project_id: int, free: sa.Select[Any], chance: Random) -> list[int]:
