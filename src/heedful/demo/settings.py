@@ -49,7 +49,7 @@ def demo_settings(model: str, architecture: ArchitectureName = "causal", *, quic
         "stopping": {
             "metric": "toxicity",
             "direction": "below",
-            "target": 0.01 if architecture == "causal" else 0.02,
+            "target": 0.015 if architecture == "causal" else 0.02,
             "evaluate_every": 5,
             "kl_budget": 8.0,
             "samples_per_prompt": 2,
