@@ -164,6 +164,16 @@ def test_what_an_accuracy_may_be_does_not_depend_on_the_lots_it_is_drawn_in() ->
         assert (all_draws(panel, at_once) == whole).all()
 
 
+def test_how_far_an_accuracy_lies_is_drawn_apart_from_the_hypothesis() -> None:
+    """Of labelers who surely guess: what comes after the numbers that choose the hypotheses, as one generator would give them all."""
+    panel = fit([drawn(4, 20)[0]], 9)
+    surely = dataclasses.replace(panel, odds=np.tile([[0.0], [1.0], [0.0]], 9))
+    random = np.random.default_rng(0)
+    random.random((DRAWS, 9))
+    away = panel.spread[1] * random.standard_normal((DRAWS, 9))
+    assert all_draws(surely, 1000) == pytest.approx(accuracy(away), abs=1e-3)
+
+
 def test_what_an_accuracy_may_be_takes_little_memory_with_many_labelers() -> None:
     """A lot of 50,000 numbers at a time: 4 MiB at most, where all 4,000,000 at once took 156."""
     panel, many = fit([drawn(4, 20)[0]], 9), 2000
