@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from apps import PASSWORD, Browser, person
 
+from heedful.errors import AnswerProblem
 from heedful.feedback.asking import ask
 from heedful.store import Answer, Store, accounts, api_tokens, comprehension, instructions, invitations, labelers, projects
 from heedful.web import uploads
@@ -146,6 +147,21 @@ def test_a_project_without_a_question_asks_what_is_usual_for_its_task(store: Sto
         assert owner.fill("/projects/new", **kinds, name=name, question=typed).status_code == 303
     made = [store.read(lambda c, n=name: projects.find(c, n))[1] for name in ("usual", "own")]  # type: ignore[misc]
     assert [(one.task, one.question) for one in made] == [(task, asked), (task, "Is it kind?")]
+
+
+def test_the_instructions_to_begin_with_say_what_the_project_says(store: Store, owner: Browser) -> None:
+    """Or labelers would read of another question, of ties that they cannot make, and that rank 1 is the best where it is the worst."""
+    fields = {"name": "tone", "criterion": "helpfulness", "question": "Which wastes most time?", "higher_is": "worse", "task": "ranking"}
+    assert owner.fill("/projects/new", **fields, tie_policy="none").status_code == 303
+    _, words = store.read(lambda c: instructions.current(c, "tone"))
+    assert "Which wastes most time?" in words
+    assert "rank 1 is the worst" in words
+    assert "share a rank" not in words
+    made = {"criterion": "brevity", "question": "Which is shortest?", "higher_is": "better"}
+    for name, other in (("brief", {"task": "ranking"}), ("thumbs", {"task": "thumbs", "criterion": "helpfulness"})):
+        assert owner.fill("/projects/new", **made | other | {"name": name}, tie_policy="free").status_code == 303
+        with pytest.raises(AnswerProblem):
+            store.read(lambda c, n=name: instructions.current(c, n))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
