@@ -171,7 +171,8 @@ UNHIDDEN = """() => {
     const at = document.activeElement, box = at.getBoundingClientRect();
     if (at === document.body) return "";
     const steps = [0.05, 0.25, 0.5, 0.75, 0.95];
-    const seen = steps.some((x) => steps.some((y) => at.contains(document.elementFromPoint(box.x + x * box.width, box.y + y * box.height))));
+    const there = (x, y) => document.elementFromPoint(box.x + x * box.width, box.y + y * box.height);
+    const seen = steps.some((x) => steps.some((y) => at.contains(there(x, y))));
     return seen ? "seen" : at.outerHTML.slice(0, 80);
 }"""
 
