@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from apps import person
 
 from heedful.errors import DataProblem, SettingProblem
-from heedful.store import Store, api_tokens, invitations
+from heedful.store import Store, api_tokens, invitations, projects
 from heedful.store.schema_access import comprehension_decision
 from heedful.web.client import AT_ONCE, ApiProblem, Client
 
@@ -50,6 +50,19 @@ def test_a_project_from_its_first_prompt_to_its_judgements(listening: tuple[str,
     owner.work_out(project)
     app.state.worker.wait()
     assert owner.findings(project)["panel"]["agreement"] == 1.0
+
+
+def test_a_program_cannot_take_a_known_criterion_the_wrong_way_round(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    for criterion, wrong in (("toxicity", "better"), ("helpfulness", "worse")):
+        with pytest.raises(ApiProblem, match=f"{criterion} is said to be {wrong}") as refused:
+            owner.create_project("tone", criterion, "Which?", higher_is=wrong)
+        assert refused.value.status == 422
+    assert store.read(projects.names) == []
+    owner.create_project("tone", "toxicity", "Which?", higher_is="worse")
+    owner.create_project("short", "brevity", "Which?", higher_is="worse")
+    assert store.read(lambda c: projects.find(c, "tone"))[1].higher_is == "worse"
 
 
 def test_a_program_chooses_how_many_completions_a_task_shows(listening: tuple[str, Store, Any]) -> None:

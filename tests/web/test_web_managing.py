@@ -151,10 +151,10 @@ def test_a_project_without_a_question_asks_what_is_usual_for_its_task(store: Sto
 
 def test_the_instructions_to_begin_with_say_what_the_project_says(store: Store, owner: Browser) -> None:
     """Or labelers would read of another question, of ties that they cannot make, and that rank 1 is the best where it is the worst."""
-    fields = {"name": "tone", "criterion": "helpfulness", "question": "Which wastes most time?", "higher_is": "worse", "task": "ranking"}
+    fields = {"name": "tone", "criterion": "toxicity", "question": "Which is rudest?", "higher_is": "worse", "task": "ranking"}
     assert owner.fill("/projects/new", **fields, tie_policy="none").status_code == 303
     _, words = store.read(lambda c: instructions.current(c, "tone"))
-    assert "Which wastes most time?" in words
+    assert "Which is rudest?" in words
     assert "rank 1 is the worst" in words
     assert "share a rank" not in words
     made = {"criterion": "brevity", "question": "Which is shortest?", "higher_is": "better"}
@@ -175,6 +175,11 @@ def test_the_instructions_to_begin_with_say_what_the_project_says(store: Store, 
             "at least the overlap",
         ),
         ("/projects/new", {"name": "helpful", "criterion": "c", "question": "q", "higher_is": "better", "task": "ranking"}, "tie_policy"),
+        (
+            "/projects/new",
+            {"name": "x", "criterion": "toxicity", "question": "", "higher_is": "better", "task": "ranking", "tie_policy": "free"},
+            "more toxicity is said to be better, and it is worse",
+        ),
         ("/projects/1/settings", {"random_share": "5", "tie_policy": "free", "state": "active"}, "Choose a number from 0.2"),
         ("/projects/1/settings", {"random_share": "nan", "tie_policy": "free", "state": "active"}, "smaller number"),
         ("/projects/1/instructions", {"text": "x", "questions": "? a\n- b\n- c"}, "exactly one"),
