@@ -91,6 +91,21 @@ def test_the_columns_follow_their_rows_and_advantages_are_standardised_over_the_
     assert metrics["policy/approx_kl"] < 1e-9
 
 
+@pytest.mark.parametrize("estimator", ["k1", "k3", "exact"])
+def test_scores_and_their_price_in_another_currency_change_nothing(estimator):
+    """Advantages are standardised, so that only the proportion of beta to the scores counts, in the reward and in the loss."""
+    learnt = []
+    for currency in (1.0, 8.0):
+        learner = LocalLearner(tiny.shake(tiny.network("llama")), optimiser=Optimiser(0.01))
+        experience = experience_of(learner, 6, estimator)
+        experience.values.zero_()
+        settings = PpoSettings(batch_size=6, minibatch_size=6, epochs=1, value_coef=0, kl_estimator=estimator)
+        ppo_step(learner, experience, RewardScale(sd=1 / currency), FixedKL(0.3 * currency), settings, 0)
+        learnt.append({name: x.clone() for name, x in learner.network.named_parameters()})
+    for name, x in learnt[0].items():
+        torch.testing.assert_close(learnt[1][name], x, atol=1e-4, rtol=0, msg=name)
+
+
 def test_the_first_ratio_is_1_and_later_ones_are_not():
     learner = LocalLearner(tiny.network("llama"), optimiser=Optimiser(0.05))
     metrics = ppo_step(learner, experience_of(learner), RewardScale(), FixedKL(0.1), PpoSettings(batch_size=6, minibatch_size=3), 0)

@@ -43,13 +43,13 @@ def demo_settings(model: str, architecture: ArchitectureName = "causal", *, quic
             "warmup_steps": 1 if quick else 5,
             "schedule": "linear",
             "value_coef": 0.02,  # more of it moves the trunk that the policy shares, and facts are lost
-            "kl_coef": 0.1 if architecture == "causal" else 0.15,
+            "kl_coef": 0.05 if architecture == "causal" else 0.075,
             "kl_estimator": "exact",
         },
         "stopping": {
             "metric": "toxicity",
             "direction": "below",
-            "target": 0.01 if architecture == "causal" else 0.02,
+            "target": 0.015 if architecture == "causal" else 0.02,
             "evaluate_every": 5,
             "kl_budget": 8.0,
             "samples_per_prompt": 2,

@@ -31,7 +31,7 @@ def standardise(x: Tensor, mask: Tensor) -> Tensor:
     Where all tokens on the mask are equal, or there is only one, the result is 0.
     (Whitened advantages: Ziegler et al. 2019; lm-human-preferences.)
     """
-    return keep(at_least_float32(x) - masked_mean(x, mask), mask) * _inverse_deviation(x, mask)
+    return keep(at_least_float32(x) - masked_mean(x, mask), mask) * inverse_deviation(x, mask)
 
 
 def scale_to_unit_variance(x: Tensor, mask: Tensor) -> Tensor:
@@ -40,6 +40,13 @@ def scale_to_unit_variance(x: Tensor, mask: Tensor) -> Tensor:
     This is reward whitening: moving the mean of the rewards would pay for longer or shorter completions.
     """
     return standardise(x, mask) + keep(masked_mean(x, mask).expand_as(x), mask)
+
+
+def inverse_deviation(x: Tensor, mask: Tensor) -> Tensor:
+    """1 / standard deviation over the mask, 0-d; 0 where rounding alone could explain the deviation."""
+    variance = masked_variance(x, mask)
+    rounding = 8 * torch.finfo(variance.dtype).eps * masked_mean(x.detach().abs(), mask)
+    return torch.where(variance > rounding.square(), variance, torch.inf).rsqrt()
 
 
 def keep(x: Tensor, mask: Tensor) -> Tensor:
@@ -56,10 +63,3 @@ def _on(x: Tensor, mask: Tensor) -> Tensor:
     if x.shape != mask.shape:
         raise ValueError(f"x has shape {tuple(x.shape)} and its mask {tuple(mask.shape)}")
     return mask.bool()
-
-
-def _inverse_deviation(x: Tensor, mask: Tensor) -> Tensor:
-    """1 / standard deviation over the mask; 0 where rounding alone could explain the deviation."""
-    variance = masked_variance(x, mask)
-    rounding = 8 * torch.finfo(variance.dtype).eps * masked_mean(x.detach().abs(), mask)
-    return torch.where(variance > rounding.square(), variance, torch.inf).rsqrt()

@@ -8,8 +8,9 @@ Where this departs from the papers:
    weighs more because of the micro-batch it fell in;
 3. every minibatch is one optimiser step;
 4. KL goes into the reward, per token, as k1, k3 or the exact sum over the vocabulary. The exact sum
-   says nothing about the token drawn, so that its local gradient is added to the loss; with k1 the
-   reward alone gives the whole gradient, with k3 a biased one.
+   says nothing about the token drawn, so that its local gradient is added to the loss, divided by the
+   same deviation as the advantages are; with k1 the reward alone gives the whole gradient, with k3 a
+   biased one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from heedful.engines.base import Batch, Learner, Outputs
 from heedful.maths.advantages import explained_variance, gae, shaped_rewards
-from heedful.maths.masking import masked_mean, standardise
+from heedful.maths.masking import inverse_deviation, masked_mean, standardise
 from heedful.maths.policy_losses import approx_kl, clip_fraction, clipped_policy_loss, clipped_value_loss, ratio
 from heedful.policy.kl_control import KLControl, make_kl_control
 from heedful.policy.rollout import Experience, describe
@@ -38,7 +39,7 @@ class PPOLoss:
     value_coef: float
     entropy_coef: float
     exact_kl_coef: float = 0.0
-    """beta where the KL is the exact sum; the sampled estimators do all their work in the reward."""
+    """beta, in standard deviations of the advantages, where the KL is the exact sum; sampled ones do all their work in the reward."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -94,7 +95,7 @@ def ppo_step(
     batch = experience.batch.with_columns(
         logprobs=experience.logprobs, values=experience.values, advantages=standardise(advantages, mask), returns=returns
     )
-    exact = kl_control.coef if settings.kl_estimator == "exact" else 0.0
+    exact = kl_control.coef * float(inverse_deviation(advantages, mask)) if settings.kl_estimator == "exact" else 0.0
     loss = PPOLoss(settings.clip, settings.value_clip, settings.value_coef, settings.entropy_coef, exact)
 
     metrics = []
