@@ -11,8 +11,8 @@ import pytest
 from heedful.errors import DataProblem, SettingProblem
 from heedful.feedback.assign import assign, shown_order
 from heedful.feedback.criteria import CRITERIA, Criterion, criterion_named, usual_questions
-from heedful.feedback.instructions import Instructions, instructions_for
-from heedful.store.projects import TaskType
+from heedful.feedback.instructions import Instructions, Ties, instructions_for
+from heedful.store.projects import TaskType, TiePolicy
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,17 @@ def test_instructions_say_what_the_method_asks_and_change_version_with_their_tex
     # sha256("abc") starts with ba7816bf8f01 (FIPS 180-2, appendix B.1).
     assert Instructions("abc").version == "ba7816bf8f01"
     assert len({Instructions().version} | {instructions_for(c).version for c in CRITERIA.values()}) == 5
+
+
+def test_instructions_say_of_ties_what_a_project_allows() -> None:
+    told = {ties: instructions_for(CRITERIA["honesty"], ties).text for ties in get_args(Ties)}
+    assert list(told) == list(get_args(TiePolicy))
+    assert told["sparing"] == instructions_for(CRITERIA["honesty"]).text
+    assert {ties: ("share a rank" in text, "sparingly" in text) for ties, text in told.items()} == {
+        "none": (False, False),
+        "sparing": (True, True),
+        "free": (True, False),
+    }
 
 
 @pytest.mark.parametrize(("prompts", "labelers", "overlap"), [(240, 6, 3), (100, 7, 2), (50, 40, 3), (9, 3, 3), (5, 4, 1)])

@@ -91,6 +91,41 @@ def test_needs_and_scopes_are_known() -> None:
     assert {need for key, need in ACCESS.items() if key in API} <= set(SCOPE)
 
 
+OPEN = {"/health", "/login", "/logout", "/join/{secret}", "/join/{secret}/oidc/{provider}", "/api/v1/openapi.json"}
+OPEN |= {"/oidc/{provider}", "/oidc/{provider}/callback"}
+SEEN = {"GET /projects/{project}", "GET /api/v1/projects/{project}", "GET /api/v1/projects/{project}/findings"}
+WORK = {"GET instructions", "POST acknowledge", "GET check", "POST check", "POST next", "POST reopen"}
+BEGUN = {"POST heartbeat", "POST submit", "POST skip"}
+
+
+def meant(key: str) -> str:
+    """What a route should take: what is not named here is for whoever manages the project, or owns the store."""
+    method, path = key.split(" ")
+    what = f"{method} {path.removeprefix('/label/{project}/').removeprefix('/api/v1/projects/{project}/')}"
+    if path in OPEN:
+        return "anyone"
+    if path == "/" or f"{path}/".startswith("/account/") or key in ("GET /api/v1/me", "GET /api/v1/projects"):
+        return "account"
+    if "{project}" not in path:
+        return "own"
+    if key in SEEN:
+        return "view"
+    if path.endswith("/undecided"):
+        return "adjudicate"
+    if what in BEGUN:
+        return "finish label"
+    return "label" if what in WORK or path.startswith("/label/") else "manage"
+
+
+def test_the_table_is_no_looser_than_it_was_meant() -> None:
+    """The tests below hold the app to its table; this one holds the table to what stands here once more."""
+    assert {key: (need, meant(key)) for key, need in ACCESS.items() if need != meant(key)} == {}
+    assert {"viewer": {"view"}, "labeler": {"label"}, "adjudicator": {"view", "label", "adjudicate"}} == {
+        role: set(may) for role, may in MAY.items() if role not in ("owner", "manager")
+    }
+    assert [role for role, may in MAY.items() if "own" in may] == ["owner"]
+
+
 def address(key: str, project_id: int, member: int) -> tuple[str, str]:
     """A method, and a path with something in every place."""
     method, path = key.split(" ")

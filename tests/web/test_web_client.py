@@ -9,10 +9,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from apps import person
 
 from heedful.errors import DataProblem, SettingProblem
-from heedful.store import Store, api_tokens, invitations
+from heedful.store import Store, api_tokens, invitations, projects
+from heedful.store.schema_access import comprehension_decision
 from heedful.web.client import AT_ONCE, ApiProblem, Client
 
 
@@ -48,6 +50,19 @@ def test_a_project_from_its_first_prompt_to_its_judgements(listening: tuple[str,
     owner.work_out(project)
     app.state.worker.wait()
     assert owner.findings(project)["panel"]["agreement"] == 1.0
+
+
+def test_a_program_cannot_take_a_known_criterion_the_wrong_way_round(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    for criterion, wrong in (("toxicity", "better"), ("helpfulness", "worse")):
+        with pytest.raises(ApiProblem, match=f"{criterion} is said to be {wrong}") as refused:
+            owner.create_project("tone", criterion, "Which?", higher_is=wrong)
+        assert refused.value.status == 422
+    assert store.read(projects.names) == []
+    owner.create_project("tone", "toxicity", "Which?", higher_is="worse")
+    owner.create_project("short", "brevity", "Which?", higher_is="worse")
+    assert store.read(lambda c: projects.find(c, "tone"))[1].higher_is == "worse"
 
 
 def test_a_program_chooses_how_many_completions_a_task_shows(listening: tuple[str, Store, Any]) -> None:
@@ -137,49 +152,60 @@ def test_a_program_is_let_in_by_its_token_and_counts_as_one(listening: tuple[str
 def test_thumbs_and_corrections_are_taken_away_by_a_program(listening: tuple[str, Store, Any]) -> None:
     url, store, _ = listening
     owner = client_of(url, store, "olga", "owner", None, "read", "manage")
-    project = owner.create_project("support", "helpfulness", "Does it help?", task="thumbs", overlap=1)
+    project = owner.create_project("support", "helpfulness", "Does it help?", task="thumbs", overlap=2)
     owner.publish(project, "Thumbs.")
     owner.add_prompts(project, [{"id": "p", "prompt": "q", "completions": ["good", "bad"]}])
     for nothing in (owner.unpaired, owner.demonstrations):
         with pytest.raises(ApiProblem, match="nothing to put into this file") as empty:
             list(nothing(project))
         assert empty.value.status == 422
-    labeler = client_of(url, store, "ann", "labeler", project, "label", "read", "manage")
-    labeler.acknowledge(project)
-    task = labeler.next_task(project)
-    assert task is not None
-    texts = [completion["text"] for completion in task["completions"]]
-    answer = {"thumbs": [text == "good" for text in texts], "corrections": {str(texts.index("bad")): "better"}}
-    labeler.submit(project, task, answer)
-    unpaired = [(row["prompt"], row["completion"], row["label"]) for row in owner.unpaired(project)]
-    assert sorted(unpaired) == [("q", "bad", False), ("q", "good", True)]
+    for name, up, down, instead in (("ann", "good", "bad", "better"), ("zed", "bad", "good", "worse")):
+        labeler = client_of(url, store, name, "labeler", project, "label")
+        labeler.acknowledge(project)
+        task = labeler.next_task(project)
+        assert task is not None
+        texts = [completion["text"] for completion in task["completions"]]
+        labeler.submit(project, task, {"thumbs": [text == up for text in texts], "corrections": {str(texts.index(down)): instead}})
+    assert {row["completion"] for row in owner.demonstrations(project)} == {"better", "worse"}
+    with pytest.raises(ApiProblem, match="nothing to put into this file"):
+        list(owner.unpaired(project))  # one thumb up and one down say nothing
+    owner.quarantine(project, "zed", "upside down")
+    unpaired = [(row["prompt"], row["completion"], row["label"], row["n_for"], row["n_against"]) for row in owner.unpaired(project)]
+    assert sorted(unpaired) == [("q", "bad", False, 1, 0), ("q", "good", True, 1, 0)], "who is in quarantine has no voice"
     assert [(row["prompt"], row["completion"]) for row in owner.demonstrations(project)] == [("q", "better")]
-    for refused in (labeler.unpaired, labeler.demonstrations):
-        with pytest.raises(ApiProblem) as problem:
-            list(refused(project))
-        assert problem.value.status == 403
+    for role in ("labeler", "adjudicator", "viewer"):
+        other = client_of(url, store, role, role, project, "label", "read", "manage")
+        for refused in (other.unpaired, other.demonstrations):
+            with pytest.raises(ApiProblem) as problem:
+                list(refused(project))
+            assert (problem.value.status, problem.value.error) == (403, "forbidden"), role
 
 
 def test_a_program_decides_on_who_used_up_their_tries(listening: tuple[str, Store, Any]) -> None:
     url, store, _ = listening
     owner = client_of(url, store, "olga", "owner", None, "read", "manage")
     project = owner.create_project("support", "helpfulness", "Which helps most?")
-    owner.publish(project, "Rank them.", QUESTIONS)
+    owner.publish(project, "Rank them.", [QUESTIONS[0] | {"choices": ["the worst", "the best", "the longest"]}])
     ann = client_of(url, store, "ann", "labeler", project, "label", "manage")
     ann.acknowledge(project)
     [row] = owner.people(project)
     assert row["waiting"] is None
     for state, decision in (("open", "try_again"), ("passed", "passed")):
-        for _ in range(2):
-            ann.answer_check(project, [0])
-        assert owner.people(project)[0]["waiting"] == [0], "what they answered last"
+        for chosen in (0, 2):
+            assert owner.people(project)[0]["waiting"] is None
+            ann.answer_check(project, [chosen])
+        assert owner.people(project)[0]["waiting"] == [2], "what they answered last"
         with pytest.raises(ApiProblem) as refused:
             ann.decide_check(project, row["account"], "passed", "me")
         assert refused.value.status == 403
-        with pytest.raises(ApiProblem):
-            owner.decide_check(project, row["account"], "maybe", "we talked")
-        owner.decide_check(project, row["account"], decision, "we talked")
+        for nothing, why in (("maybe", "we talked"), (decision, " ")):
+            with pytest.raises(ApiProblem):
+                owner.decide_check(project, row["account"], nothing, why)
+        owner.decide_check(project, row["account"], decision, f"we talked: {decision}")
         assert (ann.check(project)["state"], owner.people(project)[0]["waiting"]) == (state, None)
+    made = sa.select(comprehension_decision.c.decision, comprehension_decision.c.why, comprehension_decision.c.decided_by)
+    kept = [tuple(one) for one in store.read(lambda c: c.execute(made.order_by(comprehension_decision.c.id)).all())]
+    assert kept == [(what, f"we talked: {what}", "account 1") for what in ("try_again", "passed")]
     assert store.check().problem == ""
 
 
@@ -195,12 +221,18 @@ def test_a_judge_gets_another_token_and_nobody_else_does(listening: tuple[str, S
     with pytest.raises(ApiProblem):
         mia.renew_token(project, numbers["hal"], days=1000)
     assert old.check(project)["state"] == "none", "nothing was done"
-    new = Client(url, mia.renew_token(project, numbers["hal"], days=2), pause=lambda _: None)
+    new = Client(url, mia.renew_token(project, numbers["hal"], days=3), pause=lambda _: None)
     assert new.check(project)["state"] == "none"
     with pytest.raises(ApiProblem, match="not valid"):
         old.check(project)
-    with pytest.raises(ApiProblem, match="lacks the scope"):
+    with pytest.raises(ApiProblem, match="lacks the scope 'read'"):
+        new.project("support")
+    with pytest.raises(ApiProblem, match="lacks the scope 'manage'"):
         new.people(project)
+    made = store.read(lambda c: api_tokens.of_account(c, numbers["hal"]))
+    assert [(one.scopes, (one.expires_at - one.made_at).days, one.revoked_at is None) for one in made] == [
+        (["label"], 3, True), (["label"], 2, False)
+    ]  # fmt: skip
     mia.set_kind(project, numbers["ann"], "ai")
     for name in ("ann", "mia"):
         with pytest.raises(ApiProblem, match="no program that acts by a token alone") as refused:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from apps import PASSWORD, Browser, person
 
+from heedful.errors import AnswerProblem
 from heedful.feedback.asking import ask
 from heedful.store import Answer, Store, accounts, api_tokens, comprehension, instructions, invitations, labelers, projects
 from heedful.web import uploads
@@ -148,6 +149,21 @@ def test_a_project_without_a_question_asks_what_is_usual_for_its_task(store: Sto
     assert [(one.task, one.question) for one in made] == [(task, asked), (task, "Is it kind?")]
 
 
+def test_the_instructions_to_begin_with_say_what_the_project_says(store: Store, owner: Browser) -> None:
+    """Or labelers would read of another question, of ties that they cannot make, and that rank 1 is the best where it is the worst."""
+    fields = {"name": "tone", "criterion": "toxicity", "question": "Which is rudest?", "higher_is": "worse", "task": "ranking"}
+    assert owner.fill("/projects/new", **fields, tie_policy="none").status_code == 303
+    _, words = store.read(lambda c: instructions.current(c, "tone"))
+    assert "Which is rudest?" in words
+    assert "rank 1 is the worst" in words
+    assert "share a rank" not in words
+    made = {"criterion": "brevity", "question": "Which is shortest?", "higher_is": "better"}
+    for name, other in (("brief", {"task": "ranking"}), ("thumbs", {"task": "thumbs", "criterion": "helpfulness"})):
+        assert owner.fill("/projects/new", **made | other | {"name": name}, tie_policy="free").status_code == 303
+        with pytest.raises(AnswerProblem):
+            store.read(lambda c, n=name: instructions.current(c, n))  # type: ignore[misc]
+
+
 @pytest.mark.parametrize(
     ("path", "fields", "told"),
     [
@@ -159,6 +175,11 @@ def test_a_project_without_a_question_asks_what_is_usual_for_its_task(store: Sto
             "at least the overlap",
         ),
         ("/projects/new", {"name": "helpful", "criterion": "c", "question": "q", "higher_is": "better", "task": "ranking"}, "tie_policy"),
+        (
+            "/projects/new",
+            {"name": "x", "criterion": "toxicity", "question": "", "higher_is": "better", "task": "ranking", "tie_policy": "free"},
+            "more toxicity is said to be better, and it is worse",
+        ),
         ("/projects/1/settings", {"random_share": "5", "tie_policy": "free", "state": "active"}, "Choose a number from 0.2"),
         ("/projects/1/settings", {"random_share": "nan", "tie_policy": "free", "state": "active"}, "smaller number"),
         ("/projects/1/instructions", {"text": "x", "questions": "? a\n- b\n- c"}, "exactly one"),

@@ -73,6 +73,15 @@ def usual_questions(name: str) -> dict[str, str]:
     return dict(zip(TASKS, (CRITERIA[name].question, *_QUESTIONS[name]), strict=True)) if name in CRITERIA else {}
 
 
+def refuse_turned(name: str, higher_is: str) -> None:
+    """Raise SettingProblem for a built-in criterion taken the other way round: its worst completions would be the preferred ones."""
+    if name in CRITERIA and CRITERIA[name].higher_is != higher_is:
+        raise SettingProblem(
+            f"more {name} is said to be {higher_is}, and it is {CRITERIA[name].higher_is}",
+            f"Say that more of it is {CRITERIA[name].higher_is}, or give your criterion another name.",
+        )
+
+
 def criterion_named(name: str) -> Criterion:
     """The built-in criterion of that name; raises SettingProblem where there is none."""
     if name not in CRITERIA:

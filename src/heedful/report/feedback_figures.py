@@ -85,7 +85,7 @@ def labeler_rates(labelers: Sequence[Row]) -> str:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for name, colour, text in (("tie_share", AFTER, "pairs that are tied"), ("f_share", THIRD, "completions that got an F")):
-            axes.plot([row[name] for row in rows], range(len(rows)), "o", color=colour, markersize=5, alpha=0.8, label=text)
+            axes.plot([row[name] for row in rows], range(len(rows)), "o", color=colour, markersize=5, alpha=0.8, label=text, clip_on=False)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(left=0)
         _name_labelers(figure, axes, rows, "share")

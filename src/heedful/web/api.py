@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from fastapi.security import HTTPBearer
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
+from heedful.feedback.criteria import refuse_turned
 from heedful.store import Project, Store, accounts, comprehension, instructions, projects, prompts, status
 from heedful.store.comprehension import Question
 from heedful.web import analysis, exporting, uploads
@@ -145,6 +146,7 @@ def list_projects(request: Request, visitor: Admitted) -> list[dict[str, Any]]:
 def new_project(request: Request, visitor: Admitted, body: NewProject) -> dict[str, Any]:
     """Make a project."""
     store = store_of(request)
+    refuse_turned(body.criterion, body.higher_is)
     asked = Project(**body.model_dump())
     number = store.write(lambda c: projects.create(c, asked, visitor.user.actor, store.clock()))
     return {"id": number, "name": asked.name}

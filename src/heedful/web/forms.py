@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heedful.errors import SettingProblem
-from heedful.feedback.criteria import usual_questions
+from heedful.feedback.criteria import refuse_turned, usual_questions
 from heedful.store.comprehension import Question
 from heedful.store.projects import CHANGEABLE, Project
 from heedful.web.access import text
@@ -24,6 +24,7 @@ def project_of(form: Any) -> Project:
     named["question"] = named["question"] or usual_questions(named["criterion"]).get(named["task"], "")
     if not named["question"]:
         raise SettingProblem("the project asks nothing", "Write the question that labelers answer.")
+    refuse_turned(named["criterion"], named["higher_is"])
     return Project(**named, **numbers(form, WHOLE), **_changeable(form), coverage=coverage_of(text(form, "coverage")))  # type: ignore[arg-type]
 
 

@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 from served import CHROMIUM, Served, serve
 
 from heedful.feedback.asking import ask
-from heedful.feedback.criteria import CRITERIA
+from heedful.feedback.criteria import CRITERIA, usual_questions
 from heedful.feedback.instructions import instructions_for
 from heedful.records import Completion, Labeler, Prompt
 from heedful.store import Answer, Project, Store, accounts, comprehension, invitations
@@ -239,9 +239,9 @@ def labeler_pages(camera: Camera, cookie: str, label: str, store: Store) -> None
 
 def other_pages(camera: Camera, hana: str, served: Served) -> None:
     """Tasks of the other kinds, and what comes between a labeler and their tasks now and then."""
-    store, asked = served.store, CRITERIA["helpfulness"].question
+    store, asked = served.store, usual_questions("helpfulness")
     for kind, warning in (("thumbs", "Some of these answers are rude."), ("correction", None)):
-        store.create_project(Project(f"garden-{kind}", "helpfulness", asked, task=kind, content_warning=warning))  # type: ignore[arg-type]
+        store.create_project(Project(f"garden-{kind}", "helpfulness", asked[kind], task=kind, content_warning=warning))  # type: ignore[arg-type]
         prompt, texts = SHOWN[0]
         store.add_prompts(f"garden-{kind}", [item(f"{kind} 0", prompt, texts[:3])])
     ida, jun = (served.person(name, project=f"garden-{kind}") for name, kind in (("ida", "thumbs"), ("jun", "correction")))

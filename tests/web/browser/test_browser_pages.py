@@ -167,6 +167,38 @@ def test_targets_are_large_enough_and_nothing_sticks_out(ready: Any, visit: Visi
     assert page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
 
 
+UNHIDDEN = """() => {
+    const at = document.activeElement, box = at.getBoundingClientRect();
+    if (at === document.body) return "";
+    const steps = [0.05, 0.25, 0.5, 0.75, 0.95];
+    const there = (x, y) => document.elementFromPoint(box.x + x * box.width, box.y + y * box.height);
+    const seen = steps.some((x) => steps.some((y) => at.contains(there(x, y))));
+    return seen ? "seen" : at.outerHTML.slice(0, 80);
+}"""
+
+
+@pytest.mark.parametrize("size", [{"width": 1280, "height": 560}, {"width": 390, "height": 560}], ids=["wide", "phone"])
+def test_what_has_the_focus_is_not_hidden(served: Any, visit: Visit, size: dict[str, int]) -> None:
+    """WCAG 2.2 SC 2.4.11, in a low window, below the bar and the alarm and above what stays at the foot."""
+    from served import add_project
+
+    add_project(served.store)
+    page = visit(served.person("ann"), f"/label/{served.project_id()}", viewport=size)
+    page.wait_for_selector(".completion")
+    for key in "123":
+        page.keyboard.press(key)
+    page.evaluate("() => { document.querySelector('#trouble').hidden = false; }")
+    page.evaluate("() => { document.querySelector('#trouble-text').textContent = 'The network is gone. '.repeat(4); }")
+    for key in ("Tab", "Shift+Tab"):
+        page.locator("#prompt-title" if key == "Tab" else "#skip").focus()
+        found = []
+        while len(found) < 80 and (here := page.evaluate(UNHIDDEN)):
+            found.append(here)
+            page.keyboard.press(key)
+        assert len(found) > 30, "everything was reached"
+        assert [one for one in found if one != "seen"] == [], key
+
+
 def pass_check(ready: Any, name: str) -> str:
     """Somebody answers the questions rightly; their session's cookie."""
     from heedful.store import accounts, sessions

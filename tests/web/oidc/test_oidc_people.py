@@ -11,7 +11,7 @@ from apps import PASSWORD, Browser, person, serving
 from issuer import Issuer, serve_issuer
 from travel import address_in, back_from, invited, is_in, sign_in, told
 
-from heedful.store import Store, accounts, identities, invitations, sessions
+from heedful.store import Store, accounts, api_tokens, identities, invitations, sessions
 from heedful.store.schema import event
 from stores import Clock, project
 
@@ -67,6 +67,17 @@ def test_an_account_is_connected_by_its_owner_and_by_nobody_else(app: Any, store
     assert len(store.read(lambda c: identities.of_account(c, who.id))) == 1
     assert ben.fill(f"/account/identities/{one.id}/remove").headers["location"] == "/account?said=saved"
     assert "nobody here has connected" in told(sign_in(Browser(app)))
+
+
+def test_no_manager_gets_a_token_of_somebody_who_signs_in_elsewhere(app: Any, store: Store, ann: Browser) -> None:
+    """They have no password either, and a manager says whether a program judges under their name."""
+    boss = Browser(app).sign_in(store, person(store, "mia", "manager"))
+    assert boss.fill("/projects/1/people/1/kind", kind="ai").status_code == 303
+    refused = boss.fill("/projects/1/people/1/token")
+    assert (refused.status_code, "no program that acts by a token alone" in refused.text) == (422, True)
+    assert "/people/1/token" not in boss.get("/projects/1/people").text
+    assert store.read(lambda c: api_tokens.of_account(c, 1)) == []
+    assert is_in(ann)
 
 
 def test_nobody_locks_themselves_out(ann: Browser, store: Store) -> None:
