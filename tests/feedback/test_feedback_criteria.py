@@ -11,7 +11,7 @@ import pytest
 from heedful.errors import DataProblem, SettingProblem
 from heedful.feedback.assign import assign, shown_order
 from heedful.feedback.criteria import CRITERIA, Criterion, criterion_named, usual_questions
-from heedful.feedback.instructions import Instructions, Ties, instructions_for
+from heedful.feedback.instructions import TIES, Instructions, instructions_for
 from heedful.store.projects import TaskType, TiePolicy
 
 
@@ -62,7 +62,7 @@ def test_instructions_say_what_the_method_asks_and_change_version_with_their_tex
 
 
 def test_instructions_say_of_ties_what_a_project_allows() -> None:
-    told = {ties: instructions_for(CRITERIA["honesty"], ties).text for ties in get_args(Ties)}
+    told = {ties: instructions_for(CRITERIA["honesty"], ties).text for ties in TIES}
     assert list(told) == list(get_args(TiePolicy))
     assert told["sparing"] == instructions_for(CRITERIA["honesty"]).text
     assert {ties: ("share a rank" in text, "sparingly" in text) for ties, text in told.items()} == {

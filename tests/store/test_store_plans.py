@@ -107,6 +107,12 @@ def test_status_walks_through_one_index_once(store: Store) -> None:
     ]
 
 
+def rows_read(connection: sa.Connection, kind: str, *tables: str) -> int:
+    """Rows of some tables that a PostgreSQL server process has read, with those of earlier transactions that it has not reported yet."""
+    counter = sa.text(f"SELECT sum({kind}) FROM pg_stat_xact_user_tables WHERE relname = ANY (:tables)")
+    return int(connection.execute(counter, {"tables": list(tables)}).scalar_one())
+
+
 def test_a_large_import_into_postgresql_and_the_reading_of_it_go_by_index(
     postgres_server: str, postgres_template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,11 +121,9 @@ def test_a_large_import_into_postgresql_and_the_reading_of_it_go_by_index(
     create_database(postgres_server, "large_import", postgres_template)
     texts = items(700)
     given = [Ranking(p.id, who, [c.id for c in cs], [1, 2, 3], "helpfulness", "v") for p, cs in texts for who in ("ann", "ben", "cleo")]
-    counter = sa.text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'judgement_revision'")
 
     def walked(connection: sa.Connection) -> int:
-        """Rows read by walking, counted by this server process: what it has not reported yet of earlier transactions is in it."""
-        return int(connection.execute(counter).scalar_one())
+        return rows_read(connection, "seq_tup_read", "judgement_revision")
 
     def work(connection: sa.Connection) -> int:
         before = walked(connection)
@@ -145,18 +149,14 @@ def test_a_large_import_into_postgresql_and_the_reading_of_it_go_by_index(
 @pytest.mark.parametrize("kind", ["random", "calibration", "repeat", "directed"])
 def test_what_is_read_for_a_task_in_postgresql_does_not_grow_with_what_others_judged(judged: Store, kind: Kind, name: str) -> None:
     """Nobody waits while the database goes through 1,600 filled places to the few that are open, or to the few that somebody filled."""
-    counter = sa.text(
-        "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname IN ('slot', 'judgement_revision')"
-    )
 
-    def rows_read(connection: sa.Connection) -> int:
-        """Rows read so far, with those of earlier transactions that this server process has not reported yet."""
-        return int(connection.execute(counter).scalar_one())
+    def so_far(connection: sa.Connection) -> int:
+        return rows_read(connection, "seq_tup_read + idx_tup_fetch", "slot", "judgement_revision")
 
     def work(connection: sa.Connection) -> int:
-        before = rows_read(connection)
+        before = so_far(connection)
         asking._Asking(connection, "helpful", name, judged.clock()).finders[kind]()
-        read.append(rows_read(connection) - before)
+        read.append(so_far(connection) - before)
         raise Undo
 
     read: list[int] = []

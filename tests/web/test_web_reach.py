@@ -21,17 +21,19 @@ what reads files that are named on the command line (uploads are read by ``web/u
 
 def means_in(code: str) -> set[str]:
     """The modules and functions of a file's text, also inside functions, by which it could do any of this."""
-    found = set()
+    found, calls = set(), set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Call):
-            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr if isinstance(node.func, ast.Attribute) else ""
-            found |= {f"{name}()"} & ({f"{run}()" for run in RUNS} - ({"compile()"} if isinstance(node.func, ast.Attribute) else set()))
-    runs = {name for name in found if name.endswith("()")}
-    return runs | {risk for risk in NETWORK | HARM for name in found if name == risk or name.startswith(f"{risk}.")}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            calls |= {node.func.id} & RUNS
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            calls |= {node.func.attr} & (RUNS - {"compile"})  # re.compile makes a pattern
+    return {f"{name}()" for name in calls} | {
+        risk for risk in NETWORK | HARM for name in found if name == risk or name.startswith(f"{risk}.")
+    }
 
 
 def test_nothing_that_is_served_could_do_it() -> None:

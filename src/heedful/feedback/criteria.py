@@ -8,10 +8,13 @@ into a preference.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from heedful.errors import SettingProblem, nearest
 from heedful.records import Record
+
+if TYPE_CHECKING:
+    from heedful.store.projects import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,11 @@ _QUESTIONS: dict[str, tuple[str, str]] = {
 def usual_questions(name: str) -> dict[str, str]:
     """What labelers are usually asked by a built-in criterion, by type of task; nothing for any other criterion."""
     return dict(zip(TASKS, (CRITERIA[name].question, *_QUESTIONS[name]), strict=True)) if name in CRITERIA else {}
+
+
+def criterion_in(asked: Project) -> Criterion:
+    """What a project of the store judges by."""
+    return Criterion(asked.criterion, asked.question, asked.higher_is)
 
 
 def refuse_turned(name: str, higher_is: str) -> None:

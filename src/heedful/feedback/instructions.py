@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from heedful.feedback.criteria import Criterion
 
-Ties = Literal["none", "sparing", "free"]
-_TIES: dict[Ties, str] = {
+if TYPE_CHECKING:
+    from heedful.store.projects import TiePolicy
+
+TIES: dict[TiePolicy, str] = {
     "none": "Every completion gets a rank of its own: look for the difference, however small.",
     "sparing": "Completions that are truly equal may share a rank. Do so sparingly: a small difference is a difference.",
     "free": "Completions between which you see no difference share a rank.",
@@ -22,7 +24,7 @@ If a completion is nonsensical, confusing or irrelevant, give it an F instead of
 _TASK = "Your task: put the completions of each prompt in order by {name}. {question}"
 _SCALE = "Rank 1 goes to the completion that holds most of it, the last rank to the one that holds least."
 _DIRECTIONS = {"better": "So rank 1 is the best completion.", "worse": "So rank 1 is the worst completion: less of it is better."}
-_USUAL = _RULES.format(ties=_TIES["sparing"])
+_USUAL = _RULES.format(ties=TIES["sparing"])
 DEFAULT_TEXT = f"Your task: put the completions of each prompt in order by the criterion you are shown. {_SCALE}\n\n{_USUAL}"
 """Fits any criterion; :func:`instructions_for` also says which end of the scale is good."""
 
@@ -39,7 +41,7 @@ class Instructions:
         return hashlib.sha256(self.text.encode()).hexdigest()[:12]
 
 
-def instructions_for(criterion: Criterion, ties: Ties = "sparing") -> Instructions:
+def instructions_for(criterion: Criterion, ties: TiePolicy = "sparing") -> Instructions:
     """The default text for a criterion; it says which end of the scale is good, and whether completions may share a rank."""
     task = _TASK.format(name=criterion.name, question=criterion.question)
-    return Instructions(f"{task}\n{_SCALE} {_DIRECTIONS[criterion.higher_is]}\n\n{_RULES.format(ties=_TIES[ties])}")
+    return Instructions(f"{task}\n{_SCALE} {_DIRECTIONS[criterion.higher_is]}\n\n{_RULES.format(ties=TIES[ties])}")

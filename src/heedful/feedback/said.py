@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from heedful.errors import DataProblem
-from heedful.feedback.criteria import Criterion
+from heedful.feedback.criteria import Criterion, criterion_in
 from heedful.records import Completion, Correction, Labeler, Prompt, Ranking, Thumb, settled
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def said_in(store: Store, name: str) -> Said:
     from heedful.store import labelers, projects
 
     _, asked = store.read(lambda c: projects.find(c, name))
-    criterion = Criterion(asked.criterion, asked.question, asked.higher_is)
+    criterion = criterion_in(asked)
     snapshot = store.snapshot(name)
     rows = list(store.judgements(name, snapshot.event))
     return Said(

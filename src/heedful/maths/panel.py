@@ -250,14 +250,15 @@ def accuracy_draws(panel: Panel, at_once: int = 500_000) -> Iterator[Array]:
     labelers = np.arange(panel.odds.shape[1])
     which, how_far = (np.random.Generator(np.random.PCG64(0).advance(drawn)) for drawn in (0, DRAWS * len(labelers)))
     steps = np.linspace(-np.exp(LIMITS[0][1]), np.exp(LIMITS[0][1]), 401)  # close enough for a straight line between two
+    right, below = accuracy(steps), np.cumsum(panel.odds, axis=0)[:-1]
     rows = max(1, at_once // max(1, len(labelers)))
     for first in range(0, DRAWS, rows):
         shape = min(rows, DRAWS - first), len(labelers)
-        hypothesis = (which.random(shape)[:, None] > np.cumsum(panel.odds, axis=0)[:-1]).sum(axis=1)
+        hypothesis = (which.random(shape)[:, None] > below).sum(axis=1)
         away = panel.spread[hypothesis, labelers] * how_far.standard_normal(shape)
         log_reliability = np.clip(panel.parameters[hypothesis, labelers, 0] + away, *LIMITS[0])
         drawn = np.where(hypothesis == RANDOM, away, np.array(SIGNS)[hypothesis] * np.exp(log_reliability))
-        yield np.interp(drawn, steps, accuracy(steps))
+        yield np.interp(drawn, steps, right)
 
 
 def _odds(evidence: Array, assumed: PanelPrior) -> Array:

@@ -39,7 +39,7 @@ class PPOLoss:
     value_coef: float
     entropy_coef: float
     exact_kl_coef: float = 0.0
-    """beta, in standard deviations of the advantages, where the KL is the exact sum; sampled ones do all their work in the reward."""
+    """beta over the deviation of the advantages where the KL is the exact sum; sampled estimators do all their work in the reward."""
 
     @property
     def needs(self) -> frozenset[str]:

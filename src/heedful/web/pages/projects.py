@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from starlette.datastructures import UploadFile
 
 from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
-from heedful.feedback.criteria import CRITERIA, Criterion, usual_questions
+from heedful.feedback.criteria import CRITERIA, criterion_in, usual_questions
 from heedful.feedback.instructions import instructions_for
 from heedful.records import plain_text
 from heedful.store import Project, Store, comprehension, instructions, projects, prompts, slots, status
@@ -46,12 +46,11 @@ def new(request: Request, visitor: Admitted, came: Form) -> Response:
     store: Store = request.app.state.store
     try:
         asked = forms.project_of(came.form)
-        judged = Criterion(asked.criterion, asked.question, asked.higher_is)
 
         def work(c: sa.Connection) -> int:
             number = projects.create(c, asked, visitor.user.actor, store.clock())
             if asked.criterion in CRITERIA and asked.task == "ranking":
-                begin = instructions_for(judged, asked.tie_policy).text
+                begin = instructions_for(criterion_in(asked), asked.tie_policy).text
                 instructions.publish(c, asked.name, begin, visitor.user.actor, store.clock())
             return number
 
