@@ -7,6 +7,8 @@ A slot is one labeler's place at one prompt. Its life:
                └──> lapsed              the lease ran out *and* somebody else took the place;
                                         what still comes in is kept as an extra judgement
 
+    judged ──> retired                  made under older instructions; kept, and no longer counted (``retiring``)
+
 A slot once given to a labeler is never given to another: when a place changes hands, the old slot
 stays with its labeler, without the place, and a new one takes the place ``k``. So nothing is
 overwritten, and the overlap is exact because the database holds ``UNIQUE (prompt_id, k)`` and one
@@ -114,7 +116,9 @@ def repeat_of(connection: sa.Connection, project_id: int, labeler_id: int, befor
     """A labeler's first slot, judged ``before``, that they were not asked about again; ``None`` where there is none."""
     first = judgement_revision.c
     judged_at = sa.select(first.judged_at).where(first.slot_id == _S.id, first.number == 1).scalar_subquery()
-    not_asked = _no_slot(_MET.c.prompt_id == _S.prompt_id, _MET.c.labeler_id == labeler_id, _MET.c.purpose == word("repeat"))
+    not_asked = _no_slot(
+        _MET.c.prompt_id == _S.prompt_id, _MET.c.labeler_id == labeler_id, sa.text("met.purpose = 'repeat' AND met.state <> 'retired'")
+    )
     mine = (_S.project_id == project_id, _S.labeler_id == labeler_id, _S.state == word("judged"))
     found = sa.select(slot).where(*mine, judged_at <= before, not_asked, ~_WITHDRAWN).order_by(_S.id).limit(1)
     # One purpose after the other: the index ix_slot_labeler then gives them in the order of their ids.
@@ -276,9 +280,8 @@ def _taken_hold_of(connection: sa.Connection, places: sa.Select[Any]) -> Any:
 
 def _not_met(prompt_id: sa.ColumnElement[int], labeler_id: int) -> sa.ColumnElement[bool]:
     """The labeler has no voice at the prompt yet; literally the condition of the index uq_slot_voice."""
-    return _no_slot(
-        _MET.c.prompt_id == prompt_id, _MET.c.labeler_id == labeler_id, sa.text("met.purpose <> 'repeat' AND met.state <> 'lapsed'")
-    )
+    own = (_MET.c.prompt_id == prompt_id, _MET.c.labeler_id == labeler_id)
+    return _no_slot(*own, sa.text("met.purpose <> 'repeat' AND met.state <> 'lapsed' AND met.state <> 'retired'"))
 
 
 def _no_slot(*conditions: sa.ColumnElement[bool] | sa.TextClause) -> sa.ColumnElement[bool]:
