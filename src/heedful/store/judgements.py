@@ -67,7 +67,7 @@ def submit(
     version = instructions.acknowledged(connection, sent_to.project_id, labeler_id)
     if version[1] != instructions_version:
         raise instructions.changed(version[1])
-    judged = _fill(connection, _voice(connection, sent_to, asked, now))
+    judged = _fill(connection, _voice(connection, sent_to))
     row = {"slot_id": judged.id, "key": key, "answer": answers.to_row(answer, sent_to.shown), "judged_at": now}
     row |= {"active_ms": _active_ms(answer, sent_to, now), "instructions_id": version[0]}
     row = _revise(connection, judged, row, version[1], f"labeler {labeler_id}", now)
@@ -88,7 +88,7 @@ def _same_again(connection: sa.Connection, stored: Any, sent_to: Any, answer: An
     return Receipt(stored.token, stored.number, stored.event, stored.purpose, stored.judged_at, answers.warnings(answer, asked))
 
 
-def _voice(connection: sa.Connection, sent_to: Any, asked: Project, now: datetime) -> Any:
+def _voice(connection: sa.Connection, sent_to: Any) -> Any:
     """The slot that holds the labeler's voice at the prompt.
 
     It is the one that was answered, unless that one lapsed, or what it held was retired, and the labeler was asked
@@ -103,9 +103,7 @@ def _voice(connection: sa.Connection, sent_to: Any, asked: Project, now: datetim
     ).first()
     if other or sent_to.state == "lapsed":
         return other or sent_to
-    purpose = "extra" if sent_to.purpose in ("overlap", "repeat") else sent_to.purpose
-    whom = (sent_to.project_id, sent_to.prompt_id, purpose, sent_to.labeler_id)
-    return slots.lease_outside(connection, *whom, sent_to.shown, now, asked.lease)
+    return slots.judged_outside(connection, sent_to, "extra" if sent_to.purpose in ("overlap", "repeat") else sent_to.purpose)
 
 
 def _fill(connection: sa.Connection, row: Any) -> Any:

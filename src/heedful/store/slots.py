@@ -155,6 +155,15 @@ def lease_outside(
     return _insert(connection, row | _lease(labeler_id, shown, now, seconds))
 
 
+def judged_outside(connection: sa.Connection, like: Any, purpose: str) -> Any:
+    """A slot outside the overlap that is judged without having been leased, since its labeler may hold another task by now.
+
+    It shows what another slot of theirs (``like``) showed, under a token of its own.
+    """
+    same = {name: getattr(like, name) for name in ("project_id", "prompt_id", "labeler_id", "shown", "asked_at")}
+    return _insert(connection, same | {"purpose": purpose, "state": "judged", "at_random": False, "token": secrets.token_urlsafe(24)})
+
+
 def mine(connection: sa.Connection, token: str, labeler_id: int, lock: bool = False, project_id: int | None = None) -> Any:
     """A labeler's slot by its token, of one project or any.
 

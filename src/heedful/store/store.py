@@ -158,7 +158,7 @@ class Store:
         """A labeler would rather not judge this one; it goes to somebody else."""
         self.write(lambda c: slots.skip(c, token, labelers.hold(c, labeler), reason, self.clock()))
 
-    def retire(self, project: str, prompt_ids: Iterable[str] | None = None) -> Retired:
+    def retire(self, project: str, prompt_ids: Iterable[str] | None = None, actor: str = "") -> Retired:
         """Have prompts judged again, some or all, as far as they were judged under other instructions than today's.
 
         Those judgements are kept and no longer count, and their places are open again, also to those who made them. Lot after lot in
@@ -169,7 +169,7 @@ class Store:
         wanted = self.read(lambda c: retiring.candidates(c, project_id, prompt_ids))
         found = Retired()
         for some in lots(wanted, retiring.AT_ONCE):
-            found += self.write(lambda c, some=some: retiring.retire(c, project_id, some, self.actor, self.clock()))  # type: ignore[misc]
+            found += self.write(lambda c, some=some: retiring.retire(c, project_id, some, actor or self.actor, self.clock()))  # type: ignore[misc]
         return found
 
     # Reading back
