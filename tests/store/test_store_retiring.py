@@ -97,7 +97,6 @@ def test_the_same_text_published_again_is_the_same_version(store: Store) -> None
 
 def test_a_project_without_instructions_says_so(store: Store) -> None:
     store.create_project(project())
-    store.add_prompts("helpful", items(1))
     with pytest.raises(AnswerProblem, match="no instructions yet"):
         store.retire("helpful")
 

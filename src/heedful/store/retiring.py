@@ -40,7 +40,11 @@ class Retired:
 
 
 def candidates(connection: sa.Connection, project_id: int, ids: Iterable[str] | None = None) -> list[int]:
-    """Prompts of a project that people may be asked about, all or those named, in order. Raises DataProblem for an unknown id."""
+    """Prompts of a project that people may be asked about, all or those named, in order.
+
+    Raises DataProblem for an unknown id, AnswerProblem where there are no instructions under which they could be judged.
+    """
+    instructions.current_version(connection, project_id)
     all_of_it = sa.select(prompt.c.id, prompt.c.external_id, prompt.c.withdrawn).where(prompt.c.project_id == project_id)
     if ids is None:
         return list(connection.execute(sa.select(prompt.c.id).where(prompt.c.project_id == project_id, ~prompt.c.withdrawn)).scalars())
