@@ -47,7 +47,7 @@ def filled(where: str) -> str:
 
 def test_status(filled: str, heed: Heed) -> None:
     found = heed("status", filled, "--json")
-    assert (found["schema"], found["last_backup"]) == ("0005", "see pg_dump" if "://" in filled else "never")
+    assert (found["schema"], found["last_backup"]) == ("0006", "see pg_dump" if "://" in filled else "never")
     [project] = found["projects"]
     assert (project["places"], project["places_open"], project["judgements"], project["labelers"]) == (4, 2, {"overlap": 2}, {"l0": 2})
     shown = heed("status", filled)
@@ -107,4 +107,4 @@ def test_the_store_may_be_named_by_the_environment(filled: str, heed: Heed, monk
 
 def test_migrate_where_nothing_is_to_be_done(filled: str, heed: Heed) -> None:
     found = heed("migrate", filled, "--json")
-    assert (found["schema_before"], found["schema"], found["backup"]) == ("0005", "0005", None)
+    assert (found["schema_before"], found["schema"], found["backup"]) == ("0006", "0006", None)

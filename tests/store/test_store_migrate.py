@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -16,20 +17,21 @@ import sqlalchemy as sa
 
 from heedful.errors import DataProblem, StoreProblem
 from heedful.records import Ranking
-from heedful.store import Store, backup, invitations, labelers, migrate, projects, schema, schema_access, slots
+from heedful.store import Store, backup, migrate, projects, schema, schema_access
 from heedful.store.database import Database
 from heedful.store.importing import Imported
+from heedful.store.reading import Snapshot
 from postgres import create_database
 from stores import answer, next_task, ready, work
 
 FIXTURES = Path(__file__).with_name("fixtures")
-RELEASED = ("0001", "0002", "0003", "0004", "0005")
+RELEASED = ("0001", "0002", "0003", "0004", "0005", "0006")
 ADDED = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 def upgrade():
     op.add_column("project", sa.Column("colour", sa.String(20)))
@@ -43,10 +45,10 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Tomorrow's heedful: one migration more; returns the file of that migration."""
     scripts = tmp_path / "migrations"
     shutil.copytree(migrate.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    added = scripts / "versions" / "0006_added.py"
+    added = scripts / "versions" / "0007_added.py"
     added.write_text(ADDED)
     monkeypatch.setattr(migrate, "SCRIPTS", scripts)
-    monkeypatch.setattr(schema, "VERSION", "0006")
+    monkeypatch.setattr(schema, "VERSION", "0007")
     return added
 
 
@@ -73,18 +75,7 @@ def test_the_code_knows_the_newest_migration() -> None:
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_every_released_schema_still_opens(version: str, database: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """The fixtures are dumps of stores as they were written when that schema was released; see ``write_fixture.py``."""
-    script = (FIXTURES / f"schema_{version}.{database}.sql").read_text()
-    if database == "sqlite":
-        where = str(tmp_path / "old.db")
-        with closing(sqlite3.connect(where)) as connection:
-            connection.executescript(script)
-    else:
-        server = request.getfixturevalue("postgres_server")
-        create_database(server, f"released_{version}")
-        where = server.format(f"released_{version}")
-        with psycopg.connect(where) as connection:
-            connection.execute(script)
-        migrate_by_hand(where, version)
+    where = old_store(f"schema_{version}", version, database, tmp_path, request)
     with Store.open(where) as store:
         assert store.check().problem == ""
         assert store.snapshot("helpful").sha256 == (FIXTURES / f"schema_{version}.sha256").read_text().strip()
@@ -99,39 +90,27 @@ def test_every_released_schema_still_opens(version: str, database: str, tmp_path
         assert answer(store, next_task(store, "l2"), "l2", key="new").purpose == "calibration"  # and people go on
 
 
-def test_everything_in_a_store_of_0005_is_there(tmp_path: Path) -> None:
+def test_everything_in_a_store_of_0006_is_there(tmp_path: Path) -> None:
     where = tmp_path / "old.db"
     with closing(sqlite3.connect(where)) as connection:
-        connection.executescript((FIXTURES / "schema_0005.sqlite.sql").read_text())
+        connection.executescript((FIXTURES / "schema_0006.sqlite.sql").read_text())
     rows = dump(str(where))
     assert [name for name in schema_access.metadata.tables if not rows[name]] == []
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_what_was_a_ruling_is_one_by_its_name_and_the_log_still_holds(
-    database: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """A store of 0004, where rulings were extras by whoever may settle things."""
-    scripts, where = tmp_path / "migrations", str(tmp_path / "old.db")
-    shutil.copytree(migrate.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__", "0005*"))
-    if database == "postgresql":
-        server = request.getfixturevalue("postgres_server")
-        create_database(server, "old_rulings")
-        where = server.format("old_rulings")
-    with monkeypatch.context() as then:
-        then.setattr(migrate, "SCRIPTS", scripts)
-        then.setattr(schema, "VERSION", "0004")
-        with Store.open(where, create=True) as store:
-            before = a_store_with_rulings(store)
-            assert store.check().problem == ""
-            snapshot = store.snapshot("helpful")
-    migrate_by_hand(where, "0004")
+    """``settled_0004``: extras on p0 by an adjudicator (ada), a manager, an owner and a labeler (lena), and one that ada was asked for
+    on p1, as heedful of schema 0004 wrote them, where a ruling was an extra by whoever may settle things; and its snapshot."""
+    where = old_store("settled_0004", "0004", database, tmp_path, request)
+    snapshot = Snapshot("helpful", **json.loads((FIXTURES / "settled_0004.json").read_text()))
     with Store.open(where) as store:
         now = {(row.labeler, row.prompt_id): row.purpose for row in store.judgements("helpful")}
-        assert {who: purpose for who, purpose in now.items() if before[who] != purpose} == {
-            (who, "p0"): "ruling" for who in ("ada", "mia", "olga")
-        }
-        assert before["lena", "p0"] == "extra"
+        assert {who for (who, prompt), purpose in now.items() if (prompt, purpose) == ("p0", "ruling")} == {"ada", "mia", "olga"}
+        assert now["lena", "p0"] == "extra"
+        assert now["l0", "p0"] == now["l0", "p1"] == "overlap"
         report = store.check()
         assert report.problem == ""
         assert store.snapshot("helpful", as_of=snapshot.event) == snapshot, "what runs have named is still there"
@@ -146,23 +125,21 @@ def test_what_was_a_ruling_is_one_by_its_name_and_the_log_still_holds(
         assert "was changed after event" in store.check().problem
 
 
-def a_store_with_rulings(store: Store) -> dict[tuple[str, str], str]:
-    """Extras by an adjudicator, a manager, an owner and a labeler; and one that was asked for. Returns purposes by labeler and prompt."""
-    ready(store, prompts=2, labelers=2, overlap=1)
-    work(store, "l0")
-    for name, role in (("ada", "adjudicator"), ("mia", "manager"), ("lena", "labeler"), ("olga", "owner")):
-        secret = store.write(lambda c, r=role: invitations.make(c, r, None if r == "owner" else 1, {}, None, store.clock()))  # type: ignore[misc]
-        store.write(lambda c, s=secret, n=name: invitations.accept(c, s, n, None, store.clock()))  # type: ignore[misc]
-    ids = ["p0:a", "p0:b", "p0:c"]
-    extras = [Ranking("p0", who, ids, [1, 2, 3], "helpfulness", "v", purpose="extra") for who in ("ada", "mia", "lena", "olga")]
-    store.import_judgements("helpful", extras)
-
-    def lease(c: sa.Connection) -> None:  # as ask_about did then
-        number, shown = c.execute(sa.select(schema.prompt.c.id)).scalars().all()[-1], [4, 5, 6]
-        slots.lease_outside(c, 1, number, "extra", labelers.get(c, "ada"), shown, store.clock(), 60)
-
-    store.write(lease)
-    return {(row.labeler, row.prompt_id): row.purpose for row in store.judgements("helpful")}
+def old_store(name: str, version: str, database: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A store from a dump of a schema of then, brought up to date; returns where it is."""
+    script = (FIXTURES / f"{name}.{database}.sql").read_text()
+    if database == "sqlite":
+        where = str(tmp_path / "old.db")
+        with closing(sqlite3.connect(where)) as connection:
+            connection.executescript(script)
+    else:
+        server = request.getfixturevalue("postgres_server")
+        create_database(server, f"old_{name}")
+        where = str(server.format(f"old_{name}"))
+        with psycopg.connect(where) as connection:
+            connection.execute(script)
+        migrate_by_hand(where, version)
+    return where
 
 
 def test_an_export_from_before_rulings_had_a_name_comes_back(tmp_path: Path) -> None:
@@ -201,21 +178,21 @@ def test_an_old_file_is_copied_and_migrated_when_it_is_opened(tmp_path: Path, sq
     shutil.copy(sqlite_template, path)
     before = dump(str(path))
     with Store.open(path) as store:
-        assert store.schema == "0006"
+        assert store.schema == "0007"
         assert store.read(lambda c: c.execute(sa.text("SELECT count(colour) FROM project")).scalar()) == 0
         [copy] = backup.backups(path)
-        assert "schema-0005" in copy.name
+        assert "schema-0006" in copy.name
         assert store.read(lambda c: c.exec_driver_sql("PRAGMA foreign_keys").scalar()) == 1
     assert dump(str(copy)) == before
 
 
 def test_who_looked_before_another_migrated_migrates_nothing(where: str, next_schema: Path) -> None:
     first, second = Database(where), Database(where)
-    copy = migrate.bring_up_to_date(first, "0005", unattended=False)
+    copy = migrate.bring_up_to_date(first, "0006", unattended=False)
     assert (copy is not None) == (first.file is not None), "heedful copies files, and no servers"
     after = dump(where)
-    migrate.bring_up_to_date(second, "0005", unattended=False)
-    assert migrate.version_of(second) == "0006"
+    migrate.bring_up_to_date(second, "0006", unattended=False)
+    assert migrate.version_of(second) == "0007"
     assert dump(where) == after
     first.close()
     second.close()
@@ -227,7 +204,7 @@ def test_postgresql_is_migrated_only_when_told_to(postgres_server: str, postgres
     with pytest.raises(StoreProblem, match="Back it up \\(pg_dump\\), then run: heed store migrate"):
         Store.open(where)
     database = Database.existing(where)
-    assert migrate.bring_up_to_date(database, "0005", unattended=False) is None
+    assert migrate.bring_up_to_date(database, "0006", unattended=False) is None
     database.close()
     Store.open(where).close()
 
@@ -237,8 +214,8 @@ def test_a_migration_that_fails_changes_nothing(where: str, next_schema: Path) -
     before = dump(where)
     database = Database.existing(where)
     with pytest.raises(sa.exc.DBAPIError, match="no_such_function"):
-        migrate.bring_up_to_date(database, "0005", unattended=False)
-    assert migrate.version_of(database) == "0005"
+        migrate.bring_up_to_date(database, "0006", unattended=False)
+    assert migrate.version_of(database) == "0006"
     columns = database.read(lambda c: {column["name"] for column in sa.inspect(c).get_columns("project")})
     assert "colour" not in columns
     database.close()
@@ -250,7 +227,7 @@ def test_a_migration_may_not_leave_rows_without_their_parent(tmp_path: Path, sql
     shutil.copy(sqlite_template, path)
     next_schema.write_text(ADDED.partition("    op.add")[0] + "    op.execute('DELETE FROM labeler')\n")
     with pytest.MonkeyPatch.context() as today:
-        today.setattr(schema, "VERSION", "0005")
+        today.setattr(schema, "VERSION", "0006")
         with Store.open(path) as store:
             ready(store, prompts=2, labelers=1)
             work(store, "l0")

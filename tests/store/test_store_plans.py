@@ -134,7 +134,7 @@ def test_a_large_import_into_postgresql_and_the_reading_of_it_go_by_index(
     def turn_a_page(connection: sa.Connection) -> int:
         before = walked(connection)
         assert len(reading.hashes_page(connection, 1, 1000, after=4000, limit=100)) == 100
-        assert len(reading.page(connection, 1, "helpfulness", 1000, False, after=4000, limit=100)) == 100
+        assert len(reading.page(connection, 1, "helpfulness", 1000, False, False, after=4000, limit=100)) == 100
         return walked(connection) - before
 
     with Store.open(postgres_server.format("large_import")) as store:

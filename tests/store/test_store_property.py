@@ -77,6 +77,16 @@ class People(RuleBasedStateMachine):
         name, task = pick.choice(self.given)
         self.store.renew(task.token, name)
 
+    @rule(name=st.sampled_from(PEOPLE))
+    def instructions_change(self, name: str) -> None:
+        """And what was said under those before is judged again."""
+        self.version = self.store.publish("helpful", f"Instructions {len(self.sent)} {name}")
+        for one in PEOPLE:
+            self.store.acknowledge("helpful", one, self.version)
+        under = {(row.labeler, f"question {row.prompt_id[1:]}", row.purpose == "repeat"): row for row in self._rankings()}
+        self.store.retire("helpful")
+        self.last = {place: said for place, said in self.last.items() if under[place].instructions_version == self.version}
+
     @rule(minutes=st.integers(-60, 90))
     def time_passes(self, minutes: int) -> None:
         self.clock.now += timedelta(minutes=minutes)
@@ -91,8 +101,7 @@ class People(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         stored = {}
-        for row in self.store.judgements("helpful"):
-            assert isinstance(row, Ranking)
+        for row in self._rankings():
             place = (row.labeler, f"question {row.prompt_id[1:]}", row.purpose == "repeat")
             assert place not in stored, "two voices"
             stored[place] = [rank for _, rank in sorted(zip(row.completion_ids, row.ranks, strict=True))]
@@ -117,8 +126,13 @@ class People(RuleBasedStateMachine):
     def _submit(self, name: str, task: Task, key: str, said: Answer) -> Any:
         return self.store.submit(task.token, name, key, said, self.version)
 
+    def _rankings(self) -> list[Ranking]:
+        return [row for row in self.store.judgements("helpful") if isinstance(row, Ranking)]
+
     def _purpose(self, task: Task) -> str:
-        return str(self.store.read(lambda c: c.execute(sa.select(slot.c.purpose).where(slot.c.token == task.token)).scalar_one()))
+        """Where an answer to a task goes: what comes after a repetition was retired is an answer like any other."""
+        row = self.store.read(lambda c: c.execute(sa.select(slot.c.purpose, slot.c.state).where(slot.c.token == task.token)).one())
+        return "extra" if row.state == "retired" else str(row.purpose)
 
 
 def test_people_at_work(sqlite_template: Path) -> None:

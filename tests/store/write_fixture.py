@@ -108,6 +108,8 @@ def a_bit_of_everything(store: Store) -> None:
     next_task(store, "l2")
     join(store, "l3", version)
     answer(store, ask_about(store, "helpful", "l3", "p0"), "l3")  # a ruling
+    store.import_judgements("helpful", [Ranking("p1", "elsewhere", ["p1:b", "p1:a"], [1, 2], "helpfulness", "v0", purpose="extra")])
+    store.retire("helpful", ["p1"])
     who_may_come_in(store)
 
 

@@ -241,6 +241,34 @@ def test_a_judge_gets_another_token_and_nobody_else_does(listening: tuple[str, S
     assert store.check().problem == ""
 
 
+def test_a_program_has_prompts_judged_again_under_new_instructions(listening: tuple[str, Store, Any]) -> None:
+    url, store, _ = listening
+    owner = client_of(url, store, "olga", "owner", None, "read", "manage")
+    project = owner.create_project("support", "helpfulness", "Which helps most?", overlap=1)
+    owner.publish(project, "Rank them.")
+    owner.add_prompts(project, [{"id": name, "prompt": name, "completions": ["a", "b"]} for name in ("p", "q")])
+    ann = client_of(url, store, "ann", "labeler", project, "label")
+    ann.acknowledge(project)
+    while task := ann.next_task(project):
+        ann.submit(project, task, {"ranks": [1, 2]})
+    assert owner.retire(project) == {"prompts": 0, "judgements": 0}
+    version = owner.publish(project, "Rank them by how short they are.")
+    with pytest.raises(ApiProblem, match="There is no prompt 'r' in the project"):
+        owner.retire(project, ["p", "r"])
+    assert owner.retire(project, ["p"]) == {"prompts": 1, "judgements": 1}
+    assert owner.retire(project) == {"prompts": 1, "judgements": 1}
+    assert (owner.status(project)["retired"], list(owner.judgements(project))) == (2, [])
+    ann.acknowledge(project)
+    task = ann.next_task(project)
+    assert task is not None
+    ann.submit(project, task, {"ranks": [2, 1]})
+    [row] = owner.judgements(project)
+    assert row["instructions_version"] == version
+    with pytest.raises(ApiProblem) as refused:
+        ann.retire(project)
+    assert refused.value.status == 403
+
+
 def test_an_adjudicator_settles_what_is_undecided(listening: tuple[str, Store, Any]) -> None:
     url, store, app = listening
     owner = client_of(url, store, "olga", "owner", None, "read", "manage")

@@ -11,11 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from apps import PASSWORD, Browser, person
 
 from heedful.errors import AnswerProblem
 from heedful.feedback.asking import ask
-from heedful.store import Answer, Store, accounts, api_tokens, comprehension, instructions, invitations, labelers, projects
+from heedful.store import Answer, Store, accounts, api_tokens, comprehension, instructions, invitations, labelers, projects, schema
 from heedful.web import uploads
 from stores import Clock, answer, items, project
 
@@ -384,6 +385,43 @@ def test_new_instructions_are_shown_with_what_changed_and_nothing_is_lost(app: A
     assert stored.json() == {"stored": True, "revision": 1, "purpose": "overlap", "warnings": []}
     [row] = store.judgements("helpful")
     assert row.instructions_version == new
+
+
+def test_what_was_judged_under_older_instructions_is_judged_again(app: Any, store: Store, owner: Browser) -> None:
+    """All of it, or what people left undecided; the page counts by version, and the overview says what no longer counts."""
+    disagreeing(store, labelers=2, prompts=2)
+    old = store.read(lambda c: instructions.current(c, "helpful"))[0]
+    assert "Judged under older instructions" not in owner.get("/projects/1/instructions").text, "there are no older ones"
+    findings(app, owner)
+    owner.fill("/projects/1/instructions", text="Read once more.", questions="")
+    page = owner.get("/projects/1/instructions").text
+    [row] = re.findall(rf"<tr><th scope=.row.><bdi>{old}</bdi>.*?</tr>", page)
+    assert '<td class="n">4</td>' in row
+    assert "2 by the newest figures" in page
+    withdrawn = owner.fill("/projects/1/notes", prompt_id="p1", withdrawn="yes")
+    assert withdrawn.status_code == 303
+    told = owner.fill("/projects/1/retire", which="undecided")
+    assert told.status_code == 200
+    assert "1 prompt is judged again; 2 judgements no longer count." in told.text
+    assert {row.prompt_id for row in store.judgements("helpful")} == {"p1"}
+    assert "2 no longer count, as their prompts are judged again" in owner.get("/projects/1").text
+    assert "come since" not in owner.get("/projects/1").text
+    owner.fill("/projects/1/notes", prompt_id="p1", withdrawn="no")
+    assert "1 prompt is judged again; 2 judgements" in owner.fill("/projects/1/retire", which="all").text
+    assert "None of these was judged under other instructions" in owner.fill("/projects/1/retire", which="all").text
+    [event, _] = store.read(lambda c: c.execute(sa.select(schema.event).where(schema.event.c.kind == "judgements.retired")).all())
+    assert event.actor == "account 1", "the log knows who it was"
+
+    browser = Browser(app).sign_in(store, store.read(lambda c: accounts.credentials(c, "l0"))[0])
+    browser.fill("/label/1/instructions", version=store.read(lambda c: instructions.current(c, "helpful"))[0])
+    assert browser.fetch("/label/1/next").json()["task"]["previous"] is None, "asked anew, not shown what they said"
+
+
+def test_prompts_are_judged_again_only_where_there_are_instructions(store: Store, owner: Browser) -> None:
+    store.create_project(project())
+    refused = owner.fill("/projects/1/retire", which="all")
+    assert refused.status_code == 422
+    assert "no instructions yet" in refused.text
 
 
 def test_a_paused_labeler_is_asked_nothing_new_and_loses_nothing(app: Any, store: Store, owner: Browser) -> None:

@@ -118,9 +118,10 @@ def agreement_by_stratum(rankings: Iterable[Ranking], criterion: Criterion, labe
 
 
 def _by(rankings: Iterable[Ranking], criterion: Criterion, groups_of: Callable[[Ranking], Sequence[str]]) -> dict[str, PanelAgreement]:
+    """Of each group on its own: what one labeler said of one prompt may stand in several, under one version and under the next."""
     groups: dict[str, list[Ranking]] = {}
-    for row in latest(rankings, criterion):
-        for name in groups_of(row):
+    for row in rankings:
+        for name in groups_of(row) if row.criterion == criterion.name and row.purpose != "repeat" else ():
             groups.setdefault(name, []).append(row)
     return {name: panel_agreement(groups[name], criterion) for name in sorted(groups)}
 

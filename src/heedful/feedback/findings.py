@@ -73,8 +73,9 @@ def agreement_rows(said: Said) -> tuple[list[Row], PanelAgreement]:
     said.refuse_if_none_counts(said.rankings)
     everybody = panel_agreement(rankings, criterion)
     rows = [_row("all", "all", everybody)]
-    if len({row.instructions_version for row in rankings if row.purpose != "repeat"}) > 1:
-        rows += [_row("version", f"version {name}", found) for name, found in agreement_by_version(rankings, criterion).items()]
+    ever = [*rankings, *said.counting(said.retired)]  # what was retired still tells how well its instructions were understood
+    if len({row.instructions_version for row in ever if row.purpose != "repeat"}) > 1:
+        rows += [_row("version", f"version {name}", found) for name, found in agreement_by_version(ever, criterion).items()]
     strata = agreement_by_stratum(rankings, criterion, _in_large_groups(said))
     rows += [_row("stratum", name, found) for name, found in strata.items()]
     with_themselves = self_agreement(rankings, criterion)

@@ -24,7 +24,7 @@ class Said:
 
     ``words``: how many each completion has whose text is known; ``gold``: rankings that are known to be right.
     ``quarantined``: whose judgements are in quarantine, by a person's decision, and why. ``snapshot`` names what was
-    taken from a store.
+    taken from a store. ``retired``: rankings that no longer count, made under older instructions.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Said:
     gold: list[Ranking] = field(default_factory=list)
     quarantined: Mapping[str, str] = field(default_factory=dict)
     snapshot: Snapshot | None = None
+    retired: list[Ranking] = field(default_factory=list)
 
     @property
     def judgements(self) -> list[Ranking | Thumb | Correction]:
@@ -107,6 +108,7 @@ def said_in(store: Store, name: str) -> Said:
         known_answers(store.prompts(name), criterion),
         store.read(lambda c: labelers.quarantined(c, name)),
         snapshot,
+        [row for row in store.judgements(name, snapshot.event, retired=True) if isinstance(row, Ranking)],
     )
 
 

@@ -184,14 +184,15 @@ def judgements_sealed() -> sa.Select[Any]:
 
 def _broken_laws(connection: sa.Connection) -> Iterator[str]:
     """Sentences about rows that contradict each other, which no single constraint can forbid."""
-    for law in (_slots_and_judgements, _places, _gaps, _versions):
+    for law in (_slots_and_judgements, _places, _gaps, _versions, _retired):
         yield from law(connection)
 
 
 def _slots_and_judgements(connection: sa.Connection) -> Iterator[str]:
     said = sa.exists().where(judgement_revision.c.slot_id == slot.c.id)
-    for row in connection.execute(sa.select(slot.c.id, slot.c.state).where((slot.c.state == "judged") != said).limit(1)):
-        yield f"slot {row.id} is {row.state}, and {'no judgement of it is there' if row.state == 'judged' else 'yet has a judgement'}"
+    judged = slot.c.state.in_(["judged", "retired"])
+    for row in connection.execute(sa.select(slot.c.id, judged.label("judged"), slot.c.state).where(judged != said).limit(1)):
+        yield f"slot {row.id} is {row.state}, and {'no judgement of it is there' if row.judged else 'yet has a judgement'}"
 
 
 def _places(connection: sa.Connection) -> Iterator[str]:
@@ -215,3 +216,16 @@ def _versions(connection: sa.Connection) -> Iterator[str]:
     for row in connection.execute(sa.select(instructions).where(instructions.c.text.is_not(None))):
         if instructions_sha256(row.text)[:12] != row.version:
             yield f"instructions {row.id} do not say what version {row.version} said"
+
+
+def _retired(connection: sa.Connection) -> Iterator[str]:
+    """Retired are those slots that the log says, since the events that say so."""
+    told = sa.select(event.c.number, event.c.details).where(event.c.kind == "judgements.retired")
+    events = {row.number: sorted(row.details["slots"]) for row in connection.execute(told)}
+    rows = connection.execute(
+        sa.select(slot.c.retired_in, slot.c.id).where(slot.c.retired_in.is_not(None)).order_by(slot.c.retired_in, slot.c.id)
+    )
+    there = {number: [row.id for row in group] for number, group in groupby(rows, lambda row: row.retired_in)}
+    for number in sorted(events.keys() | there.keys()):
+        if events.get(number) != there.get(number):
+            yield f"event {number} retired {len(events.get(number, []))} judgements; {len(there.get(number, []))} are, or they are others"

@@ -162,10 +162,14 @@ class _Lot:
         self._overlap = {row.id: row.overlap for row in self._prompts.values()}
         self._open: dict[int, list[Any]] = {}
         self._voices: dict[Voice, Any] = {}
+        self._retired: dict[Voice, list[Any]] = defaultdict(list)
         held = sa.select(s.id, s.prompt_id, s.k, s.purpose, s.state, s.stratum_id, s.labeler_id, s.shown)
         for row in connection.execute(held.where(s.prompt_id.in_(numbers), s.state != "lapsed").order_by(s.k.desc())):
-            if row.state != "open":
-                self._voices[row.prompt_id, row.labeler_id, row.purpose == "repeat"] = row
+            voice = (row.prompt_id, row.labeler_id, row.purpose == "repeat")
+            if row.state == "retired":
+                self._retired[voice].append(row)
+            elif row.state != "open":
+                self._voices[voice] = row
             elif row.stratum_id is None:
                 self._open.setdefault(row.prompt_id, []).append(row)
         self._revisions: dict[int, list[Any]] = defaultdict(list)
@@ -177,24 +181,30 @@ class _Lot:
         return str(self._prompts[prompt_id].sha256)
 
     def learn_revisions(self, given: Sequence[tuple[Given, int]]) -> None:
-        """Read what is stored where these labelers have a voice already. Raises DataProblem for a prompt that is not there."""
-        voices = (self._voices.get(self._voice(one, labeler_id)) for one, labeler_id in given)
-        slots = {row.id for row in voices if row}
+        """Read what is stored where these labelers have or had a voice. Raises DataProblem for a prompt that is not there."""
+        slots = {row.id for one, labeler_id in given for row in self._there(one, labeler_id)}
         found = sa.select(_R.slot_id, _R.answer, _R.active_ms, _R.judged_at, _R.event, version.c.version)
         found = found.join(version, version.c.id == _R.instructions_id).where(_R.slot_id.in_(slots))
         for row in self.connection.execute(found) if slots else ():
             self._revisions[row.slot_id].append(row)
 
     def holds(self, given: Given, labeler_id: int, event: int) -> bool:
-        """Whether the store held this very answer before ``event``, as a labeler's latest or as an earlier revision."""
-        there = self._voices.get(self._voice(given, labeler_id))
-        if there is None or there.shown != (shown := self._shown(given)):
-            return False
-        if given.purpose not in (there.purpose, _CALLED_ONCE.get(there.purpose)):
+        """Whether the store held this very answer before ``event``, as a labeler's latest, as an earlier revision, or as retired."""
+        return any(self._said_in(there, given, event) for there in self._there(given, labeler_id))
+
+    def _said_in(self, there: Any, given: Given, event: int) -> bool:
+        """Whether this very answer stands in a slot since before ``event``."""
+        shown = self._shown(given)
+        if there.shown != shown or given.purpose not in (there.purpose, _CALLED_ONCE.get(there.purpose)):
             return False
         said = (answers.to_row(given.answer, shown), given.answer.active_ms, given.judged_at, given.instructions_version)
         rows = self._revisions[there.id]
         return any(row.event < event and (row.answer, row.active_ms, row.judged_at, row.version) == said for row in rows)
+
+    def _there(self, given: Given, labeler_id: int) -> list[Any]:
+        """The slots that hold what a labeler said of the prompt of an answer, or once held it."""
+        voice = self._voice(given, labeler_id)
+        return [row for row in (self._voices.get(voice), *self._retired.get(voice, ())) if row]
 
     def slot_for(self, given: Given, labeler_id: int) -> dict[str, Any]:
         """The slot that an answer fills. Raises DataProblem where it speaks of something else, or the labeler said something before."""

@@ -46,6 +46,13 @@ def current_version(connection: sa.Connection, project_id: int) -> tuple[int, st
     return newest.id, newest.version
 
 
+def versions(connection: sa.Connection, project_id: int) -> dict[str, datetime | None]:
+    """Every version under which something was judged or could have been, and when it was last published; ``None`` where it came with
+    imported judgements. The oldest comes first."""
+    rows = connection.execute(sa.select(_I.version, _I.published_at).where(_I.project_id == project_id).order_by(_I.id))
+    return {row.version: row.published_at for row in rows}
+
+
 def acknowledge(connection: sa.Connection, project: str, labeler_id: int, version: str, now: datetime) -> None:
     """A labeler has read a version. Raises InstructionsChanged where it is no longer the current one."""
     project_id, _ = projects.find(connection, project)

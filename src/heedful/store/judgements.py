@@ -91,16 +91,19 @@ def _same_again(connection: sa.Connection, stored: Any, sent_to: Any, answer: An
 def _voice(connection: sa.Connection, sent_to: Any) -> Any:
     """The slot that holds the labeler's voice at the prompt.
 
-    It is the one that was answered, unless that one lapsed and the labeler was asked the same
-    again since: they have one voice, and the answer goes where it is.
+    It is the one that was answered, unless that one lapsed, or what it held was retired, and the labeler was asked
+    the same again since: they have one voice, and the answer goes where it is. What was retired stays as it is, so
+    that an answer which comes after that has a slot of its own.
     """
-    if sent_to.state != "lapsed":
+    if sent_to.state not in ("lapsed", "retired"):
         return sent_to
     same = (slot.c.prompt_id == sent_to.prompt_id, slot.c.labeler_id == sent_to.labeler_id)
     other = connection.execute(
-        sa.select(slot).where(*same, slot.c.purpose != "repeat", slot.c.state != "lapsed").with_for_update(key_share=True)
+        sa.select(slot).where(*same, slot.c.purpose != "repeat", slot.c.state.not_in(["lapsed", "retired"])).with_for_update(key_share=True)
     ).first()
-    return other or sent_to
+    if other or sent_to.state == "lapsed":
+        return other or sent_to
+    return slots.judged_outside(connection, sent_to, "extra" if sent_to.purpose in ("overlap", "repeat") else sent_to.purpose)
 
 
 def _fill(connection: sa.Connection, row: Any) -> Any:

@@ -13,7 +13,6 @@ from heedful.records import Completion, Correction, Prompt, Ranking, Thumb
 from heedful.store.columns import canonical
 from heedful.store.prompts import external_ids, items_page
 from heedful.store.schema import instructions, judgement_revision, labeler, prompt, slot
-from heedful.store.slots import word
 
 Judgement = Ranking | Thumb | Correction
 Everything = tuple[Prompt, Sequence[Completion], list[Judgement]]
@@ -22,6 +21,7 @@ Hashed = tuple[int, int, str]
 """A slot, and number and hash of a revision of its judgement."""
 
 _R = judgement_revision.c
+JUDGED = sa.text("slot.state IN ('judged', 'retired')")  # literally the condition of the index ix_slot_judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,14 @@ class SnapshotHash:
 
 
 def page(
-    connection: sa.Connection, project_id: int, criterion: str, as_of: int, only_random: bool, after: int, limit: int
+    connection: sa.Connection, project_id: int, criterion: str, as_of: int, only_random: bool, retired: bool, after: int, limit: int
 ) -> list[tuple[int, list[Judgement]]]:
     """The next judged slots after a slot, each with what was said there: the latest revision up to an event.
 
-    ``only_random``: only tasks that were drawn uniformly at random.
+    ``only_random``: only tasks that were drawn uniformly at random. ``retired``: those that had been retired by then,
+    instead of those that counted.
     """
-    found = _said(project_id, as_of).where(*_beyond(after)).limit(limit)
+    found = _said(project_id, as_of, retired).where(*_beyond(after)).limit(limit)
     rows = connection.execute(found.where(slot.c.at_random) if only_random else found).all()
     names = external_ids(connection, (row.prompt_id for row in rows))
     return [(row.id, _records(row, names, criterion)) for row in rows]
@@ -86,10 +87,10 @@ def hashes_page(connection: sa.Connection, project_id: int, as_of: int, after: i
     return [(row.id, (row.id, row.number, row.sha256)) for row in connection.execute(found)]
 
 
-def _said(project_id: int, as_of: int) -> sa.Select[Any]:
+def _said(project_id: int, as_of: int, retired: bool = False) -> sa.Select[Any]:
     """Latest revisions up to an event with all that a record of them holds, in the order of slots."""
     columns = (slot.c.id, slot.c.prompt_id, slot.c.shown, slot.c.purpose, _R.answer, _R.active_ms, _R.judged_at)
-    found = _latest(sa.select(*columns, prompt.c.external_id, labeler.c.name, instructions.c.version), project_id, as_of)
+    found = _latest(sa.select(*columns, prompt.c.external_id, labeler.c.name, instructions.c.version), project_id, as_of, retired)
     found = found.join(prompt, prompt.c.id == slot.c.prompt_id).join(labeler, labeler.c.id == slot.c.labeler_id)
     return found.join(instructions, instructions.c.id == _R.instructions_id)
 
@@ -99,13 +100,14 @@ def _beyond(after: int) -> tuple[sa.ColumnElement[bool], ...]:
     return slot.c.id > after, _R.slot_id > after
 
 
-def _latest(found: sa.Select[Any], project_id: int, as_of: int) -> sa.Select[Any]:
+def _latest(found: sa.Select[Any], project_id: int, as_of: int, retired: bool = False) -> sa.Select[Any]:
+    gone = slot.c.retired_in.is_not(None) & (slot.c.retired_in <= as_of)
     newer = sa.alias(judgement_revision)
     superseded = sa.exists().where(newer.c.slot_id == _R.slot_id, newer.c.number > _R.number, newer.c.event <= as_of)
     return (
         found.select_from(slot)
         .join(judgement_revision, _R.slot_id == slot.c.id)
-        .where(slot.c.project_id == project_id, slot.c.state == word("judged"), _R.event <= as_of, ~superseded)
+        .where(slot.c.project_id == project_id, JUDGED, gone if retired else ~gone, _R.event <= as_of, ~superseded)
         .order_by(slot.c.id)
     )
 

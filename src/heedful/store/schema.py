@@ -30,7 +30,7 @@ from heedful.store.columns import Id, Json, Moment, metadata, partial, reference
 
 __all__ = ["VERSION", "metadata", "schema_access"]
 
-VERSION = "0005"
+VERSION = "0006"
 """The newest migration; a store that says otherwise is older or newer than this code."""
 
 criterion = sa.Table(
@@ -183,21 +183,25 @@ slot = sa.Table(
     sa.Column("asked_at", Moment),
     sa.Column("lease_until", Moment),
     sa.Column("shown", Json),  # completion ids in the order in which the labeler sees them
+    sa.Column("retired_in", Id, reference("event.number")),  # since which event the judgement no longer counts
     sa.ForeignKeyConstraint(["prompt_id", "project_id"], ["prompt.id", "prompt.project_id"], ondelete="RESTRICT"),
     words("purpose", "overlap", "calibration", "repeat", "extra", "ruling"),
-    words("state", "open", "leased", "judged", "skipped", "lapsed"),
+    words("state", "open", "leased", "judged", "skipped", "lapsed", "retired"),
     sa.CheckConstraint("(state = 'open') = (labeler_id IS NULL)", name="labeler"),
     sa.CheckConstraint("(state = 'open') = (shown IS NULL)", name="shown"),
     sa.CheckConstraint("(state = 'leased') = (lease_until IS NOT NULL)", name="lease"),
+    sa.CheckConstraint("(state = 'retired') = (retired_in IS NOT NULL)", name="retired"),
     sa.CheckConstraint("(k IS NOT NULL) = (purpose = 'overlap' AND state IN ('open', 'leased', 'judged'))", name="k"),
     # The overlap is exact because these two hold, whoever does what at the same time:
     sa.UniqueConstraint("prompt_id", "k"),
-    partial("uq_slot_voice", "prompt_id", "labeler_id", where="purpose <> 'repeat' AND state <> 'lapsed'", unique=True),
-    partial("uq_slot_repeat", "prompt_id", "labeler_id", where="purpose = 'repeat'", unique=True),
+    partial(
+        "uq_slot_voice", "prompt_id", "labeler_id", where="purpose <> 'repeat' AND state <> 'lapsed' AND state <> 'retired'", unique=True
+    ),
+    partial("uq_slot_repeat", "prompt_id", "labeler_id", where="purpose = 'repeat' AND state <> 'retired'", unique=True),
     # Whoever opens a second tab gets the same task again.
     partial("uq_slot_lease", "project_id", "labeler_id", where="state = 'leased'", unique=True),
     partial("ix_slot_places", "project_id", "stratum_id", "prompt_id", "k", where="state IN ('open', 'leased')"),
-    partial("ix_slot_judged", "project_id", "id", where="state = 'judged'"),
+    partial("ix_slot_judged", "project_id", "id", where="state IN ('judged', 'retired')"),
     sa.Index("ix_slot_labeler", "project_id", "labeler_id", "state", "purpose"),
 )
 

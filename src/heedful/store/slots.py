@@ -7,6 +7,8 @@ A slot is one labeler's place at one prompt. Its life:
                └──> lapsed              the lease ran out *and* somebody else took the place;
                                         what still comes in is kept as an extra judgement
 
+    judged ──> retired                  made under older instructions; kept, and no longer counted (``retiring``)
+
 A slot once given to a labeler is never given to another: when a place changes hands, the old slot
 stays with its labeler, without the place, and a new one takes the place ``k``. So nothing is
 overwritten, and the overlap is exact because the database holds ``UNIQUE (prompt_id, k)`` and one
@@ -114,7 +116,9 @@ def repeat_of(connection: sa.Connection, project_id: int, labeler_id: int, befor
     """A labeler's first slot, judged ``before``, that they were not asked about again; ``None`` where there is none."""
     first = judgement_revision.c
     judged_at = sa.select(first.judged_at).where(first.slot_id == _S.id, first.number == 1).scalar_subquery()
-    not_asked = _no_slot(_MET.c.prompt_id == _S.prompt_id, _MET.c.labeler_id == labeler_id, _MET.c.purpose == word("repeat"))
+    not_asked = _no_slot(
+        _MET.c.prompt_id == _S.prompt_id, _MET.c.labeler_id == labeler_id, sa.text("met.purpose = 'repeat' AND met.state <> 'retired'")
+    )
     mine = (_S.project_id == project_id, _S.labeler_id == labeler_id, _S.state == word("judged"))
     found = sa.select(slot).where(*mine, judged_at <= before, not_asked, ~_WITHDRAWN).order_by(_S.id).limit(1)
     # One purpose after the other: the index ix_slot_labeler then gives them in the order of their ids.
@@ -149,6 +153,15 @@ def lease_outside(
     """Give a labeler a slot outside the overlap (``calibration``, ``repeat`` or ``ruling``). Returns that slot."""
     row = {"project_id": project_id, "prompt_id": prompt_id, "purpose": purpose, "at_random": False}
     return _insert(connection, row | _lease(labeler_id, shown, now, seconds))
+
+
+def judged_outside(connection: sa.Connection, like: Any, purpose: str) -> Any:
+    """A slot outside the overlap that is judged without having been leased, since its labeler may hold another task by now.
+
+    It shows what another slot of theirs (``like``) showed, under a token of its own.
+    """
+    same = {name: getattr(like, name) for name in ("project_id", "prompt_id", "labeler_id", "shown", "asked_at")}
+    return _insert(connection, same | {"purpose": purpose, "state": "judged", "at_random": False, "token": secrets.token_urlsafe(24)})
 
 
 def mine(connection: sa.Connection, token: str, labeler_id: int, lock: bool = False, project_id: int | None = None) -> Any:
@@ -276,9 +289,8 @@ def _taken_hold_of(connection: sa.Connection, places: sa.Select[Any]) -> Any:
 
 def _not_met(prompt_id: sa.ColumnElement[int], labeler_id: int) -> sa.ColumnElement[bool]:
     """The labeler has no voice at the prompt yet; literally the condition of the index uq_slot_voice."""
-    return _no_slot(
-        _MET.c.prompt_id == prompt_id, _MET.c.labeler_id == labeler_id, sa.text("met.purpose <> 'repeat' AND met.state <> 'lapsed'")
-    )
+    own = (_MET.c.prompt_id == prompt_id, _MET.c.labeler_id == labeler_id)
+    return _no_slot(*own, sa.text("met.purpose <> 'repeat' AND met.state <> 'lapsed' AND met.state <> 'retired'"))
 
 
 def _no_slot(*conditions: sa.ColumnElement[bool] | sa.TextClause) -> sa.ColumnElement[bool]:

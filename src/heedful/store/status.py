@@ -26,7 +26,7 @@ class ProjectStatus(Record):
 
     ``complete``: prompts whose overlap is filled. ``withdrawn``: prompts that nobody is asked
     about any more. ``judgements`` are by purpose, ``labelers`` by name. ``places_open`` wait for
-    anybody, ``kept_open`` for a stratum (``"language native"``).
+    anybody, ``kept_open`` for a stratum (``"language native"``). ``retired``: judgements that no longer count.
     """
 
     project: str
@@ -44,6 +44,7 @@ class ProjectStatus(Record):
     skipped: int = 0
     concerns: int = 0
     labelers: dict[str, int] = field(default_factory=dict)
+    retired: int = 0
 
 
 def of_project(connection: sa.Connection, name: str) -> ProjectStatus:
@@ -70,6 +71,7 @@ def of_project(connection: sa.Connection, name: str) -> ProjectStatus:
         skipped=sum(n for (_, state, _), n in slots.items() if state == "skipped"),
         concerns=_concerns(connection, project_id),
         labelers=_named(connection, _added_up((labeler_id, n) for (labeler_id, _), n in judged.items())),
+        retired=sum(n for (_, state, _), n in slots.items() if state == "retired"),
     )
 
 

@@ -18,15 +18,31 @@ import sqlalchemy as sa
 
 from heedful.errors import InstructionsChanged, StoreProblem
 from heedful.records import Completion, Labeler, Prompt
-from heedful.store import audit, backup, instructions, judgements, labelers, migrate, place, projects, prompts, reading, slots, status
+from heedful.store import (
+    audit,
+    backup,
+    instructions,
+    judgements,
+    labelers,
+    migrate,
+    place,
+    projects,
+    prompts,
+    reading,
+    retiring,
+    slots,
+    status,
+)
 from heedful.store.answers import Answer
 from heedful.store.check import CheckReport, check
+from heedful.store.columns import lots
 from heedful.store.database import Database, Work
 from heedful.store.importing import Imported, add_judgements, read_judgements
 from heedful.store.judgements import Receipt
 from heedful.store.projects import Project
 from heedful.store.prompts import Item
 from heedful.store.reading import Everything, Judgement, Snapshot, SnapshotHash
+from heedful.store.retiring import Retired
 from heedful.store.status import ProjectStatus
 
 T = TypeVar("T")
@@ -142,17 +158,32 @@ class Store:
         """A labeler would rather not judge this one; it goes to somebody else."""
         self.write(lambda c: slots.skip(c, token, labelers.hold(c, labeler), reason, self.clock()))
 
+    def retire(self, project: str, prompt_ids: Iterable[str] | None = None, actor: str = "") -> Retired:
+        """Have prompts judged again, some or all, as far as they were judged under other instructions than today's.
+
+        Those judgements are kept and no longer count, and their places are open again, also to those who made them. Lot after lot in
+        transactions of their own: people go on meanwhile, and what was broken off may be done again. Raises DataProblem for an unknown
+        prompt, AnswerProblem where there are no instructions.
+        """
+        project_id, _ = self._find(project)
+        wanted = self.read(lambda c: retiring.candidates(c, project_id, prompt_ids))
+        found = Retired()
+        for some in lots(wanted, retiring.AT_ONCE):
+            found += self.write(lambda c, some=some: retiring.retire(c, project_id, some, actor or self.actor, self.clock()))  # type: ignore[misc]
+        return found
+
     # Reading back
 
-    def judgements(self, project: str, as_of: int | None = None, only_random: bool = False) -> Iterator[Judgement]:
+    def judgements(self, project: str, as_of: int | None = None, only_random: bool = False, retired: bool = False) -> Iterator[Judgement]:
         """Rankings, thumbs and corrections, one at a time; the latest revisions, by now or by an event of the log.
 
-        ``only_random``: only tasks that were drawn uniformly, on which figures are unbiased.
+        ``only_random``: only tasks that were drawn uniformly, on which figures are unbiased. ``retired``: those that no longer
+        count, instead of those that do (:meth:`retire`).
         """
         number = self._event(as_of)
         project_id, asked = self._find(project)
         page = reading.page
-        for found in self._pages(lambda c, after: page(c, project_id, asked.criterion, number, only_random, after, PAGE)):
+        for found in self._pages(lambda c, after: page(c, project_id, asked.criterion, number, only_random, retired, after, PAGE)):
             yield from found
 
     def snapshot(self, project: str, as_of: int | None = None) -> Snapshot:

@@ -25,7 +25,7 @@ from heedful.feedback.panel import FitOnce
 from heedful.feedback.said import Said, said_in
 from heedful.records import plain_text
 from heedful.report import feedback_figures
-from heedful.store import Store, derived, projects, slots
+from heedful.store import Store, derived, projects, slots, status
 from heedful.store.derived import DerivedLabeler, DerivedPair, DerivedRun
 from heedful.store.reading import Judgement
 from heedful.store.schema import prompt
@@ -70,6 +70,8 @@ def work_out(store: Store, name: str) -> int:
         "agreements": agreements,
         "judgements": sum(one.details["judgements"] for one in found),
         "quarantined": sorted(said.quarantined),
+        "versions": covered.versions,
+        "retired": store.read(lambda c: status.of_project(c, name)).retired,
         "undecided": [{"prompt_id": prompt_id, "p": p} for prompt_id, p in islice(undecided.items(), MOST_UNDECIDED)],
         "figures": _figures(agreements, reports, found, covered),
     }

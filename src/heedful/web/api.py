@@ -81,6 +81,12 @@ class Publication(Body):
     questions: list[QuestionBody] | None = Field(None, max_length=50)
 
 
+class Retiring(Body):
+    """Which prompts are judged again, by their ids; null: all."""
+
+    prompt_ids: list[StrictStr] | None = Field(None, max_length=10_000)
+
+
 class NewPrompts(Body):
     """Rows as in an uploaded file, see heedful.web.uploads; ``max_shown`` that is null is the project's."""
 
@@ -180,6 +186,16 @@ def publish(request: Request, visitor: Admitted, body: Publication) -> dict[str,
         return instructions.publish(c, name, body.text, by, store.clock())
 
     return {"version": store.write(work)}
+
+
+@one.post("/retire")
+def retire(request: Request, visitor: Admitted, body: Retiring) -> dict[str, int]:
+    """Have prompts judged again, as far as they were judged under other instructions than today's; those judgements no longer count.
+
+    Says of how many prompts how many judgements that were. The same again changes nothing more.
+    """
+    found = store_of(request).retire(visitor.asked.name, body.prompt_ids, visitor.user.actor)
+    return {"prompts": found.prompts, "judgements": found.judgements}
 
 
 @one.post("/prompts", status_code=201, max_body_size=LARGEST_PROMPTS)

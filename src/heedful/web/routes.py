@@ -39,6 +39,7 @@ ACCESS: dict[str, str] = {
     "POST /projects/{project}/settings": "manage",
     "GET /projects/{project}/instructions": "manage",
     "POST /projects/{project}/instructions": "manage",
+    "POST /projects/{project}/retire": "manage",
     "GET /projects/{project}/prompts": "manage",
     "POST /projects/{project}/prompts": "manage",
     "GET /projects/{project}/notes": "manage",
@@ -77,6 +78,7 @@ ACCESS: dict[str, str] = {
     "GET /api/v1/projects/{project}": "view",
     "PATCH /api/v1/projects/{project}": "manage",
     "POST /api/v1/projects/{project}/instructions": "manage",
+    "POST /api/v1/projects/{project}/retire": "manage",
     "POST /api/v1/projects/{project}/prompts": "manage",
     "GET /api/v1/projects/{project}/judgements": "manage",
     "GET /api/v1/projects/{project}/pairs": "manage",
@@ -112,12 +114,14 @@ PACE: dict[str, tuple[int, int]] = {
     "POST /projects/{project}/prompts": (60, 60),
     "GET /projects/{project}/exports/{name}": (60, 60),
     "POST /projects/{project}/findings": (20, 60),
+    "POST /projects/{project}/retire": (20, 60),
     "POST /api/v1/projects/{project}/prompts": (300, 60),
     "GET /api/v1/projects/{project}/judgements": (60, 60),
     "GET /api/v1/projects/{project}/pairs": (60, 60),
     "GET /api/v1/projects/{project}/unpaired": (60, 60),
     "GET /api/v1/projects/{project}/demonstrations": (60, 60),
     "POST /api/v1/projects/{project}/findings": (20, 60),
+    "POST /api/v1/projects/{project}/retire": (20, 60),
 }
 """What costs much: so often in so many seconds, by one account, or one address where nobody is signed in; counted over all workers."""
 

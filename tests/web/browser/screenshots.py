@@ -270,6 +270,9 @@ def manager_pages(camera: Camera, cookie: str, project: str) -> None:
     """What a manager sees."""
     for path in ("", "/people", "/undecided", "/notes", "/prompts", "/instructions", "/settings", "/exports"):
         camera.shoot(camera.page(cookie, project + path), f"manager{path.replace('/', '-') or '-overview'}", whole=path in ("", "/people"))
+    page = camera.page(cookie, f"{project}/instructions")
+    page.get_by_role("button", name="Have them judged again").scroll_into_view_if_needed()
+    camera.shoot(page, "manager-retire")
     camera.shoot(camera.page(cookie, project, "dark"), "manager-overview-dark", whole=True)
     camera.shoot(camera.page(cookie, project, size=PHONE), "manager-overview-phone", whole=True)
     camera.shoot(camera.page(cookie, "/projects/new"), "manager-new-project", whole=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from heedful.feedback.asking import ask
 from heedful.records import Completion, Prompt
-from heedful.store import comprehension
+from heedful.store import Answer, comprehension
 from heedful.store.comprehension import Question
 
 Visit = Callable[..., Any]
@@ -146,6 +147,29 @@ def on_the_task(page: Any) -> list[str]:
         page.keyboard.press("Enter")
     page.locator("#nothing").wait_for()
     return found + faults(page, "nothing to do")
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", PHONE)], ids=["light-wide", "dark-phone"])
+def test_a_manager_has_prompts_judged_again(served: Any, visit: Visit, scheme: str, size: dict[str, int]) -> None:
+    """From the instructions' page, whose table of versions has no fault; then they are tasks again."""
+    from served import add_project
+
+    store = served.store
+    add_project(store, prompts=2, completions=2, overlap=1)
+    served.person("ann")
+    while task := ask(store, "helpful", "ann"):
+        store.submit(task.token, "ann", task.token, Answer(ranks=[1, 2]), task.instructions_version)
+    store.publish("helpful", "The shorter the better.")
+    page = visit(
+        served.person("mia", "manager", ready=False), f"/projects/{served.project_id()}/instructions", color_scheme=scheme, viewport=size
+    )
+    found = faults(page, "versions")
+    assert page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    follow(page.get_by_role("button", name="Have them judged again"))
+    assert "2 prompts are judged again; 2 judgements no longer count." in page.get_by_role("status").inner_text()
+    assert [*found, *faults(page, "judged again")] == []
+    assert store.status()[0].places_open == 2
+    assert list(store.judgements("helpful")) == []
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])

@@ -70,8 +70,9 @@ def overview(request: Request, visitor: Admitted) -> Response:
     shown: dict[str, Any] = {"counted": counted, "last_backup": last, "keeps_backups": store.database.file is not None}
     if found:
         figures = {name: inline(drawn) for name, drawn in found.summary.get("figures", {}).items() if drawn}
-        news = sum(counted.judgements.values()) - found.summary.get("judgements", 0)
-        shown |= {"run": found.run, "summary": found.summary, "figures": figures, "news": news}
+        gone = counted.retired - found.summary.get("retired", 0)
+        news = sum(counted.judgements.values()) + gone - found.summary.get("judgements", 0)
+        shown |= {"run": found.run, "summary": found.summary, "figures": figures, "news": news, "gone": gone}
     problem = _trouble(request, visitor) if visitor.may("manage") else ""
     return page(request, visitor, "manage/overview.html", problem=problem, **shown)
 
@@ -109,13 +110,7 @@ def settings(request: Request, visitor: Admitted, came: Form) -> Response:
 @router.get("/{project}/instructions")
 def instructions_form(request: Request, visitor: Admitted) -> Response:
     """The instructions as they are, and the questions on them."""
-    store: Store = request.app.state.store
-    questions = store.read(lambda c: comprehension.current(c, visitor.project_id))
-    try:
-        version, words = store.read(lambda c: instructions.current(c, visitor.asked.name))
-    except AnswerProblem:
-        version, words = "", ""
-    return _instructions(request, visitor, version, words, forms.questions_typed(questions))
+    return _instructions(request, visitor, *_current(request.app.state.store, visitor))
 
 
 @router.post("/{project}/instructions")
@@ -140,9 +135,41 @@ def publish(request: Request, visitor: Admitted, came: Form) -> Response:
     return go(f"{visitor.manage}/instructions", "published")
 
 
+@router.post("/{project}/retire")
+def retire(request: Request, visitor: Admitted, came: Form) -> Response:
+    """Have prompts judged again that were judged under older instructions: all of them, or those that the figures leave undecided."""
+    store: Store = request.app.state.store
+    undecided = _undecided(store, visitor) if text(came.form, "which") == "undecided" else None
+    try:
+        retired = store.retire(visitor.asked.name, undecided, visitor.user.actor)
+    except HeedfulError as problem:
+        return _instructions(request, visitor, *_current(store, visitor), status=422, problem=sentence(problem))
+    return _instructions(request, visitor, *_current(store, visitor), retired=retired)
+
+
+def _undecided(store: Store, visitor: Visitor) -> list[str]:
+    found = analysis.newest(store, visitor.asked.name)
+    return [row["prompt_id"] for row in found.summary.get("undecided", [])] if found else []
+
+
+def _current(store: Store, visitor: Visitor) -> tuple[str, str, str]:
+    """The version that is in force, its text, and the questions as they are typed."""
+    questions = store.read(lambda c: comprehension.current(c, visitor.project_id))
+    try:
+        version, words = store.read(lambda c: instructions.current(c, visitor.asked.name))
+    except AnswerProblem:
+        version, words = "", ""
+    return version, words, forms.questions_typed(questions)
+
+
 def _instructions(request: Request, visitor: Visitor, version: str, words: str, typed: str, **more: Any) -> Response:
-    shown: dict[str, Any] = {"version": version, "text": words, "questions": typed, "preview": markdown(words), **more}
-    return page(request, visitor, "manage/instructions.html", **shown)
+    store: Store = request.app.state.store
+    found = analysis.newest(store, visitor.asked.name)
+    versions = store.read(lambda c: instructions.versions(c, visitor.project_id))
+    counts = found.summary.get("versions", {}) if found else {}
+    shown: dict[str, Any] = {"version": version, "text": words, "questions": typed, "preview": markdown(words)}
+    shown |= {"versions": versions, "counts": counts, "run": found and found.run, "undecided": len(_undecided(store, visitor))}
+    return page(request, visitor, "manage/instructions.html", **shown | more)
 
 
 def _lines(value: object) -> str:
