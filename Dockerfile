@@ -3,9 +3,11 @@
 #   docker run -p 127.0.0.1:8000:8000 -v heedful:/data -e HEEDFUL_URL=https://labels.example.org heedful
 FROM python:3.13-slim AS build
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml label.lock README.md LICENSE ./
 COPY src src
-RUN python -m venv /app && /app/bin/pip install --no-cache-dir --constraint constraints.txt '.[label,postgres]'
+# Every file by its hash and none built here, which would fetch what to build it with; then heedful itself, which fetches nothing.
+RUN python -m venv /app && /app/bin/pip install --no-cache-dir --only-binary :all: --require-hashes --requirement label.lock
+RUN /app/bin/pip install --no-cache-dir --no-index --no-deps --no-build-isolation . && /app/bin/pip uninstall --yes setuptools
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin heedful && install -d -o heedful -g heedful -m 0700 /data

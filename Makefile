@@ -9,7 +9,7 @@ REPEATS ?= 3
 # How many tests run side by side; each takes one core and up to 2 GiB.
 WORKERS ?= 2
 
-.PHONY: install demo test test-all check format demo-models bench bench-curves bench-gpu clean
+.PHONY: install demo test test-all check format lock audit demo-models bench bench-curves bench-gpu clean
 
 install: .venv/.installed
 
@@ -38,6 +38,17 @@ check: install
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# What the image of the labelling app installs, with the hash of every file: label.lock, made anew when constraints.txt changes.
+lock: install
+	echo setuptools | $(BIN)/uv pip compile pyproject.toml - --extra label --extra postgres --constraint constraints.txt --upgrade \
+		--python-version 3.13 --python-platform x86_64-unknown-linux-gnu --generate-hashes --annotation-style line \
+		--custom-compile-command 'make lock' --quiet --output-file label.lock
+
+# Whether anything in the image is known to be vulnerable. It asks a database on the network, so make check leaves it out; what could
+# not be looked up fails, too.
+audit: install
+	$(BIN)/uv tool run --python $(BIN)/python pip-audit==2.10.1 --strict --require-hashes --disable-pip --requirement label.lock
 
 # Train the two instruct models that the wheel carries, and write their checksums.
 demo-models: install

@@ -145,6 +145,13 @@ def sentence(ended: Ended) -> str:
     return lines[0]
 
 
+TURNED = {
+    "feedback__source": "rankings",
+    "feedback__path": "rankings.jsonl",
+    "feedback__criterion": "toxicity",
+    "feedback__question": "Which is kindest?",
+    "feedback__higher_is": "better",
+}
 BAD_SETTINGS = {
     "model folder missing": ({"model__path": "./nowhere"}, ["./nowhere", "no model folder"]),
     "model neither here nor on the hub": ({"model__path": "owner/nowhere"}, ["'owner/nowhere'", "neither a folder", "Check the name"]),
@@ -202,6 +209,10 @@ BAD_SETTINGS = {
     "rankings that are none": (
         {"reward__kind": "learn", "feedback__source": "rankings", "feedback__path": "misnamed.jsonl"},
         ["row 1 of misnamed.jsonl is no ranking", "labeler"],
+    ),
+    "a known criterion the wrong way round": (
+        {"reward__kind": "learn", **TURNED},
+        ["more toxicity is said to be better, and it is worse", "give your criterion another name"],
     ),
     "adapters nowhere": ({"lora__targets": "['nope']"}, ["'nope'", "q_proj"]),
     "adapter on the head": ({"lora__targets": "['q_proj', 'lm_head']"}, ["'lm_head'", "gets no adapter", "q_proj"]),
@@ -268,7 +279,8 @@ def test_usage_errors_are_2_as_well(heed: Heed, words: list[str]) -> None:
 
 
 def test_once_the_mistake_is_mended_the_same_folder_serves(heed: Heed, here: Path) -> None:
-    for mistake in ({"reward__path": "rewards.py:goood"}, {"stopping__metric": "scoer"}, {"prompts__path": "broken.jsonl"}):
+    learned = {"reward__kind": "learn", **TURNED}
+    for mistake in ({"reward__path": "rewards.py:goood"}, {"stopping__metric": "scoer"}, {"prompts__path": "broken.jsonl"}, learned):
         sentence(heed("run", "-q", *options(**mistake)))
         assert not (here / "run/run.json").exists()
     assert heed("run", "-q", *options()).code == 0

@@ -20,7 +20,7 @@ from heedful.feedback.instructions import instructions_for
 from heedful.feedback.simulated import SimulatedLabeler, collect
 from heedful.pairs.formats import rankings as raw
 from heedful.records import Labeler, Prompt, Ranking, read_jsonl, write_jsonl
-from heedful.store import Answer, Store, derived, labelers, place
+from heedful.store import Answer, Project, Store, derived, labelers, place
 from stores import items, project, ready, work
 
 Heed = Callable[..., Any]
@@ -293,6 +293,8 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("coverage", "rankings.jsonl", "--criterion", "wit"), "there is no built-in criterion 'wit'"),
     (("labelers", "rankings.jsonl", "--higher-is", "worse"), "--higher-is worse is said of no criterion. Name it with --criterion"),
     (("import", "new.db", "rankings.jsonl", "--higher-is", "better"), "--higher-is better is said of no criterion"),
+    (("labelers", "rankings.jsonl", "--criterion", "helpfulness", "--higher-is", "worse"), "more helpfulness is said to be worse"),
+    (("import", "new.db", "rankings.jsonl", "--criterion", "toxicity", "--higher-is", "better"), "more toxicity is said to be better"),
     (("import", "new.db", "bad.jsonl"), "is not JSON"),
     (("import", "new.db", "rankings.jsonl"), "there is no prompt"),
     (("import", "new.db", "thumbs.jsonl"), "row 1 of thumbs.jsonl: there is no prompt 'p'"),
@@ -348,9 +350,24 @@ def test_corrections_are_counted(heed: Heed, where: str) -> None:
     assert "holds corrections only" in heed("labelers", where)[1]
 
 
-def test_a_direction_that_is_not_the_projects_is_refused(heed: Heed, full: str) -> None:
-    code, said = heed("labelers", full, "--criterion", "helpfulness", "--higher-is", "worse")
-    assert (code, "more helpfulness is better, not worse" in said) == (2, True), said
+def test_a_direction_that_is_not_the_projects_is_refused(heed: Heed, where: str) -> None:
+    with Store.open(where) as store:
+        store.create_project(Project("short", "brevity", "Which is shortest?"))
+    code, said = heed("labelers", where, "--criterion", "brevity", "--higher-is", "worse")
+    assert (code, "more brevity is better, not worse" in said) == (2, True), said
+
+
+def test_a_project_that_takes_a_known_criterion_the_wrong_way_round_can_still_be_read(heed: Heed, where: str) -> None:
+    """Nobody can make one any more; there may be some from before."""
+    with Store.open(where) as store:
+        store.create_project(Project("helpful", "helpfulness", "Which helps least?", "worse", overlap=5))
+        store.add_prompts("helpful", PROMPTS)
+        store.add_labelers(*(one.as_labeler() for one in PANEL))
+        store.import_judgements("helpful", RANKINGS)
+    assert {row["labeler"] for row in heed("labelers", where, "--json")} == {one.as_labeler().name for one in PANEL}
+    assert "again.jsonl" in heed("export", where, "again.jsonl")
+    code, said = heed("labelers", where, "--criterion", "helpfulness")
+    assert (code, "more helpfulness is worse, not better. Leave --criterion and --higher-is out." in said) == (2, True), said
 
 
 @pytest.mark.parametrize("words", [("labelers",), ("export", "out.jsonl"), ("quarantine", "guesser", "--why", "x")])

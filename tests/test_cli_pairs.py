@@ -89,13 +89,17 @@ def test_build_freezes_pairs_by_the_criterions_direction(heed: Heed, here: Path)
     assert "p11" in shown
 
 
-def test_build_from_a_file_that_holds_everything_is_the_same(heed: Heed) -> None:
+def test_build_from_a_file_that_holds_everything_is_the_same(heed: Heed, here: Path) -> None:
     apart = json.loads(
         heed("pairs build rankings.jsonl --prompts prompts.jsonl --completions completions.jsonl --criterion toxicity -o a --json -q")
     )
     together = json.loads(heed("pairs build raw.jsonl --criterion toxicity -o b --json -q"))
     assert apart["audit"] == together["audit"]
-    mine = json.loads(heed("pairs build raw.jsonl --criterion toxicity --higher-is better -o c --json -q"))
+    assert (
+        json.loads(heed("pairs build raw.jsonl --criterion toxicity --higher-is worse -o w --json -q"))["snapshot"] == together["snapshot"]
+    )
+    (here / "mine.jsonl").write_text((here / "raw.jsonl").read_text().replace('"toxicity"', '"courtesy"'))
+    mine = json.loads(heed("pairs build mine.jsonl --criterion courtesy --higher-is better -o c --json -q"))
     assert mine["pairs"] == together["pairs"]
     one, other = (open_snapshot(Path(name)).pairs["train"][0] for name in "bc")
     assert (one.chosen_id, one.rejected_id) == (other.rejected_id, other.chosen_id)
@@ -201,11 +205,14 @@ def test_every_format_stands_in_the_help() -> None:
     assert tuple(sorted(group.FORMATS.split(", "))) == tuple(sorted(FORMATS))
 
 
+TURNED = ["more toxicity is said to be better, and it is worse", "give your criterion another name"]
 MISTAKES = {
     "no such file": ("pairs check absent.jsonl", ["absent.jsonl"]),
     "no such format": ("pairs convert raw.jsonl a.jsonl --from rankins --to trl", ["'rankins'", "mean 'rankings'"]),
     "no such criterion": ("pairs build raw.jsonl -o set --criterion toxicty", ["'toxicty'", "mean 'toxicity'", "--higher-is"]),
     "no rankings by it": ("pairs build raw.jsonl -o set --criterion wit --higher-is better", ["no rankings by 'wit'", "toxicity"]),
+    "a known criterion the wrong way round": ("pairs build raw.jsonl -o set --criterion toxicity --higher-is better", TURNED),
+    "likewise, converted": ("pairs convert raw.jsonl a.jsonl --from rankings --to trl --criterion toxicity --higher-is better", TURNED),
     "no completions": ("pairs build rankings.jsonl --prompts prompts.jsonl -o set --criterion toxicity", ["completion 'p0:1'"]),
     "pairs for judgements": ("pairs build raw.jsonl -o set --from trl", ["trl holds pairs, not judgements"]),
     "no snapshot": ("pairs card .", ["no snapshot of pairs"]),

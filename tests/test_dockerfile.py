@@ -71,13 +71,24 @@ def faults_of_building(build: list[tuple[str, str]]) -> Iterator[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     if project["readme"] not in copied:
         yield "COPY: the package cannot be built without its readme"
-    [install] = [told for told in all_of(build, "RUN") if "pip install" in told]
-    words = shlex.split(install.partition("pip install")[2])
-    if words[words.index("--constraint") + 1] not in copied:
-        yield "RUN: the constraints are not there"
-    extras = set(re.findall(r"[\w-]+", words[-1].partition("[")[2]))
-    if not {"label", "postgres"} <= extras <= set(project["optional-dependencies"]):
-        yield f"RUN: the extras are {sorted(extras)}"
+    yield from faults_of_installing(all_of(build, "RUN"), copied)
+
+
+def faults_of_installing(runs: list[str], copied: list[str]) -> Iterator[str]:
+    """What comes from elsewhere comes by its hash; heedful itself fetches nothing."""
+    installs = [shlex.split(told) for run in runs for told in re.findall(r"pip install ([^&]*)", run)]
+    if len(installs) != 2:
+        yield f"RUN: {len(installs)} times something is installed"
+        return
+    fetched, own = installs
+    if after(fetched, "--requirement") != ["label.lock"] or "label.lock" not in copied:
+        yield "RUN: the lock is not there"
+    if "--require-hashes" not in fetched:
+        yield "RUN: files are installed whatever their hash"
+    if after(fetched, "--only-binary") != [":all:"]:
+        yield "RUN: what is built fetches what to build it with"
+    if own[-1] != "." or not {"--no-index", "--no-deps", "--no-build-isolation"} <= set(own):
+        yield f"RUN: heedful is installed by {own}"
 
 
 def faults_of_running(final: list[tuple[str, str]]) -> Iterator[str]:
@@ -117,9 +128,15 @@ def test_the_dockerfile_says_what_is_so() -> None:
         ("COPY src src", "COPY source src", "COPY: there is no source"),
         ("COPY src src", "COPY src docs src", "COPY: .dockerignore shuts docs out"),
         ("README.md ", "", "COPY: the package cannot be built without its readme"),
-        ("constraints.txt README", "README", "RUN: the constraints are not there"),
-        ("[label,postgres]", "[label,postgresql]", "RUN: the extras are"),
-        ("[label,postgres]", "[label]", "RUN: the extras are"),
+        ("label.lock README", "README", "RUN: the lock is not there"),
+        ("--requirement label.lock", "--requirement other.lock", "RUN: the lock is not there"),
+        ("--require-hashes ", "", "RUN: files are installed whatever their hash"),
+        ("--only-binary :all: ", "", "RUN: what is built fetches"),
+        ("--no-index ", "", "RUN: heedful is installed by"),
+        ("--no-deps ", "", "RUN: heedful is installed by"),
+        ("--no-build-isolation ", "", "RUN: heedful is installed by"),
+        ("--no-build-isolation .", "--no-build-isolation heedful", "RUN: heedful is installed by"),
+        ("\nFROM", "RUN pip install more\n\nFROM", "RUN: 3 times something is installed"),
         ("USER heedful", "USER root", "USER: ['root'] is root"),
         ("USER heedful\n", "USER heedful\nRUN true\n", "USER: it makes what"),
         ("VOLUME /data", "VOLUME /data\nVOLUME /more", "VOLUME: ['/data', '/more'] is not one folder"),
@@ -171,5 +188,6 @@ def test_the_image_is_of_a_python_that_the_package_is_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     versions = {told.split()[0] for stage in stages(DOCKERFILE) for told in all_of(stage, "FROM")}
     [version] = [re.fullmatch(r"python:(\d+\.\d+)-slim", told)[1] for told in versions]  # type: ignore[index]
+    assert re.findall(r"--python-version (\S+)", (ROOT / "Makefile").read_text()) == [version], "make lock is for another Python"
     least = project["requires-python"].removeprefix(">=")
     assert tuple(map(int, version.split("."))) >= tuple(map(int, least.split(".")))

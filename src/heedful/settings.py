@@ -131,7 +131,9 @@ class FeedbackSettings(Section):
     project: str = Field(default="run", min_length=1, description="Name of the project in the store.")
     criterion: str = Field(default="helpfulness", description="What is judged.")
     question: str = Field(default="", description="The question that labelers answer; empty takes the criterion's own.")
-    higher_is: Literal["better", "worse"] = Field(default="better", description="Whether more of the criterion is wanted.")
+    higher_is: Literal["better", "worse"] = Field(
+        default="better", description="Whether more of the criterion is wanted; for a question of your own."
+    )
     labelers_per_prompt: int = Field(default=3, ge=1, description="How many labelers judge the same prompt.")
     exclude_flagged: bool = Field(
         default=False,

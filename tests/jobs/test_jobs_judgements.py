@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from heedful.errors import DataProblem, HeedfulError
+from heedful.errors import DataProblem, HeedfulError, SettingProblem
 from heedful.feedback.asking import ask
 from heedful.feedback.consensus import consensus
 from heedful.feedback.criteria import CRITERIA
 from heedful.feedback.labelers import labeler_reports
 from heedful.jobs.data import judge as judge_stage
-from heedful.jobs.judgements import collect, keep
+from heedful.jobs.judgements import collect, criterion_of, keep
 from heedful.jobs.sources import FileSource
 from heedful.pairs.formats import rankings
 from heedful.progress import SilentProgress
 from heedful.records import Completion, Labeler, Prompt, Ranking, read_jsonl
 from heedful.settings import Settings
-from heedful.store import Answer, Store, derived, labelers
+from heedful.store import Answer, Project, Store, derived, labelers, projects
 from stores import items
 
 HELPFUL = CRITERIA["helpfulness"]
@@ -216,3 +216,39 @@ def test_a_project_about_something_else_is_refused(where: str, tmp_path: Path) -
         collect(workspace("store", where), tmp_path, HELPFUL)
     with pytest.raises(HeedfulError, match=r"is about 'helpfulness'.*the run about 'toxicity'"):
         collect(workspace("store", where), tmp_path, CRITERIA["toxicity"])
+
+
+TURNED = {"criterion": "toxicity", "question": "Which is kindest?", "higher_is": "better"}
+
+
+def asking(ws: Any, **asked: str) -> Any:
+    """The same workspace, asking something else."""
+    chosen = ws.settings.feedback.model_copy(update=asked)
+    return replace(ws, settings=ws.settings.model_copy(update={"feedback": chosen}))
+
+
+@pytest.mark.parametrize("source", ["rankings", "simulated", "store"])
+def test_a_run_does_not_take_a_known_criterion_the_wrong_way_round(source: str, where: str, tmp_path: Path) -> None:
+    ws = asking(workspace(source, where), **TURNED)
+    with pytest.raises(SettingProblem, match="more toxicity is said to be better, and it is worse"):
+        collect(ws, tmp_path, criterion_of(ws))
+    with Store.open(where, create=True) as store:
+        assert store.read(projects.names) == []
+    for asked in ({"higher_is": "worse"}, {"criterion": "kindness"}):
+        assert criterion_of(asking(ws, **asked)).question == "Which is kindest?"
+    assert criterion_of(asking(ws, question="")) == CRITERIA["toxicity"]
+
+
+def test_a_run_reads_a_project_that_has_one_already_as_it_is(where: str, tmp_path: Path) -> None:
+    with Store.open(where, create=True) as store:
+        store.create_project(Project("run", *TURNED.values(), overlap=2, calibration_share=0.0, repeat_share=0.0))  # type: ignore[arg-type]
+        store.publish("run", "Which is kindest?")
+    ws = asking(workspace("store", where), **TURNED)
+    with pytest.raises(DataProblem, match="nobody who counts has judged"):
+        collect(ws, tmp_path, criterion_of(ws))
+    judge(where)
+    said = collect(ws, tmp_path, criterion_of(ws))
+    assert len(said.rankings) == 6
+    assert said.criterion.preferred(1, 2) is True
+    with pytest.raises(SettingProblem, match=r"higher is better\), and the run about 'toxicity' \(higher is worse\)"):
+        collect(ws, tmp_path, CRITERIA["toxicity"])

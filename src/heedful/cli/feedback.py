@@ -231,13 +231,13 @@ def _decide(where: str, labeler: str, quarantined: bool, why: str, project: str,
     table(f"Decisions in project {name}", rows, as_json)
 
 
-def _said(source: str, project: str, criterion: str | None, higher_is: str | None, people: Path | None = None) -> Said:
+def _said(source: str, project: str, criterion: str | None, higher_is: HigherIs, people: Path | None = None) -> Said:
     from heedful.jobs.said import read_said
 
     return read_said(source, project, _judged(criterion, higher_is), people, warn=warn)
 
 
-def _judged(criterion: str | None, higher_is: str | None) -> Judged | None:
+def _judged(criterion: str | None, higher_is: HigherIs) -> Judged | None:
     """The criterion that was named, if any. Raises SettingProblem for a direction without what it is the direction of."""
     from heedful.errors import SettingProblem
 

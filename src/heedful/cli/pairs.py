@@ -148,19 +148,22 @@ def card(
     show({"file": str(path)}, as_json)
 
 
-def criterion_of(name: str, higher_is: str | None) -> Judged:
-    """A built-in criterion, or one of the user's own, which needs its direction."""
+def criterion_of(name: str, higher_is: Literal["better", "worse"] | None) -> Judged:
+    """A built-in criterion, which has its direction, or one of the user's own, which needs it."""
     from heedful.errors import SettingProblem, nearest
-    from heedful.feedback.criteria import CRITERIA
+    from heedful.feedback.criteria import CRITERIA, refuse_turned
     from heedful.feedback.criteria import Criterion as Judged
 
-    if higher_is is None and name not in CRITERIA:
+    if higher_is:
+        refuse_turned(name, higher_is)
+    if name in CRITERIA:
+        return CRITERIA[name]
+    if not higher_is:
         raise SettingProblem(
             f"there is no built-in criterion {name!r}.{nearest(name, CRITERIA)}",
             f"Choose one of {', '.join(CRITERIA)}, or say --higher-is better or worse for your own.",
         )
-    question = CRITERIA[name].question if name in CRITERIA else f"Which completion holds most {name}?"
-    return CRITERIA[name] if higher_is is None else Judged(name, question, higher_is)  # type: ignore[arg-type]  # typer checked it
+    return Judged(name, f"Which completion holds most {name}?", higher_is)
 
 
 def named(columns: list[str] | None) -> dict[str, Any]:

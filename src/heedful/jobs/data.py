@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedful.errors import DataProblem
 from heedful.jobs.check import check_run
-from heedful.jobs.judgements import collect, keep
+from heedful.jobs.judgements import collect, criterion_of, keep
 from heedful.jobs.workspace import Workspace
 from heedful.records import Pair, Ranking, write_atomically, write_jsonl
 
@@ -158,14 +158,6 @@ def _check_enough(ws: Workspace, pairs: int) -> None:
         raise DataProblem(
             f"there are {pairs} pairs to learn from, fewer than one batch of {needed}", "Lower dpo.batch_size, or give more pairs."
         )
-
-
-def criterion_of(ws: Workspace) -> Any:
-    """The criterion of the settings: a built-in one, or the user's own question."""
-    from heedful.feedback.criteria import Criterion, criterion_named
-
-    chosen = ws.settings.feedback
-    return Criterion(chosen.criterion, chosen.question, chosen.higher_is) if chosen.question else criterion_named(chosen.criterion)
 
 
 def _consensus(ws: Workspace) -> Consensus | LabelConsensus | None:

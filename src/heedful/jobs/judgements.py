@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heedful.errors import DataProblem, SettingProblem
-from heedful.feedback.criteria import Criterion
+from heedful.feedback.criteria import Criterion, criterion_named, refuse_turned
 from heedful.feedback.said import Said, said_in
 from heedful.jobs.workspace import Workspace
 from heedful.records import Completion, Labeler, Prompt, Ranking
@@ -23,6 +23,20 @@ if TYPE_CHECKING:
     from heedful.feedback.agreed import Consensus
     from heedful.feedback.labelers import LabelerReport
     from heedful.store import Snapshot, Store
+
+
+def criterion_of(ws: Workspace) -> Criterion:
+    """The criterion of the settings: a built-in one, or the user's own question.
+
+    Raises SettingProblem for a built-in one taken the other way round. In a store that people label in, only a new project is
+    refused for that, when it is made: one that is there already is read as it is.
+    """
+    chosen = ws.settings.feedback
+    if not chosen.question:
+        return criterion_named(chosen.criterion)
+    if chosen.source != "store":
+        refuse_turned(chosen.criterion, chosen.higher_is)
+    return Criterion(chosen.criterion, chosen.question, chosen.higher_is)
 
 
 def collect(ws: Workspace, folder: Path, criterion: Criterion) -> Said:
@@ -86,6 +100,7 @@ def _project(ws: Workspace, store: Store, criterion: Criterion) -> str:
 
     chosen = ws.settings.feedback
     if chosen.project not in store.read(projects.names):
+        refuse_turned(criterion.name, criterion.higher_is)
         overlap = chosen.labelers_per_prompt
         asked = (criterion.name, criterion.question, criterion.higher_is)
         store.create_project(Project(chosen.project, *asked, overlap=overlap, max_overlap=max(5, overlap), seed=ws.settings.seed))
@@ -93,8 +108,9 @@ def _project(ws: Workspace, store: Store, criterion: Criterion) -> str:
     _, there = store.read(lambda c: projects.find(c, chosen.project))
     if (there.criterion, there.higher_is) != (criterion.name, criterion.higher_is):
         raise SettingProblem(
-            f"project {chosen.project!r} is about {there.criterion!r} (higher is {there.higher_is}), and the run about {criterion.name!r}",
-            "Set feedback.criterion or feedback.project.",
+            f"project {chosen.project!r} is about {there.criterion!r} (higher is {there.higher_is}), "
+            f"and the run about {criterion.name!r} (higher is {criterion.higher_is})",
+            "Set feedback.criterion, feedback.higher_is with a feedback.question, or feedback.project.",
         )
     return chosen.project
 
