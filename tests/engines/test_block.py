@@ -121,13 +121,14 @@ def outcome(network):
 
 
 def test_the_last_layer_ends_with_the_tokens_that_are_looked_at():
-    """Before each of the 7 completion tokens, and of 3 rows the last."""
+    """Before each of the 4 x 20 completion tokens, and of 4 rows the last; both rounded up, as every size wants kernels of its own."""
+    batch = Batch([[7 + row] + [6] * 32 for row in range(4)], [[8, 9] * 10] * 4)
     network, seen = tiny.network("llama", lora=False), []
     network.plain.model.norm.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
     one = LocalLearner(network)
-    one.evaluate(BATCH, "policy")
-    one.evaluate(BATCH, "reward")
-    assert seen == [7, 3]
+    one.evaluate(batch, "policy")
+    one.evaluate(batch, "reward")
+    assert seen == [128, 64], "and all 256 without that"
 
 
 def test_a_turn_in_bfloat16_is_near():

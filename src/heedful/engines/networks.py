@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from heedful.engines.attention import Packed, following
 from heedful.engines.base import Batch, Outputs, Role, distinct_rows
@@ -25,7 +26,7 @@ from heedful.engines.head import Head, TokenStatistics, token_statistics
 from heedful.engines.layout import lay_out
 from heedful.engines.models import add_adapter, set_dropout
 from heedful.engines.narrow import computing
-from heedful.engines.padding import lengths_mask, pad_left, pad_right, scatter, with_positions
+from heedful.engines.padding import STEPS, lengths_mask, pad_left, pad_right, rounded, scatter, with_positions
 from heedful.engines.recompute import computing_twice
 from heedful.engines.tap import adopt_where_same, examine, no_token, tapped_head
 from heedful.engines.tokens import context_length, decoder_start_id, end_ids, pad_id
@@ -188,10 +189,10 @@ class LanguageNetwork(nn.Module):
     def _packed_states(self, batch: Batch, model: Any, scalar: bool) -> States:
         layout = lay_out(batch, self.device, share=self.share_prompts)
         wanted = layout.last if scalar else layout.before
-        plan = Packed(layout, wanted)
+        plan = Packed(layout, functional.pad(wanted, (0, rounded(len(wanted), STEPS) - len(wanted))))
 
         def choose(hidden: Tensor) -> Tensor:
-            return hidden[0] if plan.trimmed else hidden[0].index_select(0, wanted)
+            return hidden[0, : len(wanted)] if plan.trimmed else hidden[0].index_select(0, wanted)
 
         with following(plan), tapped_head(model, no_token if self.plain_head else choose) as tap:
             logits = model(input_ids=layout.ids, position_ids=layout.positions, use_cache=False).logits

@@ -14,6 +14,8 @@ from heedful.engines.base import length_mask
 STEP = 16
 """Sizes that would differ in every batch are rounded up to a multiple of this: for each new size of a product
 in bfloat16 a CPU's library makes, and keeps, a kernel of its own."""
+STEPS = 4 * STEP
+"""The same for the number of all tokens at once, of which there are many."""
 
 
 def rounded(size: int, step: int = STEP) -> int:
