@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
 from heedful.feedback import asking
 from heedful.feedback.asking import ask, ask_more
-from heedful.store import Store, accounts, comprehension, derived, identities, invitations, projects, slots
+from heedful.store import Store, accounts, comprehension, derived, identities, invitations, projects, schema, slots
 from heedful.store.accounts import Account
 from heedful.store.comprehension import Question
 from heedful.store.derived import DerivedPair
@@ -173,3 +173,34 @@ def test_who_is_paused_stays_paused(store: Store, again: str) -> None:
     assert store.read(lambda c: accounts.part_in(c, ann, 1)) == ("adjudicator" if again == "a role" else "labeler", True)
     store.write(lambda c: accounts.set_role(c, ann.id, 1, None, "test", store.clock()))
     assert store.read(lambda c: accounts.part_in(c, ann, 1)) is None
+
+
+def test_an_import_and_a_retiring_wait_for_each_other_in_the_same_order(store: Store) -> None:
+    """In PostgreSQL an import holds the slots, then the log: whoever held the log and waited for the slots would be in a deadlock with it."""
+    ready(store, prompts=1, labelers=1, overlap=1)
+    work(store, "l0")
+    store.publish("helpful", "Read again.")
+    free: list[bool] = []
+
+    def importing(connection: sa.Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.text("LOCK TABLE slot IN SHARE ROW EXCLUSIVE MODE"))
+
+    def is_log_free() -> None:
+        """Looked at while the retiring waits for the import."""
+        with store.database.engine.begin() as connection:
+            row = connection.execute(sa.select(schema.chain.c.number).with_for_update(key_share=True, skip_locked=True)).first()
+            free.append(row is not None)
+
+    def first(connection: sa.Connection) -> None:
+        importing(connection)
+        thread.start()
+        thread.join(LONG_ENOUGH)
+        is_log_free()
+
+    thread = threading.Thread(target=lambda: store.retire("helpful"))
+    store.write(first)
+    thread.join(20)
+    assert not thread.is_alive()
+    assert free == [True]
+    assert store.status()[0].retired == 1
