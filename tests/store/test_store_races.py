@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
 from heedful.feedback import asking
 from heedful.feedback.asking import ask, ask_more
-from heedful.store import Store, accounts, comprehension, derived, identities, invitations, projects, schema, slots
+from heedful.store import Store, accounts, comprehension, derived, identities, invitations, judgements, projects, schema, slots
 from heedful.store.accounts import Account
 from heedful.store.comprehension import Question
 from heedful.store.derived import DerivedPair
-from stores import INSTRUCTIONS, join, project, ready, work
+from heedful.store.retiring import Retired
+from stores import INSTRUCTIONS, Clock, answer, join, next_task, project, ready, work
 
 LONG_ENOUGH = 1.0
 """Seconds in which the second would be done, if nothing held it up."""
@@ -204,3 +205,34 @@ def test_an_import_and_a_retiring_wait_for_each_other_in_the_same_order(store: S
     assert not thread.is_alive()
     assert free == [True]
     assert store.status()[0].retired == 1
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["held", "lapsed"])
+def test_an_answer_under_way_when_the_instructions_change_is_retired_with_the_others(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """It was begun under the old ones, and is stored after the new ones are there; whoever retires it waits for it."""
+    ready(store, prompts=1, labelers=2, overlap=1)
+    task = next_task(store, "l0")
+    if late:
+        clock.turn(days=1)
+        assert ask(store, "helpful", "l1")
+    found: list[Retired] = []
+
+    def change() -> None:
+        store.publish("helpful", "Read again.")
+        found.append(store.retire("helpful"))
+
+    thread = threading.Thread(target=change)
+    fill = judgements._fill
+
+    def first(*known: Any) -> Any:
+        thread.start()
+        thread.join(LONG_ENOUGH)
+        return fill(*known)
+
+    monkeypatch.setattr(judgements, "_fill", first)
+    answer(store, task, "l0")
+    thread.join(20)
+    assert found == [Retired(1, 1)]
+    assert list(store.judgements("helpful")) == []

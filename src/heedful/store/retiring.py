@@ -63,11 +63,13 @@ def retire(connection: sa.Connection, project_id: int, prompt_ids: Sequence[int]
         connection.execute(sa.text("LOCK TABLE slot IN ROW EXCLUSIVE MODE"))
     _, version = instructions.current_version(connection, project_id)
     # By prompts alone: were the project named, too, SQLite would go through all that it was ever asked.
-    judged = (slot.c.prompt_id.in_(prompt_ids), slot.c.state == word("judged"))
-    held = connection.execute(sa.select(slot).where(*judged).order_by(slot.c.id).with_for_update(key_share=True)).all()
-    # Looked at once nobody else can change them: a moment ago somebody may have revised what they said.
-    under = _versions(connection, [row.id for row in held])
-    outdated = [row for row in held if under[row.id] != version]
+    asked = (slot.c.prompt_id.in_(prompt_ids), slot.c.state.not_in([word("open"), word("retired")]))
+    held = connection.execute(sa.select(slot).where(*asked).order_by(slot.c.id).with_for_update(key_share=True)).all()
+    # Looked at once nobody else can change them: a moment ago somebody may have revised what they said, or answered before they could
+    # know of the new instructions.
+    judged = [row for row in held if row.state == "judged"]
+    under = _versions(connection, [row.id for row in judged])
+    outdated = [row for row in judged if under[row.id] != version]
     if not outdated:
         return Retired()
     ids = [row.id for row in outdated]
