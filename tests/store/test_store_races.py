@@ -177,7 +177,7 @@ def test_who_is_paused_stays_paused(store: Store, again: str) -> None:
 
 
 def test_an_import_and_a_retiring_wait_for_each_other_in_the_same_order(store: Store) -> None:
-    """In PostgreSQL an import holds the slots, then the log: whoever held the log and waited for the slots would be in a deadlock with it."""
+    """In PostgreSQL an import holds the slots, then the log: whoever held the log and waited for slots would be in a deadlock with it."""
     ready(store, prompts=1, labelers=1, overlap=1)
     work(store, "l0")
     store.publish("helpful", "Read again.")

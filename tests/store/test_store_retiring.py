@@ -16,7 +16,7 @@ from heedful.store import Answer, Store, instructions, prompts
 from heedful.store.importing import Imported
 from heedful.store.retiring import Retired
 from heedful.store.schema import slot
-from stores import answer, items, join, next_task, project, ready, work
+from stores import INSTRUCTIONS, answer, items, join, next_task, project, ready, work
 
 NEW = "Rank by how kind it is."
 
@@ -207,6 +207,25 @@ def test_agreement_under_the_older_instructions_is_still_told(store: Store) -> N
     told = {row["of"]: row["agreement"]["estimate"] for row in rows if row["kind"] == "version"}
     assert told == {f"version {old}": 0.0, f"version {new}": 1.0}
     assert everybody.agreement == 1.0, "of what counts"
+
+
+def test_of_what_somebody_said_twice_under_the_same_instructions_the_last_counts(store: Store) -> None:
+    """The older instructions were the better ones, and are published again: what was first said under them is past."""
+    old = ready(store, prompts=4, labelers=2, overlap=2)
+    by_letter(store, "l0")
+    by_letter(store, "l1", down=True)
+    publish(store, "l0", "l1")
+    store.retire("helpful")
+    by_letter(store, "l0")
+    assert store.publish("helpful", INSTRUCTIONS) == old
+    store.acknowledge("helpful", "l0", old)
+    store.retire("helpful")
+    store.acknowledge("helpful", "l1", old)
+    by_letter(store, "l0")
+    by_letter(store, "l1")
+    rows, _ = findings.agreement_rows(said_in(store, "helpful"))
+    told = {row["of"]: row["agreement"]["estimate"] for row in rows if row["kind"] in ("all", "version")}
+    assert (told["all"], told[f"version {old}"]) == (1.0, 1.0)
 
 
 def test_the_check_finds_what_was_retired_behind_the_logs_back(store: Store) -> None:
