@@ -224,7 +224,7 @@ def test_of_what_somebody_said_twice_under_the_same_instructions_the_last_counts
     by_letter(store, "l0")
     by_letter(store, "l1")
     rows, _ = findings.agreement_rows(said_in(store, "helpful"))
-    told = {row["of"]: row["agreement"]["estimate"] for row in rows if row["kind"] in ("all", "version")}
+    told = {row["of"]: row["agreement"]["estimate"] for row in rows if row["agreement"]}
     assert (told["all"], told[f"version {old}"]) == (1.0, 1.0)
 
 
