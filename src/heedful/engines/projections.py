@@ -85,7 +85,7 @@ class Projections:
         assert dx is not None
         gradients: list[Tensor | None] = []
         learns = any(part.layer.weight.requires_grad for part in self.parts)
-        dweight = _outer(dy, x).to(self.parameters[0].dtype) if learns else None
+        dweight = (dy.T @ x).to(self.parameters[0].dtype) if learns else None
         for layer, columns, low in self.parts:
             gradients.append(None if dweight is None or not layer.weight.requires_grad else dweight[columns])
             if layer.bias is not None:
@@ -107,13 +107,3 @@ class Projections:
         dlow = (own @ low.up) * low.scale
         dx.addmm_(dlow, low.down)
         return [(dlow.T @ x).float(), ((own.T @ (x @ low.down.T)) * low.scale).float()]
-
-
-def _outer(dy: Tensor, x: Tensor) -> Tensor:
-    """``dy' x``. In bfloat16 a CPU multiplies a first factor that lies as it is read more than twice as fast, so the narrower of the two
-    is turned first: less to turn than is gained."""
-    if x.device.type != "cpu" or x.dtype != torch.bfloat16:
-        return dy.T @ x
-    if x.shape[1] < dy.shape[1]:
-        return (x.T.contiguous() @ dy).T.contiguous()
-    return dy.T.contiguous() @ x
