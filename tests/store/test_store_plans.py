@@ -16,7 +16,7 @@ from heedful.feedback import asking
 from heedful.feedback.asking import ask_about
 from heedful.feedback.assign import Kind
 from heedful.records import Labeler, Ranking
-from heedful.store import Store, importing, reading, tasks
+from heedful.store import Store, importing, reading, retiring, tasks
 from postgres import create_database
 from stores import Clock, answer, items, join, next_task, ready, work
 
@@ -76,6 +76,19 @@ def test_asking_and_answering_go_by_index(store: Store) -> None:
     allowed = ("max(prompt.number)", "max(prompt.id)", "max(completion.id)", "prompt.calibration = 1")  # the end of an index; a few rows
     found = {s: faults for s, steps in looked.items() if (faults := whole_tables(steps)) and not any(word in s for word in allowed)}
     assert found == {}, "\n".join(f"{s}\n{f}" for s, f in found.items())
+
+
+def test_retiring_goes_by_index_in_statements_of_a_few_values(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody judges a calibration item: of few prompts there may be more judgements than a statement takes values."""
+    for name in ("l0", "l1", "n"):
+        work(store, name)
+    store.publish("helpful", "Rank by how kind it is.")
+    monkeypatch.setattr(retiring, "AT_ONCE", 1)
+    with statements(store) as sent:
+        assert store.retire("helpful").prompts == 8
+    looked = {s: whole_tables(steps) for s, steps in plans(store, sent) if "slot" in s}
+    assert {s: faults for s, faults in looked.items() if faults} == {}
+    assert {len(parameters) for statement, parameters in sent if statement.startswith("UPDATE slot")} == {4}, "one slot, and three columns"
 
 
 def test_nothing_that_a_labeler_does_reads_who_wrote_what(store: Store) -> None:

@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
 from heedful.feedback import asking
 from heedful.feedback.asking import ask, ask_more
-from heedful.store import Store, accounts, comprehension, derived, identities, invitations, projects, slots
+from heedful.store import Store, accounts, comprehension, derived, identities, invitations, judgements, projects, schema, slots
 from heedful.store.accounts import Account
 from heedful.store.comprehension import Question
 from heedful.store.derived import DerivedPair
-from stores import INSTRUCTIONS, join, project, ready, work
+from heedful.store.retiring import Retired
+from stores import INSTRUCTIONS, Clock, answer, join, next_task, project, ready, work
 
 LONG_ENOUGH = 1.0
 """Seconds in which the second would be done, if nothing held it up."""
@@ -173,3 +174,65 @@ def test_who_is_paused_stays_paused(store: Store, again: str) -> None:
     assert store.read(lambda c: accounts.part_in(c, ann, 1)) == ("adjudicator" if again == "a role" else "labeler", True)
     store.write(lambda c: accounts.set_role(c, ann.id, 1, None, "test", store.clock()))
     assert store.read(lambda c: accounts.part_in(c, ann, 1)) is None
+
+
+def test_an_import_and_a_retiring_wait_for_each_other_in_the_same_order(store: Store) -> None:
+    """In PostgreSQL an import holds the slots, then the log: whoever held the log and waited for slots would be in a deadlock with it."""
+    ready(store, prompts=1, labelers=1, overlap=1)
+    work(store, "l0")
+    store.publish("helpful", "Read again.")
+    free: list[bool] = []
+
+    def importing(connection: sa.Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.text("LOCK TABLE slot IN SHARE ROW EXCLUSIVE MODE"))
+
+    def is_log_free() -> None:
+        """Looked at while the retiring waits for the import."""
+        with store.database.engine.begin() as connection:
+            row = connection.execute(sa.select(schema.chain.c.number).with_for_update(key_share=True, skip_locked=True)).first()
+            free.append(row is not None)
+
+    def first(connection: sa.Connection) -> None:
+        importing(connection)
+        thread.start()
+        thread.join(LONG_ENOUGH)
+        is_log_free()
+
+    thread = threading.Thread(target=lambda: store.retire("helpful"))
+    store.write(first)
+    thread.join(20)
+    assert not thread.is_alive()
+    assert free == [True]
+    assert store.status()[0].retired == 1
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["held", "lapsed"])
+def test_an_answer_under_way_when_the_instructions_change_is_retired_with_the_others(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """It was begun under the old ones, and is stored after the new ones are there; whoever retires it waits for it."""
+    ready(store, prompts=1, labelers=2, overlap=1)
+    task = next_task(store, "l0")
+    if late:
+        clock.turn(days=1)
+        assert ask(store, "helpful", "l1")
+    found: list[Retired] = []
+
+    def change() -> None:
+        store.publish("helpful", "Read again.")
+        found.append(store.retire("helpful"))
+
+    thread = threading.Thread(target=change)
+    fill = judgements._fill
+
+    def first(*known: Any) -> Any:
+        thread.start()
+        thread.join(LONG_ENOUGH)
+        return fill(*known)
+
+    monkeypatch.setattr(judgements, "_fill", first)
+    answer(store, task, "l0")
+    thread.join(20)
+    assert found == [Retired(1, 1)]
+    assert list(store.judgements("helpful")) == []

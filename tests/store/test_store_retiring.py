@@ -16,9 +16,10 @@ from heedful.store import Answer, Store, instructions, prompts
 from heedful.store.importing import Imported
 from heedful.store.retiring import Retired
 from heedful.store.schema import slot
-from stores import answer, items, join, next_task, project, ready, work
+from stores import INSTRUCTIONS, answer, items, join, next_task, project, ready, work
 
 NEW = "Rank by how kind it is."
+EVERY_PURPOSE = {"calibration_share": 0.4, "repeat_share": 0.4, "random_share": 0.2, "repeat_after": 0}
 
 
 def by_letter(store: Store, name: str, *, down: bool = False) -> None:
@@ -80,6 +81,7 @@ def test_only_some_prompts_and_only_what_is_outdated(store: Store) -> None:
     assert store.retire("helpful", ["p1", "p2"]) == Retired(1, 1), "nobody is asked about p2 any more"
     assert [row[:2] for row in counted(store)] == [("p0", "l0"), ("p0", "l1"), ("p1", "l1"), ("p2", "l0"), ("p2", "l1")]
     assert ("p1", "l1", new) in counted(store)
+    assert store.retire("helpful") == Retired(1, 1), "neither when all are to be judged again"
     before = store.check()
     with pytest.raises(DataProblem, match="there is no prompt 'p9' in the project"):
         store.retire("helpful", ["p0", "p9"])
@@ -112,8 +114,7 @@ def test_a_revised_answer_is_of_the_version_under_which_it_was_revised(store: St
 
 def test_every_purpose_is_asked_again(store: Store) -> None:
     """Calibration by everybody, a repetition by the same labeler, a ruling by whoever settles."""
-    settings = {"calibration_share": 0.4, "repeat_share": 0.4, "random_share": 0.2, "repeat_after": 0}
-    version = ready(store, prompts=6, labelers=1, overlap=1, **settings)
+    version = ready(store, prompts=6, labelers=1, overlap=1, **EVERY_PURPOSE)
     store.add_prompts("helpful", items(2, first=50), calibration=True)
     join(store, "settler", version)
 
@@ -180,6 +181,29 @@ def test_an_answer_goes_where_the_labeler_was_asked_again(store: Store) -> None:
     assert store.status()[0].complete == 1
 
 
+def test_an_answer_that_comes_late_is_for_what_it_was_asked_for(store: Store) -> None:
+    """But it fills no place, and is no repetition of something that does not count."""
+    version = ready(store, prompts=6, labelers=1, overlap=1, **EVERY_PURPOSE)
+    store.add_prompts("helpful", items(2, first=50), calibration=True)
+    join(store, "settler", version)
+    tasks = {task.token: ("l0", task) for task in work(store, "l0")}
+    ruling = ask_about(store, "helpful", "settler", "p0")
+    answer(store, ruling, "settler")
+    tasks[ruling.token] = ("settler", ruling)
+    new = publish(store, "l0", "settler")
+    asked_for = dict(store.read(lambda c: c.execute(sa.select(slot.c.token, slot.c.purpose)).all()))
+    store.retire("helpful")
+    late: dict[str, set[str]] = {}
+    for token in sorted(tasks, key=lambda token: ("calibration", "repeat", "overlap", "ruling").index(asked_for[token])):
+        who, _ = tasks[token]
+        receipt = store.submit(token, who, f"late {token}", Answer(ranks=[3, 2, 1]), new)
+        late.setdefault(asked_for[token], set()).add(receipt.purpose)
+    assert "extra" in late["repeat"], "the first that counts of what they say of the prompt"
+    assert "repeat" not in late.pop("repeat")
+    assert late == {"calibration": {"calibration"}, "overlap": {"extra"}, "ruling": {"ruling"}}
+    assert store.check().problem == ""
+
+
 def test_a_file_that_brought_judgements_may_come_again_after_they_were_retired(store: Store) -> None:
     ready(store, prompts=1, labelers=0, overlap=1)
     rows = [Ranking("p0", "ann", ["p0:a", "p0:b"], [1, 2], "helpfulness", "elsewhere")]
@@ -209,6 +233,25 @@ def test_agreement_under_the_older_instructions_is_still_told(store: Store) -> N
     assert everybody.agreement == 1.0, "of what counts"
 
 
+def test_of_what_somebody_said_twice_under_the_same_instructions_the_last_counts(store: Store) -> None:
+    """The older instructions were the better ones, and are published again: what was first said under them is past."""
+    old = ready(store, prompts=4, labelers=2, overlap=2)
+    by_letter(store, "l0")
+    by_letter(store, "l1", down=True)
+    publish(store, "l0", "l1")
+    store.retire("helpful")
+    by_letter(store, "l0")
+    assert store.publish("helpful", INSTRUCTIONS) == old
+    store.acknowledge("helpful", "l0", old)
+    store.retire("helpful")
+    store.acknowledge("helpful", "l1", old)
+    by_letter(store, "l0")
+    by_letter(store, "l1")
+    rows, _ = findings.agreement_rows(said_in(store, "helpful"))
+    told = {row["of"]: row["agreement"]["estimate"] for row in rows if row["agreement"]}
+    assert (told["all"], told[f"version {old}"]) == (1.0, 1.0)
+
+
 def test_the_check_finds_what_was_retired_behind_the_logs_back(store: Store) -> None:
     ready(store, prompts=0, labelers=1, calibration_share=0.4)
     store.add_prompts("helpful", items(1), calibration=True)
@@ -218,6 +261,22 @@ def test_the_check_finds_what_was_retired_behind_the_logs_back(store: Store) -> 
     assert store.check().problem == ""
     store.write(lambda c: c.execute(sa.update(slot).values(state="judged", retired_in=None)))
     assert "retired 1 judgements; 0 are" in store.check().problem
+
+
+def test_the_check_finds_that_another_judgement_was_retired(store: Store) -> None:
+    ready(store, prompts=0, labelers=1, calibration_share=0.4)
+    store.add_prompts("helpful", items(2), calibration=True)
+    by_letter(store, "l0")
+    publish(store)
+    store.retire("helpful", ["p0"])
+
+    def swap(connection: sa.Connection) -> None:
+        [gone] = connection.execute(sa.select(slot).where(slot.c.state == "retired")).all()
+        connection.execute(sa.update(slot).where(slot.c.state == "judged").values(state="retired", retired_in=gone.retired_in))
+        connection.execute(sa.update(slot).where(slot.c.id == gone.id).values(state="judged", retired_in=None))
+
+    store.write(swap)
+    assert "retired 1 judgements; 1 are, or they are others" in store.check().problem
 
 
 def test_whoever_answers_meanwhile_waits_and_loses_nothing(store: Store) -> None:

@@ -406,6 +406,8 @@ def test_what_was_judged_under_older_instructions_is_judged_again(app: Any, stor
     assert {row.prompt_id for row in store.judgements("helpful")} == {"p1"}
     assert "2 no longer count, as their prompts are judged again" in owner.get("/projects/1").text
     assert "come since" not in owner.get("/projects/1").text
+    findings(app, owner)
+    assert "no longer count" not in owner.get("/projects/1").text, "the figures know of it by now"
     owner.fill("/projects/1/notes", prompt_id="p1", withdrawn="no")
     assert "1 prompt is judged again; 2 judgements" in owner.fill("/projects/1/retire", which="all").text
     assert "None of these was judged under other instructions" in owner.fill("/projects/1/retire", which="all").text
@@ -414,7 +416,27 @@ def test_what_was_judged_under_older_instructions_is_judged_again(app: Any, stor
 
     browser = Browser(app).sign_in(store, store.read(lambda c: accounts.credentials(c, "l0"))[0])
     browser.fill("/label/1/instructions", version=store.read(lambda c: instructions.current(c, "helpful"))[0])
-    assert browser.fetch("/label/1/next").json()["task"]["previous"] is None, "asked anew, not shown what they said"
+    asked = browser.fetch("/label/1/next").json()
+    assert asked["task"]["previous"] is None, "asked anew, not shown what they said"
+    assert asked["progress"]["done"] == 2, "what they did was work, though it no longer counts"
+
+
+def test_nothing_is_judged_again_that_nobody_chose(app: Any, store: Store, owner: Browser) -> None:
+    """Retiring cannot be undone: neither a form without a choice nor the other form of the page that follows does it."""
+    disagreeing(store, labelers=2, prompts=1)
+    findings(app, owner)
+    owner.fill("/projects/1/instructions", text="Read once more.", questions="")
+    for choice in ({}, {"which": ""}, {"which": "some"}):
+        refused = owner.fill("/projects/1/retire", **choice)
+        assert refused.status_code == 422
+        assert "Nobody said which prompts are to be judged again" in refused.text
+    assert len(list(store.judgements("helpful"))) == 2
+    forms = re.findall(r"<form .*?</form>", owner.fill("/projects/1/retire", which="undecided").text, re.DOTALL)
+    [publishing] = [form for form in forms if 'name="text"' in form]
+    assert 'action="/projects/1/instructions"' in publishing, "the page stands at the address that retires"
+    [retiring] = [form for form in forms if 'name="which"' in form]
+    assert re.search(r'value="all"[^>]* required>', retiring)
+    assert not re.search(r'value="all"[^>]* checked', retiring)
 
 
 def test_prompts_are_judged_again_only_where_there_are_instructions(store: Store, owner: Browser) -> None:

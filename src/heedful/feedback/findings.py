@@ -73,7 +73,8 @@ def agreement_rows(said: Said) -> tuple[list[Row], PanelAgreement]:
     said.refuse_if_none_counts(said.rankings)
     everybody = panel_agreement(rankings, criterion)
     rows = [_row("all", "all", everybody)]
-    ever = [*rankings, *said.counting(said.retired)]  # what was retired still tells how well its instructions were understood
+    # What was retired still tells how well its instructions were understood; it comes first, as the last that somebody said holds.
+    ever = [*said.counting(said.retired), *rankings]
     if len({row.instructions_version for row in ever if row.purpose != "repeat"}) > 1:
         rows += [_row("version", f"version {name}", found) for name, found in agreement_by_version(ever, criterion).items()]
     strata = agreement_by_stratum(rankings, criterion, _in_large_groups(said))

@@ -59,17 +59,23 @@ def candidates(connection: sa.Connection, project_id: int, ids: Iterable[str] | 
 
 def retire(connection: sa.Connection, project_id: int, prompt_ids: Sequence[int], actor: str, now: datetime) -> Retired:
     """Retire what was last said of some prompts under other instructions than the current ones, and open the places again."""
+    if connection.dialect.name == "postgresql":  # what an UPDATE takes, before the log as everybody does: an import would deadlock with it
+        connection.execute(sa.text("LOCK TABLE slot IN ROW EXCLUSIVE MODE"))
     _, version = instructions.current_version(connection, project_id)
-    judged = (slot.c.project_id == project_id, slot.c.prompt_id.in_(prompt_ids), slot.c.state == word("judged"))
-    held = connection.execute(sa.select(slot).where(*judged).order_by(slot.c.id).with_for_update(key_share=True)).all()
-    # Looked at once nobody else can change them: a moment ago somebody may have revised what they said.
-    under = _versions(connection, [row.id for row in held])
-    outdated = [row for row in held if under[row.id] != version]
+    # By prompts alone: were the project named, too, SQLite would go through all that it was ever asked.
+    asked = (slot.c.prompt_id.in_(prompt_ids), slot.c.state.not_in([word("open"), word("retired")]))
+    held = connection.execute(sa.select(slot).where(*asked).order_by(slot.c.id).with_for_update(key_share=True)).all()
+    # Looked at once nobody else can change them: a moment ago somebody may have revised what they said, or answered before they could
+    # know of the new instructions.
+    judged = [row for row in held if row.state == "judged"]
+    under = _versions(connection, [row.id for row in judged])
+    outdated = [row for row in judged if under[row.id] != version]
     if not outdated:
         return Retired()
     ids = [row.id for row in outdated]
     event = record(connection, "judgements.retired", actor, now, project=project_id, version=version, slots=ids)
-    connection.execute(sa.update(slot).where(slot.c.id.in_(ids)).values(state="retired", k=None, retired_in=event))
+    for some in lots(ids, AT_ONCE):  # everybody judges a calibration item, so they may be many
+        connection.execute(sa.update(slot).where(slot.c.id.in_(some)).values(state="retired", k=None, retired_in=event))
     places = [open_place(project_id, row.prompt_id, row.k, row.stratum_id) for row in outdated if row.k is not None]
     if places:
         connection.execute(sa.insert(slot), places)

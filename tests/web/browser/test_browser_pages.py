@@ -165,6 +165,7 @@ def test_a_manager_has_prompts_judged_again(served: Any, visit: Visit, scheme: s
     )
     found = faults(page, "versions")
     assert page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    page.get_by_role("radio", name="every prompt").check()
     follow(page.get_by_role("button", name="Have them judged again"))
     assert "2 prompts are judged again; 2 judgements no longer count." in page.get_by_role("status").inner_text()
     assert [*found, *faults(page, "judged again")] == []

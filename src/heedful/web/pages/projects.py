@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.datastructures import UploadFile
 
-from heedful.errors import AnswerProblem, HeedfulError, SettingProblem
+from heedful.errors import AnswerProblem, DataProblem, HeedfulError, SettingProblem
 from heedful.feedback.criteria import CRITERIA, criterion_in, usual_questions
 from heedful.feedback.instructions import instructions_for
 from heedful.records import plain_text
@@ -139,8 +139,10 @@ def publish(request: Request, visitor: Admitted, came: Form) -> Response:
 def retire(request: Request, visitor: Admitted, came: Form) -> Response:
     """Have prompts judged again that were judged under older instructions: all of them, or those that the figures leave undecided."""
     store: Store = request.app.state.store
-    undecided = _undecided(store, visitor) if text(came.form, "which") == "undecided" else None
     try:
+        if (which := text(came.form, "which")) not in ("undecided", "all"):  # it cannot be undone, so nothing is taken for granted
+            raise DataProblem("nobody said which prompts are to be judged again", "Choose some.")
+        undecided = _undecided(store, visitor) if which == "undecided" else None
         retired = store.retire(visitor.asked.name, undecided, visitor.user.actor)
     except HeedfulError as problem:
         return _instructions(request, visitor, *_current(store, visitor), status=422, problem=sentence(problem))
