@@ -251,12 +251,16 @@ def test_a_program_has_prompts_judged_again_under_new_instructions(listening: tu
     ann.acknowledge(project)
     while task := ann.next_task(project):
         ann.submit(project, task, {"ranks": [1, 2]})
-    assert owner.retire(project) == {"prompts": 0, "judgements": 0}
+    assert owner.retire(project, None) == {"prompts": 0, "judgements": 0}
     version = owner.publish(project, "Rank them by how short they are.")
+    assert owner.retire(project, []) == {"prompts": 0, "judgements": 0}
+    with pytest.raises(ApiProblem) as unsaid:
+        owner._call("POST", f"/projects/{project}/retire", {})
+    assert unsaid.value.status == 422, "it cannot be undone: nothing said is not everything"
     with pytest.raises(ApiProblem, match="There is no prompt 'r' in the project"):
         owner.retire(project, ["p", "r"])
     assert owner.retire(project, ["p"]) == {"prompts": 1, "judgements": 1}
-    assert owner.retire(project) == {"prompts": 1, "judgements": 1}
+    assert owner.retire(project, None) == {"prompts": 1, "judgements": 1}
     assert (owner.status(project)["retired"], list(owner.judgements(project))) == (2, [])
     ann.acknowledge(project)
     task = ann.next_task(project)
@@ -265,7 +269,7 @@ def test_a_program_has_prompts_judged_again_under_new_instructions(listening: tu
     [row] = owner.judgements(project)
     assert row["instructions_version"] == version
     with pytest.raises(ApiProblem) as refused:
-        ann.retire(project)
+        ann.retire(project, None)
     assert refused.value.status == 403
 
 

@@ -82,9 +82,9 @@ class Publication(Body):
 
 
 class Retiring(Body):
-    """Which prompts are judged again, by their ids; null: all."""
+    """Which prompts are judged again, by their ids; null, which has to be said: all."""
 
-    prompt_ids: list[StrictStr] | None = Field(None, max_length=10_000)
+    prompt_ids: list[StrictStr] | None = Field(max_length=10_000)
 
 
 class NewPrompts(Body):

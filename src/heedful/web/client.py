@@ -95,11 +95,14 @@ class Client:
         """Publish instructions; returns their version."""
         return str(self._call("POST", f"/projects/{project}/instructions", {"text": text, "questions": questions})["version"])
 
-    def retire(self, project: int, prompt_ids: Sequence[str] | None = None) -> dict[str, int]:
-        """Have prompts judged again, some or all, as far as they were judged under older instructions: ``prompts`` and ``judgements``."""
-        body = {"prompt_ids": None if prompt_ids is None else list(prompt_ids)}
-        found: dict[str, int] = self._call("POST", f"/projects/{project}/retire", body)
-        return found
+    def retire(self, project: int, prompt_ids: Sequence[str] | None) -> dict[str, int]:
+        """Have prompts judged again, those named or (``None``) all, as far as they were judged under older instructions.
+
+        Returns of how many ``prompts`` how many ``judgements`` no longer count. It cannot be undone.
+        """
+        lots = [None] if prompt_ids is None else [list(prompt_ids[i : i + AT_ONCE]) for i in range(0, len(prompt_ids), AT_ONCE)]
+        found = [self._call("POST", f"/projects/{project}/retire", {"prompt_ids": lot}) for lot in lots]
+        return {name: sum(int(one[name]) for one in found) for name in ("prompts", "judgements")}
 
     def add_prompts(self, project: int, items: Sequence[Mapping[str, Any]], max_shown: int | None = None, calibration: bool = False) -> int:
         """Add prompts with completions, 500 at a time; returns how many are new: those that are there already stay as they are.

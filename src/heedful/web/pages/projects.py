@@ -171,6 +171,7 @@ def _instructions(request: Request, visitor: Visitor, version: str, words: str, 
     counts = found.summary.get("versions", {}) if found else {}
     shown: dict[str, Any] = {"version": version, "text": words, "questions": typed, "preview": markdown(words)}
     shown |= {"versions": versions, "counts": counts, "run": found and found.run, "undecided": len(_undecided(store, visitor))}
+    shown["most_undecided"] = analysis.MOST_UNDECIDED
     return page(request, visitor, "manage/instructions.html", **shown | more)
 
 
