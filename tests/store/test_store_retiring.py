@@ -261,6 +261,8 @@ def test_the_check_finds_what_was_retired_behind_the_logs_back(store: Store) -> 
     assert store.check().problem == ""
     store.write(lambda c: c.execute(sa.update(slot).values(state="judged", retired_in=None)))
     assert "retired 1 judgements; 0 are" in store.check().problem
+    store.write(lambda c: c.execute(sa.update(slot).values(state="retired", retired_in=1)))
+    assert "event 1 retired 0 judgements; 1 are" in store.check().problem
 
 
 def test_the_check_finds_that_another_judgement_was_retired(store: Store) -> None:

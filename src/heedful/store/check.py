@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Any
 
 import sqlalchemy as sa
@@ -219,13 +220,16 @@ def _versions(connection: sa.Connection) -> Iterator[str]:
 
 
 def _retired(connection: sa.Connection) -> Iterator[str]:
-    """Retired are those slots that the log says, since the events that say so."""
-    told = sa.select(event.c.number, event.c.details).where(event.c.kind == "judgements.retired")
-    events = {row.number: sorted(row.details["slots"]) for row in connection.execute(told)}
-    rows = connection.execute(
-        sa.select(slot.c.retired_in, slot.c.id).where(slot.c.retired_in.is_not(None)).order_by(slot.c.retired_in, slot.c.id)
-    )
-    there = {number: [row.id for row in group] for number, group in groupby(rows, lambda row: row.retired_in)}
-    for number in sorted(events.keys() | there.keys()):
-        if events.get(number) != there.get(number):
-            yield f"event {number} retired {len(events.get(number, []))} judgements; {len(there.get(number, []))} are, or they are others"
+    """Retired are those slots that the log says, since the events that say so; both in order, one event in memory at a time."""
+    retired_in, kind = slot.c.retired_in, event.c.kind
+    events = sa.select(event.c.number, event.c.details).where(kind == "judgements.retired").order_by(event.c.number)
+    slots = sa.select(retired_in, slot.c.id).where(retired_in.is_not(None)).order_by(retired_in, slot.c.id)
+    told = ((row.number, sorted(row.details["slots"])) for row in connection.execute(events, execution_options=_AT_ONCE))
+    rows = connection.execute(slots, execution_options=_AT_ONCE)
+    there = ((number, [row.id for row in group]) for number, group in groupby(rows, lambda row: row.retired_in))
+    nothing: tuple[float, list[int]] = (math.inf, [])
+    for said, found in zip_longest(told, there, fillvalue=nothing):
+        if said != found:
+            number = min(said[0], found[0])
+            n, m = (len(ids) if of == number else 0 for of, ids in (said, found))
+            yield f"event {number} retired {n} judgements; {m} are, or they are others"
