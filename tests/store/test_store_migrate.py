@@ -90,11 +90,8 @@ def test_every_released_schema_still_opens(version: str, database: str, tmp_path
         assert answer(store, next_task(store, "l2"), "l2", key="new").purpose == "calibration"  # and people go on
 
 
-def test_everything_in_a_store_of_0006_is_there(tmp_path: Path) -> None:
-    where = tmp_path / "old.db"
-    with closing(sqlite3.connect(where)) as connection:
-        connection.executescript((FIXTURES / "schema_0006.sqlite.sql").read_text())
-    rows = dump(str(where))
+def test_everything_in_a_store_of_0006_is_there(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    rows = dump(old_store("schema_0006", "0006", "sqlite", tmp_path, request))
     assert [name for name in schema_access.metadata.tables if not rows[name]] == []
 
 
@@ -126,7 +123,7 @@ def test_what_was_a_ruling_is_one_by_its_name_and_the_log_still_holds(
 
 
 def old_store(name: str, version: str, database: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """A store from a dump of a schema of then, brought up to date; returns where it is."""
+    """A store from a dump of a schema of then; returns where it is. PostgreSQL is brought up to date, as a file is when it is opened."""
     script = (FIXTURES / f"{name}.{database}.sql").read_text()
     if database == "sqlite":
         where = str(tmp_path / "old.db")
@@ -142,11 +139,9 @@ def old_store(name: str, version: str, database: str, tmp_path: Path, request: p
     return where
 
 
-def test_an_export_from_before_rulings_had_a_name_comes_back(tmp_path: Path) -> None:
+def test_an_export_from_before_rulings_had_a_name_comes_back(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """``rulings_0004``: a store with an adjudicator's and a manager's ruling, and its export, as heedful of schema 0004 wrote both."""
-    where, export = tmp_path / "old.db", FIXTURES / "rulings_0004.jsonl"
-    with closing(sqlite3.connect(where)) as connection:
-        connection.executescript((FIXTURES / "rulings_0004.sqlite.sql").read_text())
+    where, export = old_store("rulings_0004", "0004", "sqlite", tmp_path, request), FIXTURES / "rulings_0004.jsonl"
     with Store.open(where) as store:
         assert {row.labeler for row in store.judgements("helpful") if row.purpose == "ruling"} == {"adam", "mona"}
         before = store.check()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heedful.engines.padding import STEPS, rounded
+from heedful.engines.padding import spare
 
 CHUNK_BYTES = 2 * 2**20
 """Logits held at once, in float32: little enough to stay in a processor's cache."""
@@ -75,9 +75,9 @@ def token_statistics(
     the target itself is computed in float32 always: rounded to bfloat16, a logit of 10 is off by
     0.02, which would be noise in every ratio; in the sum over the vocabulary it averages out.
     """
-    rows, spare = len(hidden), rounded(len(hidden), STEPS) - len(hidden)
-    hidden, targets = functional.pad(hidden, (0, 0, 0, spare)), functional.pad(targets, (0, spare))
-    other = (*reference[0].parts(dtype), functional.pad(reference[1], (0, 0, 0, spare))) if reference else (None, None, None, None)
+    rows, more = len(hidden), spare(len(hidden))
+    hidden, targets = functional.pad(hidden, (0, 0, 0, more)), functional.pad(targets, (0, more))
+    other = (*reference[0].parts(dtype), functional.pad(reference[1], (0, 0, 0, more))) if reference else (None, None, None, None)
     found = _Statistics.apply(hidden, *head.parts(dtype), targets, temperature, dtype, *other)
     logprobs, entropy, kl, ref_logprobs = (x[:rows] for x in found)
     return TokenStatistics(logprobs, entropy, kl, ref_logprobs) if reference else TokenStatistics(logprobs, entropy)

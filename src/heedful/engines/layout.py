@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from heedful.engines.base import Batch, distinct_rows, length_mask
-from heedful.engines.padding import STEPS, rounded
+from heedful.engines.padding import rounded, spare
 
 ALIKE = 0.75
 """Sequences this near in length share a rectangle: a higher share wastes less padding and makes more calls."""
@@ -147,10 +147,10 @@ class _Row:
 
     def finish(self, before: Iterable[Iterable[int]], last: Sequence[int], device: torch.device) -> Layout:
         flat = [place for row in before for place in row]
-        spare = [0] * (rounded(len(self.ids), STEPS) - len(self.ids))
+        nothing = [0] * spare(len(self.ids))
         return Layout(
-            torch.tensor([self.ids + spare], dtype=torch.long, device=device),
-            torch.tensor([self.positions + spare], dtype=torch.long, device=device),
+            torch.tensor([self.ids + nothing], dtype=torch.long, device=device),
+            torch.tensor([self.positions + nothing], dtype=torch.long, device=device),
             tuple(_to(part, device) for part in self.parts),
             torch.tensor(flat, dtype=torch.long, device=device),
             torch.tensor(list(last), dtype=torch.long, device=device),

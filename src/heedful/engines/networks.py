@@ -26,7 +26,7 @@ from heedful.engines.head import Head, TokenStatistics, token_statistics
 from heedful.engines.layout import lay_out
 from heedful.engines.models import add_adapter, set_dropout
 from heedful.engines.narrow import computing
-from heedful.engines.padding import STEPS, lengths_mask, pad_left, pad_right, rounded, scatter, with_positions
+from heedful.engines.padding import lengths_mask, pad_left, pad_right, scatter, spare, with_positions
 from heedful.engines.recompute import computing_twice
 from heedful.engines.tap import adopt_where_same, examine, no_token, tapped_head
 from heedful.engines.tokens import context_length, decoder_start_id, end_ids, pad_id
@@ -189,7 +189,7 @@ class LanguageNetwork(nn.Module):
     def _packed_states(self, batch: Batch, model: Any, scalar: bool) -> States:
         layout = lay_out(batch, self.device, share=self.share_prompts)
         wanted = layout.last if scalar else layout.before
-        plan = Packed(layout, functional.pad(wanted, (0, rounded(len(wanted), STEPS) - len(wanted))))
+        plan = Packed(layout, functional.pad(wanted, (0, spare(len(wanted)))))
 
         def choose(hidden: Tensor) -> Tensor:
             return hidden[0, : len(wanted)] if plan.trimmed else hidden[0].index_select(0, wanted)

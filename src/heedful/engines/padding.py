@@ -23,6 +23,11 @@ def rounded(size: int, step: int = STEP) -> int:
     return -(-size // step) * step
 
 
+def spare(size: int) -> int:
+    """How many places are left over where the number of all tokens is rounded up."""
+    return rounded(size, STEPS) - size
+
+
 def scatter(flat: Tensor, mask: Tensor) -> Tensor:
     """``[N]`` values of the masked positions -> ``[B, T]``, 0 elsewhere."""
     return torch.zeros(mask.shape, dtype=flat.dtype, device=flat.device).masked_scatter(mask.bool(), flat)

@@ -13,6 +13,7 @@ from heedful.records import Completion, Correction, Prompt, Ranking, Thumb
 from heedful.store.columns import canonical
 from heedful.store.prompts import external_ids, items_page
 from heedful.store.schema import instructions, judgement_revision, labeler, prompt, slot
+from heedful.store.slots import JUDGED
 
 Judgement = Ranking | Thumb | Correction
 Everything = tuple[Prompt, Sequence[Completion], list[Judgement]]
@@ -21,7 +22,6 @@ Hashed = tuple[int, int, str]
 """A slot, and number and hash of a revision of its judgement."""
 
 _R = judgement_revision.c
-JUDGED = sa.text("slot.state IN ('judged', 'retired')")  # literally the condition of the index ix_slot_judged
 
 
 @dataclass(frozen=True, slots=True)

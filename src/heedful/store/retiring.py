@@ -47,7 +47,7 @@ def candidates(connection: sa.Connection, project_id: int, ids: Iterable[str] | 
     instructions.current_version(connection, project_id)
     all_of_it = sa.select(prompt.c.id, prompt.c.external_id, prompt.c.withdrawn).where(prompt.c.project_id == project_id)
     if ids is None:
-        return list(connection.execute(sa.select(prompt.c.id).where(prompt.c.project_id == project_id, ~prompt.c.withdrawn)).scalars())
+        return sorted(connection.execute(all_of_it.where(~prompt.c.withdrawn)).scalars())
     found: list[int] = []
     for some in lots(dict.fromkeys(ids), AT_ONCE):
         rows = connection.execute(all_of_it.where(prompt.c.external_id.in_(some))).all()

@@ -48,6 +48,7 @@ _IN_ORDER = (_S.stratum_id, _S.prompt_id, _S.k)
 """Of the places of a project that are for anybody, or for one stratum, the order of their prompts: as in the index ix_slot_places. Only
 where the stratum is named, too, does PostgreSQL see that it may walk through that index and stop at the first place."""
 TAKEABLE = sa.text("slot.state IN ('open', 'leased')")  # literally the condition of the index ix_slot_places
+JUDGED = sa.text("slot.state IN ('judged', 'retired')")  # whether it still counts or not; that of the index ix_slot_judged
 
 
 def word(value: str) -> sa.ColumnElement[str]:

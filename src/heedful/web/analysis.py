@@ -45,6 +45,11 @@ class Findings:
         """What it says of the project as a whole."""
         return self.run.summary or {}
 
+    @property
+    def undecided(self) -> dict[str, float]:
+        """The prompts that it left undecided, up to ``MOST_UNDECIDED``, and how sure one is of each; the least sure first."""
+        return {row["prompt_id"]: row["p"] for row in self.summary.get("undecided", [])}
+
 
 def newest(store: Store, project: str) -> Findings | None:
     """What was worked out last; ``None`` where nothing was. A consensus that was kept by itself has no summary to show."""
@@ -175,7 +180,7 @@ def _undecided(sureness: Mapping[str, float], decided: float, ruled: set[str]) -
 
 def to_settle(store: Store, project: str, findings: Findings, labeler_id: int) -> list[dict[str, Any]]:
     """The prompts that the newest run left undecided and nobody has ruled on since; ``met``: which this labeler cannot settle any more."""
-    told = {row["prompt_id"]: row["p"] for row in findings.summary.get("undecided", [])}
+    told = findings.undecided
 
     def work(connection: sa.Connection) -> Any:
         project_id, _ = projects.find(connection, project)

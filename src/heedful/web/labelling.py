@@ -130,12 +130,11 @@ def reopen(store: Store, who: Account, project_id: int, token: str) -> Answered:
 
 def progress(connection: sa.Connection, project_id: int, who: Account, now: datetime) -> dict[str, int]:
     """How many tasks of a project somebody has judged, in all and since midnight (UTC): work that no longer counts was work, too."""
-    done = slot.c.state.in_([slots.word("judged"), slots.word("retired")])
-    mine = (slot.c.project_id == project_id, slot.c.labeler_id == who.labeler_id, done)
-    count = sa.select(sa.func.count()).select_from(slot).where(*mine)
+    mine = (slot.c.project_id == project_id, slot.c.labeler_id == who.labeler_id, slots.JUDGED)
+    done = sa.select(sa.func.count()).select_from(slot).where(*mine)
     first, midnight = judgement_revision.c, now.replace(hour=0, minute=0, second=0, microsecond=0)
-    today = count.join(judgement_revision, (first.slot_id == slot.c.id) & (first.number == 1)).where(first.judged_at >= midnight)
-    return {"done": int(connection.execute(count).scalar_one()), "today": int(connection.execute(today).scalar_one())}
+    today = done.join(judgement_revision, (first.slot_id == slot.c.id) & (first.number == 1)).where(first.judged_at >= midnight)
+    return {"done": int(connection.execute(done).scalar_one()), "today": int(connection.execute(today).scalar_one())}
 
 
 def acknowledge(store: Store, asked: Project, who: Account, version: str) -> None:

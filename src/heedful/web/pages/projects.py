@@ -142,16 +142,12 @@ def retire(request: Request, visitor: Admitted, came: Form) -> Response:
     try:
         if (which := text(came.form, "which")) not in ("undecided", "all"):  # it cannot be undone, so nothing is taken for granted
             raise DataProblem("nobody said which prompts are to be judged again", "Choose some.")
-        undecided = _undecided(store, visitor) if which == "undecided" else None
-        retired = store.retire(visitor.asked.name, undecided, visitor.user.actor)
+        found = analysis.newest(store, visitor.asked.name)
+        some = None if which == "all" else found.undecided if found else ()
+        retired = store.retire(visitor.asked.name, some, visitor.user.actor)
     except HeedfulError as problem:
         return _instructions(request, visitor, *_current(store, visitor), status=422, problem=sentence(problem))
     return _instructions(request, visitor, *_current(store, visitor), retired=retired)
-
-
-def _undecided(store: Store, visitor: Visitor) -> list[str]:
-    found = analysis.newest(store, visitor.asked.name)
-    return [row["prompt_id"] for row in found.summary.get("undecided", [])] if found else []
 
 
 def _current(store: Store, visitor: Visitor) -> tuple[str, str, str]:
@@ -170,7 +166,7 @@ def _instructions(request: Request, visitor: Visitor, version: str, words: str, 
     versions = store.read(lambda c: instructions.versions(c, visitor.project_id))
     counts = found.summary.get("versions", {}) if found else {}
     shown: dict[str, Any] = {"version": version, "text": words, "questions": typed, "preview": markdown(words)}
-    shown |= {"versions": versions, "counts": counts, "run": found and found.run, "undecided": len(_undecided(store, visitor))}
+    shown |= {"versions": versions, "counts": counts, "run": found and found.run, "undecided": len(found.undecided) if found else 0}
     shown["most_undecided"] = analysis.MOST_UNDECIDED
     return page(request, visitor, "manage/instructions.html", **shown | more)
 
